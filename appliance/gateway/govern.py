@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choke point. Every command of every protocol passes here and nowhere else: decide → approval → audit → pass or refuse.
+
+What the caller of ``govern()`` owes: nothing of the command goes to the target before ``permit.recorded`` is done, unless
+``permit.early``; nothing of an answer goes to the caller before it is done, ever; ``finish()`` is called once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.errors import Refused, SessionOver
+from gateway.model import Command, Decision, Identity, Operation, Session
+
+Fields = Mapping[str, Any]
+
+
+class AuditLog(Protocol):
+    """The part of ``audit.log`` that protocols need. Futures give the record's ``seq`` once it is on disk."""
+
+    strict: bool
+
+    def record(self, kind: str, fields: Fields, recording: bytes | None = None) -> asyncio.Future[int]:
+        """Queue one record. The future raises ``AuditUnavailable`` if it could not be made durable."""
+
+    def record_together(self, records: Sequence[tuple[str, Fields]]) -> asyncio.Future[list[int]]:
+        """Queue several that become durable in one transaction or not at all; gives their ``seq`` in order."""
+
+
+class Policy(Protocol):
+    """The part of ``policy.Policy`` that ``govern`` needs."""
+
+    digest: str
+
+    def ended(self, session: Session, now: float) -> str | None:
+        """Why this session may not go on, or ``None``."""
+
+    def decide(self, identity: Identity, resource: str, operations: Sequence[Operation], now: float) -> Decision: ...
+
+
+class Approval(Protocol):
+    id: str
+
+
+class Approvals(Protocol):
+    """The part of ``approvals.desk`` that ``govern`` needs."""
+
+    async def obtain(self, session: Session, command: Command, decision: Decision, policy: Policy) -> Approval:
+        """Wait for the votes, or find the grant of an earlier identical request. Raises ``Refused`` (denied, expired,
+        withdrawn, held and not waiting). The approval given is reserved for this one use."""
+
+    def consumed(self, approval: Approval) -> Fields:
+        """Mark it used; the fields of its ``approval.used`` record. Raises ``Refused`` if it no longer holds."""
+
+
+class Gate(Protocol):
+    """What ``govern`` is wired to (``build.Gateway``)."""
+
+    policy: Policy
+    audit: AuditLog
+    approvals: Approvals
+
+    def now(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Permit:
+    """The right to run one command once. ``recorded`` gives the seq of its ``command.begin`` when that is durable."""
+
+    decision: Decision
+    recorded: asyncio.Future[int]
+    early: bool
+    approval: str | None = None
+
+
+def session_fields(session: Session, policy: Policy) -> dict[str, Any]:
+    """What every record of a session carries: contract section 5."""
+    who = session.identity
+    return {
+        "session": session.id, "identity": who.name, "issuer": who.issuer, "owner": who.owner,
+        "groups": sorted(who.groups), "resource": session.resource, "protocol": session.protocol,
+        "source": session.source, "policy": policy.digest,
+    }
+
+
+def begin_fields(session: Session, policy: Policy, command: Command, decision: Decision) -> dict[str, Any]:
+    """The ``command.begin`` record."""
+    verbs = list(dict.fromkeys(op.verb for op in command.operations)) or ["empty"]
+    fields = session_fields(session, policy)
+    fields.update(
+        verb=verbs[0], verbs=verbs,
+        objects=list(dict.fromkeys(name for op in command.operations for name in op.objects)),
+        text=command.shown_text, text_secret=command.text, parameters=list(command.shown_parameters),
+        decision={"effect": decision.effect, "rules": list(decision.rules), "reason": decision.reason},
+    )
+    if command.phase:
+        fields["phase"] = command.phase
+    return fields
+
+
+async def govern(gate: Gate, session: Session, command: Command) -> Permit:
+    """Decide one command. Returns the permit to run it once.
+
+    Raises ``SessionOver``, ``Refused`` (recorded before it is raised) or ``AuditUnavailable``.
+    """
+    policy = gate.policy
+    if reason := policy.ended(session, gate.now()):
+        raise SessionOver(reason)
+    decision = policy.decide(session.identity, session.resource, command.operations, gate.now())
+    if decision.effect == "deny":
+        await refuse(gate, session, command, decision)
+    if decision.effect == "approve" and command.phase != "prepare":
+        return await _with_approval(gate, session, command, decision, policy)
+    recorded = gate.audit.record("command.begin", begin_fields(session, policy, command, decision))
+    return Permit(decision, recorded, early=command.early and not gate.audit.strict)
+
+
+async def refuse(gate: Gate, session: Session, command: Command, decision: Decision, code: str = "") -> None:
+    """Record a command that does not run, then raise ``Refused``."""
+    begin = await gate.audit.record("command.begin", begin_fields(session, gate.policy, command, decision))
+    await gate.audit.record("command.end", end_fields(session, gate.policy, begin, "refused", error=code))
+    raise Refused(decision.reason, code)
+
+
+async def _with_approval(gate: Gate, session: Session, command: Command, decision: Decision, policy: Policy) -> Permit:
+    approval = await gate.approvals.obtain(session, command, decision, policy)
+    if reason := gate.policy.ended(session, gate.now()):
+        raise SessionOver(reason)
+    used = gate.approvals.consumed(approval)
+    begin = begin_fields(session, policy, command, decision) | {"approval": approval.id}
+    both = await gate.audit.record_together([("approval.used", used), ("command.begin", begin)])
+    recorded = asyncio.get_running_loop().create_future()
+    recorded.set_result(both[1])
+    return Permit(decision, recorded, early=False, approval=approval.id)
+
+
+def end_fields(session: Session, policy: Policy, begin: int, status: str, *, rows: int = 0, size: int = 0,
+               masked: int = 0, error: str = "") -> dict[str, Any]:
+    """The ``command.end`` record: ``status`` is ok, error, refused, withdrawn, cancelled or orphaned."""
+    fields = session_fields(session, policy)
+    fields.update(begin=begin, status=status, rows=rows, bytes=size, masked=masked, error=error)
+    return fields
+
+
+def finish(gate: Gate, session: Session, begin: int, status: str, *, rows: int = 0, size: int = 0, masked: int = 0,
+           error: str = "", recording: bytes | None = None) -> asyncio.Future[int]:
+    """Record how a command ended. ``recording`` is the bounded, masked sample kept for replay."""
+    fields = end_fields(session, gate.policy, begin, status, rows=rows, size=size, masked=masked, error=error)
+    return gate.audit.record("command.end", fields, recording)
