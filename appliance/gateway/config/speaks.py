@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the folder may say of each protocol the gateway speaks. The protocol's own ``settings.py`` holds it as ``SETTINGS``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from gateway import protocols
+from gateway.config.schema import Listener, Resource, TestCase
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The keys one protocol brings.
+
+    ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
+    ``test`` is the key of a test case that holds what is asked.
+    """
+
+    protocol: str
+    listener: type[Listener]
+    resource: type[Resource]
+    case: type[TestCase]
+    test: str
+    credentials: frozenset[str]
+    later: frozenset[str] = frozenset()
+
+
+def settings(protocol: str) -> Settings:
+    """Raises ``KeyError`` for a protocol this gateway does not speak."""
+    if protocol not in protocols.names():
+        raise KeyError(protocol)
+    found: Settings = import_module(f"gateway.protocols.{protocol}.settings").SETTINGS
+    return found
+
+
+def every() -> tuple[Settings, ...]:
+    """The settings of all protocols, in the order of ``gateway.protocols``."""
+    return tuple(settings(name) for name in protocols.names())
+
+
+def by_test_key(key: str) -> Settings | None:
+    """The protocol whose test cases are written under ``key``."""
+    return next((found for found in every() if found.test == key), None)
