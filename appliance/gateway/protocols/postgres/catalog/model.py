@@ -211,13 +211,18 @@ class BuiltinCatalog:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Built-in and user objects of one database at one ``epoch``."""
+    """Built-in and user objects of one database at one ``epoch``.
+
+    ``loaded_temp_schema`` is the temp schema of the connection that read it, if it had one: definitions and expressions
+    leave it out of names, and are resolved with the path ``("pg_catalog",)`` and this temp schema.
+    """
 
     epoch: str
     server_version: int
     database: str
     builtin: BuiltinCatalog = field(repr=False)
     user: Objects = field(repr=False, default_factory=Objects)
+    loaded_temp_schema: str | None = None
 
     @staticmethod
     def is_builtin(oid: int) -> bool:
@@ -229,9 +234,9 @@ class Catalog:
         """Every schema of the database."""
         return self.builtin.objects.schemas | self.user.schemas
 
-    def replace_user_objects(self, user: Objects, epoch: str) -> Catalog:
+    def replace_user_objects(self, user: Objects, epoch: str, loaded_temp_schema: str | None = None) -> Catalog:
         """The same database with other user objects: what a session sees that created objects in its open transaction."""
-        return Catalog(epoch, self.server_version, self.database, self.builtin, user)
+        return Catalog(epoch, self.server_version, self.database, self.builtin, user, loaded_temp_schema)
 
     def relation(self, name: str, schema: str | None = None, path: Sequence[str] = (), temp_schema: str | None = None) -> Relation | None:
         """The relation that the name means, of any kind."""
