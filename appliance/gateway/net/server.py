@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets whose connections' tasks are owned: cancelled and awaited when the server closes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from gateway.errors import ClientFault, Fault
+from gateway.net.stream import ByteStream
+
+log = logging.getLogger("gateway.net")
+
+LINGER = 5.0
+"""Seconds a peer has to take the last bytes of a connection that ends."""
+
+Handler = Callable[[ByteStream], Awaitable[None]]
+
+
+class Supervisor:
+    """Owns tasks. One that fails is logged (its kind, never its message: it could hold a value) and ends alone."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Awaitable[None], name: str = "") -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(_guarded(work), name=name or None)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for the tasks to end by themselves."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait until it has ended."""
+        while self._tasks:
+            running = set(self._tasks)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+
+    async def __aenter__(self) -> Supervisor:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+
+async def _guarded(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Fault as fault:
+        log.info("connection ended: %s", fault)
+    except OSError as error:
+        log.info("connection ended: %s", type(error).__name__)
+    except Exception as error:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+        log.error("connection failed: %s at %s", type(error).__name__, where)
+
+
+class Server:
+    """A listening socket and the tasks of its connections."""
+
+    def __init__(self, server: asyncio.Server, supervisor: Supervisor) -> None:
+        self._server = server
+        self._supervisor = supervisor
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """(host, port) of every socket; tells the port when 0 was asked for."""
+        return [sock.getsockname()[:2] for sock in self._server.sockets]
+
+    @property
+    def connections(self) -> int:
+        return len(self._supervisor)
+
+    def stop_accepting(self) -> None:
+        self._server.close()
+
+    async def close(self, drain: float = 0.0) -> None:
+        """Stop accepting, give connections ``drain`` seconds, then cancel and await the rest."""
+        self._server.close()
+        if drain > 0:
+            await self._supervisor.drain(drain)
+        await self._supervisor.close()
+
+
+async def serve(handler: Handler, host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False) -> Server:
+    """Listen and run ``handler(stream)`` for each connection in a task of its own. The stream is aborted when it returns."""
+    supervisor = Supervisor()
+
+    async def connection(stream: ByteStream) -> None:
+        try:
+            await handler(stream)
+            stream.close()
+            await asyncio.wait_for(stream.closed(), LINGER)
+        except TimeoutError:
+            stream.abort()
+        except BaseException:
+            stream.abort()
+            raise
+
+    class Accepted(ByteStream):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            supervisor.start(connection(self), name=f"connection {self.peer}")
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Accepted(ClientFault), host, port, backlog=backlog, reuse_port=reuse_port or None)
+    return Server(server, supervisor)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port``. Raises ``ValueError``."""
+    host, separator, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"not an address: {address!r} (expected host:port)")
+    return host, int(port)

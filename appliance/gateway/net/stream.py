@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ByteStream``: a connection as bytes in and bytes out, bounded both ways, on asyncio or uvloop.
+
+One reader and one writer at a time. Reading pauses above ``READ_HIGH`` buffered bytes, so that a peer that sends faster than
+it is read fills its own socket, not our memory; ``drain()`` waits while the transport holds more than ``WRITE_HIGH`` bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import cast
+
+from gateway.errors import ClientFault, TargetFault
+
+READ_HIGH = 256 * 1024
+WRITE_HIGH = 256 * 1024
+HALF_CLOSED_POLL = 1.0
+_CLOSE_WAIT = 8  # tcpi_state of linux/tcp.h: the peer has sent its FIN
+
+
+class ByteStream(asyncio.Protocol):
+    """Bytes to and from one peer.
+
+    ``gone`` is set at EOF or when the connection is lost, also while nobody reads. While reading is paused the kernel keeps the
+    EOF from us: ``until_gone()`` asks it. ``fault`` is raised where the peer breaks the rules of this layer.
+    """
+
+    def __init__(self, fault: type[ClientFault] | type[TargetFault] = ClientFault) -> None:
+        self.gone = asyncio.Event()
+        self.tls = False
+        self.peer = ""
+        self._fault = fault
+        self._transport: asyncio.Transport | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._eof = False
+        self._lost = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self._upgrading = False
+        self._reader: asyncio.Future[None] | None = None
+        self._drainers: list[asyncio.Future[None]] = []
+        self._closed = asyncio.get_running_loop().create_future()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.peer = peer_name(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > READ_HIGH and not self._reading_paused and not self._upgrading:
+            self._pause()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        self._end_of_input()
+        return not self.tls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._end_of_input()
+        for waiter in self._drainers:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._drainers.clear()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        for waiter in self._drainers:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._drainers.clear()
+
+    # reading
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet read."""
+        return self._size
+
+    @property
+    def ended(self) -> bool:
+        """The peer sends no more; what is buffered can still be read."""
+        return self._eof
+
+    async def read(self) -> bytes:
+        """All buffered bytes, at least one; ``b""`` at EOF."""
+        while not self._size:
+            if self._eof:
+                return b""
+            await self._more()
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        self._size = 0
+        if self._reading_paused:
+            self._resume()
+        return data
+
+    def read_nowait(self) -> bytes:
+        """What is buffered now, possibly nothing."""
+        data = b"".join(self._chunks)
+        self._chunks = []
+        self._size = 0
+        if self._reading_paused:
+            self._resume()
+        return data
+
+    async def read_exactly(self, count: int) -> bytes:
+        """``count`` bytes (at most ``READ_HIGH``); what came after them stays buffered. Raises the stream's fault at EOF."""
+        if count > READ_HIGH:
+            raise ValueError("read_exactly is for small reads")
+        while self._size < count:
+            if self._eof:
+                raise self._fault("the connection ended in the middle of a message", "08006")
+            await self._more()
+        data = self.read_nowait()
+        self.unread(data[count:])
+        return data[:count]
+
+    def unread(self, data: bytes) -> None:
+        """Give back bytes that were read too far."""
+        if data:
+            self._chunks.insert(0, data)
+            self._size += len(data)
+
+    async def _more(self) -> None:
+        if self._reader is not None:
+            raise RuntimeError("two readers on one stream")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _wake_reader(self) -> None:
+        waiter = self._reader
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _end_of_input(self) -> None:
+        self._eof = True
+        self.gone.set()
+        self._wake_reader()
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._reading_paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    async def until_gone(self) -> None:
+        """Return once the peer has gone, also when reading is paused and its FIN is behind unread bytes."""
+        while not self.gone.is_set():
+            try:
+                await asyncio.wait_for(self.gone.wait(), HALF_CLOSED_POLL)
+            except TimeoutError:
+                if self._reading_paused and self._half_closed():
+                    self.gone.set()
+
+    def _half_closed(self) -> bool:
+        sock = self._transport.get_extra_info("socket") if self._transport else None
+        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6) or not hasattr(socket, "TCP_INFO"):
+            return False
+        try:
+            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        except OSError:
+            return True
+        return bool(state) and state[0] == _CLOSE_WAIT
+
+    # writing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes. A lost connection takes them silently; ``drain()`` and ``gone`` tell."""
+        if self._transport is not None and not self._lost:
+            self._transport.write(data)
+
+    def write_eof(self) -> None:
+        if self._transport is not None and not self._lost and not self.tls:
+            self._transport.write_eof()
+
+    @property
+    def congested(self) -> bool:
+        """``drain()`` would wait."""
+        return self._writing_paused and not self._lost
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough. Raises ``ConnectionResetError`` when the connection is lost."""
+        if self._lost:
+            raise ConnectionResetError("the connection is lost")
+        if not self._writing_paused:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._drainers.append(waiter)
+        await waiter
+        if self._lost:
+            raise ConnectionResetError("the connection is lost")
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what is queued is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def closed(self) -> None:
+        """Wait until the connection is fully closed (after ``close`` or ``abort``)."""
+        if self._transport is not None:
+            await asyncio.shield(self._closed)
+
+    # TLS
+
+    async def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None,
+                        announce: bytes = b"", timeout: float | None = None) -> None:
+        """Continue in TLS. ``announce`` (PostgreSQL's ``S``) is written in clear just before.
+
+        Bytes that came in clear and would be read as if they had come in TLS are refused (CVE-2021-23222). Raises the
+        stream's fault when the handshake fails.
+        """
+        if self._size:
+            raise self._fault("bytes were sent in clear before the TLS handshake", "08P01")
+        if self._transport is None or self._eof or self._lost:
+            raise self._fault("the connection ended before the TLS handshake", "08006")
+        if announce:
+            self._transport.write(announce)
+        self._upgrading = True
+        try:
+            self._transport = await self._handshake(context, server_side, server_hostname, timeout)
+        finally:
+            self._upgrading = False
+        self.tls = True
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        if self._size > READ_HIGH:
+            self._pause()
+
+    async def _handshake(self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None,
+                         timeout: float | None) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        transport = cast(asyncio.Transport, self._transport)
+        try:
+            upgraded = await loop.start_tls(transport, self, context, server_side=server_side,
+                                            server_hostname=server_hostname, ssl_handshake_timeout=timeout)
+        except ssl.SSLCertVerificationError as error:
+            raise self._fault(f"the TLS certificate is not trusted: {error.verify_message}", "08006") from None
+        except (ssl.SSLError, OSError, TimeoutError) as error:
+            raise self._fault(f"the TLS handshake failed ({type(error).__name__})", "08006") from None
+        if upgraded is None:
+            raise self._fault("the connection ended in the TLS handshake", "08006")
+        return upgraded
+
+    def tls_object(self) -> ssl.SSLObject | None:
+        """The TLS session (peer certificate, ALPN), ``None`` in clear."""
+        return self._transport.get_extra_info("ssl_object") if self._transport and self.tls else None
+
+
+def peer_name(transport: asyncio.BaseTransport) -> str:
+    """The peer's address: ``IP`` of a TCP connection, ``unix`` of a local one."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) and name else "unix"

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS contexts: TLS 1.2 at least, no renegotiation, no compression; names as libpq's ``sslmode``."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+MODES = ("verify-full", "verify-ca", "require", "disable")
+
+
+def server_context(certificate: Path, key: Path, *, client_ca: Path | None = None, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """For a listener. With ``client_ca`` a client certificate is asked for and, when given, verified.
+
+    Raises ``OSError`` or ``ssl.SSLError`` on unusable files.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
+    context.load_cert_chain(certificate, key, password=_no_passphrase)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def client_context(mode: str = "verify-full", ca: Path | None = None, *, certificate: Path | None = None,
+                   key: Path | None = None) -> ssl.SSLContext | None:
+    """Towards a target; ``None`` for ``disable``. Raises ``ValueError`` on an unknown mode.
+
+    ``verify-full`` checks chain and name, ``verify-ca`` the chain, ``require`` nothing (it stops listeners, not impostors).
+    Without ``ca`` the system's authorities count.
+    """
+    if mode not in MODES:
+        raise ValueError(f"unknown TLS mode {mode!r}")
+    if mode == "disable":
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    context.check_hostname = mode == "verify-full"
+    context.verify_mode = ssl.CERT_NONE if mode == "require" else ssl.CERT_REQUIRED
+    if ca is not None:
+        context.load_verify_locations(ca)
+    elif mode != "require":
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    return context
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+
+
+def _no_passphrase() -> str:
+    raise ssl.SSLError("the key is protected by a passphrase")

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loops over DataRow messages: pure functions on bytes, the seam where a compiled twin can take their place.
+
+DataRow (manual, "Message Formats"): ``D``, int32 length, int16 count of columns, then per column an int32 length (-1 is NULL)
+and its bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+
+from gateway.errors import TargetFault
+
+INT32 = Struct("!i").unpack_from
+INT16 = Struct("!h").unpack_from
+PACK32 = Struct("!i").pack
+ROW_HEADER = Struct("!BIh")
+
+Change = Callable[[bytes], bytes | None]
+"""A value's new bytes, or ``None`` where it stays as it is."""
+
+NULL = b"\xff\xff\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What happens to one column: ``constant`` is the whole encoded field that replaces every value that is not NULL,
+    else ``change`` decides by value."""
+
+    constant: bytes | None = None
+    change: Change | None = None
+
+
+def scan_run(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:
+    """The run of whole ``kind`` messages that begins at ``at``: (where it ends, how many). An invalid length ends it."""
+    count = 0
+    last = end - 5
+    unpack = INT32
+    while at <= last and data[at] == kind:
+        length = unpack(data, at + 1)[0]
+        following = at + 1 + length
+        if length < 4 or following > end:
+            break
+        at = following
+        count += 1
+    return at, count
+
+
+def encoded(value: bytes | None) -> bytes:
+    """A value as a DataRow holds it."""
+    return NULL if value is None else PACK32(len(value)) + value
+
+
+def mask_rows(data: bytes, width: int, columns: tuple[tuple[int, Column], ...]) -> tuple[bytes, int]:
+    """Replace values in whole DataRow messages. ``width`` is the number of columns the RowDescription announced, ``columns`` the
+    ``(index, Column)`` to look at, ascending. Gives the new bytes and how many values were replaced.
+
+    Raises ``TargetFault`` (08P01) when a row has another number of columns or its lengths do not fit.
+    """
+    out: list[bytes] = []
+    masked = 0
+    copied = 0                      # everything before this offset is in ``out``
+    at = 0
+    end = len(data)
+    steps = _steps(columns)
+    unpack = INT32
+    pack = PACK32
+    try:
+        while at < end:
+            row_end = at + 1 + unpack(data, at + 1)[0]
+            if INT16(data, at + 5)[0] != width:
+                raise TargetFault("the target sent a row whose column count differs from its description", "08P01")
+            head = at
+            pos = at + 7
+            parts: list[bytes] = []
+            since = pos             # of this row, bytes before it are in ``parts``
+            for skip, constant, change in steps:
+                for _ in skip:
+                    length = unpack(data, pos)[0]
+                    pos += 4
+                    if length > 0:
+                        pos += length
+                    elif length < -1:
+                        raise _malformed()
+                length = unpack(data, pos)[0]
+                following = pos + 4
+                if length < 0:
+                    if length != -1:
+                        raise _malformed()
+                    pos = following
+                    continue
+                following += length
+                if following > row_end:
+                    raise _malformed()
+                if constant is None:
+                    value = change(data[pos + 4:following]) if change is not None else None
+                    if value is None:
+                        pos = following
+                        continue
+                    constant = pack(len(value)) + value
+                parts.append(data[since:pos])
+                parts.append(constant)
+                masked += 1
+                since = pos = following
+            if pos > row_end:
+                raise _malformed()
+            if parts:
+                parts.append(data[since:row_end])
+                body = b"".join(parts)
+                if copied < head:
+                    out.append(data[copied:head])
+                out.append(ROW_HEADER.pack(0x44, len(body) + 6, width))
+                out.append(body)
+                copied = row_end
+            at = row_end
+    except (IndexError, ValueError, struct.error):
+        raise _malformed() from None
+    if not out:
+        return data, 0
+    if copied < end:
+        out.append(data[copied:])
+    return b"".join(out), masked
+
+
+def _steps(columns: tuple[tuple[int, Column], ...]) -> list[tuple[range, bytes | None, Change | None]]:
+    """Per column to look at: the columns to skip before it, and what to do with it."""
+    steps = []
+    at = 0
+    for index, column in columns:
+        steps.append((range(index - at), column.constant, column.change))
+        at = index + 1
+    return steps
+
+
+def fields(data: bytes, at: int) -> tuple[list[bytes | None], int]:
+    """The values of the DataRow message at ``at`` and where it ends. Raises ``TargetFault`` on lengths that do not fit."""
+    try:
+        end = at + 1 + INT32(data, at + 1)[0]
+        pos = at + 7
+        values: list[bytes | None] = []
+        for _ in range(INT16(data, at + 5)[0]):
+            length = INT32(data, pos)[0]
+            pos += 4
+            values.append(data[pos:pos + length] if length >= 0 else None)
+            pos += max(length, 0)
+    except struct.error:
+        raise _malformed() from None
+    if pos != end or end > len(data):
+        raise _malformed()
+    return values, end
+
+
+def _malformed() -> TargetFault:
+    return TargetFault("the target sent a malformed row", "08P01")
