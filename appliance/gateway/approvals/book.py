@@ -153,9 +153,11 @@ class Book:
         held = self._open.get(approval_id) or self._past.get(approval_id)
         return held if held is not None and held.visible else None
 
-    def identical(self, key: str) -> Held | None:
-        """What an earlier identical request that did not wait came to: granted and unused first, then pending, then denied."""
-        found = [held for held in self.all() if held.request.key == key and not held.request.waits and held.user is None]
+    def identical(self, key: str, now: float) -> Held | None:
+        """What an earlier identical request that did not wait came to, until it expires: granted and unused first, then
+        pending, then denied: a robot that asks again has its answer, and does not ask people a second time."""
+        found = [held for held in self.all() if held.request.key == key and not held.request.waits and held.user is None
+                 and now < held.request.expires]
         for state in ("granted", "pending", "denied"):
             for held in found:
                 if held.state == state:

@@ -108,7 +108,7 @@ class ApprovalsDesk:
         async with self._finding:
             if (granted := self._resumed(request)) is not None:
                 return granted
-            raise refusal(self._book.identical(request.key) or await self._open(request))
+            raise refusal(self._book.identical(request.key, request.requested) or await self._open(request))
 
     def consumed(self, approval: Approval) -> Fields:
         """Mark it used; the fields of its ``approval.used`` record. Raises ``Refused`` if it no longer holds."""
@@ -232,7 +232,7 @@ class ApprovalsDesk:
 
     def _resumed(self, request: Request) -> Held | None:
         """The unused grant of an identical request that did not wait, now reserved for this session."""
-        earlier = self._book.identical(request.key)
+        earlier = self._book.identical(request.key, request.requested)
         if earlier is None or earlier.state != "granted":
             return None
         earlier.user = request.session
