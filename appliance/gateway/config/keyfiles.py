@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that configuration points at: certificates and keys of listeners, the audit key, key sets of issuers, CA bundles.
+
+Each function raises ``ValueError`` with what was expected; no message holds anything of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+LARGEST = 2**20
+"""Bytes of a key, certificate or key set file."""
+_KEY_TYPES = {"ES256": "EC", "ES384": "EC", "ES512": "EC", "ES256K": "EC", "EdDSA": "OKP"}
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_PARSING = (ValueError, TypeError, UnsupportedAlgorithm)
+
+
+def content(path: Path) -> bytes:
+    """At most ``LARGEST`` bytes of a regular file."""
+    try:
+        if not path.is_file():
+            raise ValueError(f"expected a file, but there is none at {path}")
+        with path.open("rb") as file:
+            read = file.read(LARGEST + 1)
+    except OSError as wrong:
+        raise ValueError(f"expected a file that can be read: {path}: {wrong.strerror}") from None
+    if len(read) > LARGEST:
+        raise ValueError(f"expected a file of at most {LARGEST} bytes: {path}")
+    return read
+
+
+def check_certificates(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file."""
+    try:
+        return x509.load_pem_x509_certificates(content(path))[0]
+    except _PARSING as wrong:
+        raise ValueError(_say(wrong, f"expected one or more PEM certificates in {path}")) from None
+
+
+def check_tls_key(path: Path, certificate: Path) -> None:
+    """A PKCS 8 PEM key (RFC 7468 section 10) without passphrase that belongs to the first certificate."""
+    pem = content(path)
+    if b"-----BEGIN PRIVATE KEY-----" not in pem:
+        raise ValueError(f"expected an unencrypted PKCS 8 PEM key (-----BEGIN PRIVATE KEY-----) in {path}")
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except _PARSING:
+        raise ValueError(f"expected a PKCS 8 PEM key in {path}") from None
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    theirs = check_certificates(certificate).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if public != theirs:
+        raise ValueError(f"expected the key of the certificate {certificate}, but {path} is another one")
+
+
+def check_audit_key(path: Path) -> None:
+    """An OpenSSH Ed25519 private key (PROTOCOL.key) without passphrase."""
+    try:
+        key = serialization.load_ssh_private_key(content(path), None)
+    except _PARSING as wrong:
+        raise ValueError(_say(wrong, f"expected an OpenSSH Ed25519 private key without passphrase in {path}")) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"expected an OpenSSH Ed25519 private key in {path}")
+
+
+def check_key_set(path: Path, algorithms: Collection[str]) -> dict[str, Any]:
+    """A JWK Set (RFC 7517 section 5) of public keys, of which at least one fits the algorithms."""
+    try:
+        document = json.loads(content(path))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise ValueError(f"expected a JWK Set, {{\"keys\": […]}}, in {path}") from None
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise ValueError(f"expected a JWK Set, {{\"keys\": […]}}, in {path}")
+    if not keys:
+        raise ValueError(f"expected at least one key in {path}")
+    if any(_PRIVATE & key.keys() or key.get("kty") == "oct" for key in keys):
+        raise ValueError(f"expected public keys only in {path}, but it holds a private or shared one")
+    if not any(key.get("kty") in {_KEY_TYPES.get(name, "RSA") for name in algorithms} for key in keys):
+        raise ValueError(f"expected a key for {', '.join(algorithms)} in {path}")
+    return {"keys": keys}
+
+
+def _say(wrong: Exception, otherwise: str) -> str:
+    """Our own message if it is one, else ``otherwise``: libraries' messages stay out."""
+    return str(wrong) if str(wrong).startswith("expected ") else otherwise

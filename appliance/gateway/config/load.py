@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration folder, read once and checked completely before anything is served."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from gateway.config import modes, references
+from gateway.config.draft import Draft, read_cases, read_credentials, read_gateway, read_policy
+from gateway.config.problem import InvalidFolder, Problem
+from gateway.config.schema import GatewayConfig, PolicyFile, TestCase
+from gateway.credentials import Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A checked folder. ``digest`` (``sha256:…``) covers the policy files and ``trust/``; ``key_sets`` are the pinned key sets by issuer
+    name as they were checked; ``warnings`` is what an operator should look at but may be meant."""
+
+    path: Path
+    gateway: GatewayConfig
+    policy: PolicyFile
+    credentials: Mapping[str, Credential]
+    tests: tuple[TestCase, ...]
+    digest: str
+    key_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
+    places: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def where(self, kind: str, name: str) -> str:
+        """``FILE:LINE`` of a named entry (``where("grants", "ci works on orders")``); empty when there is none."""
+        return self.places.get((kind, name), "")
+
+    def resolve(self, path: str) -> Path:
+        """A path as the files write it: relative to the folder that holds gateway.yaml."""
+        return Path(os.path.normpath(self.path / path))
+
+    @property
+    def state(self) -> Path:
+        """Where audit, recordings and replay caches live."""
+        return self.resolve(self.gateway.state)
+
+
+def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = False, now: float | None = None) -> Folder:
+    """Read and check everything. ``need_tests`` also reads policy/tests, which serving ignores.
+
+    Raises ``InvalidFolder`` (a ``ConfigError``) with every problem found.
+    """
+    folder = path.absolute()
+    if not (folder / "gateway.yaml").is_file():
+        raise InvalidFolder([Problem("gateway.yaml", 0, "", f"expected a configuration folder; there is no gateway.yaml in {folder}")])
+    draft = Draft(folder)
+    if check_modes:
+        _check_modes(draft)
+    read_gateway(draft)
+    read_policy(draft)
+    read_credentials(draft)
+    if need_tests:
+        read_cases(draft)
+    key_sets = references.check(draft, time.time() if now is None else now)
+    if check_modes:
+        _check_used(draft)
+    problems = draft.all_problems()
+    if problems or draft.gateway is None:
+        raise InvalidFolder(problems)
+    return _finish(draft, draft.gateway, key_sets)
+
+
+def _finish(draft: Draft, gateway: GatewayConfig, key_sets: Mapping[str, Mapping[str, Any]]) -> Folder:
+    lists: dict[str, Any] = {kind: tuple(item.value for item in items) for kind, items in draft.lists.items()}
+    places = {
+        (kind, item.value.name): f"{item.document.file}:{item.document.line(item.path)}"
+        for kind, items in draft.lists.items() if kind != "revoked" for item in items
+    }
+    return Folder(
+        path=draft.folder, gateway=gateway, policy=PolicyFile(**lists), credentials=MappingProxyType(draft.credentials),
+        tests=tuple(item.value for item in draft.cases), digest=_digest(draft), key_sets=MappingProxyType(dict(key_sets)),
+        warnings=tuple(sorted(draft.warnings)), places=MappingProxyType(places),
+    )
+
+
+def _digest(draft: Draft) -> str:
+    """Over name and content of every policy file (as it was parsed) and every file in trust/; tests and schemas do not take part."""
+    contents = {
+        name: hashlib.sha256(content).digest() for name, content in draft.contents.items()
+        if name.startswith("policy/") and not name.startswith("policy/tests/")
+    }
+    for path in modes.files(draft.folder / "trust"):
+        if path.is_file():
+            with path.open("rb") as file:
+                contents[path.relative_to(draft.folder).as_posix()] = hashlib.file_digest(file, "sha256").digest()
+    whole = hashlib.sha256()
+    for name, digest in sorted(contents.items()):
+        whole.update(hashlib.sha256(name.encode()).digest() + digest)
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _check_modes(draft: Draft) -> None:
+    """Ownership and modes of everything in the folder, and of the folders above it."""
+    guard = modes.Guard()
+    if found := guard.complaint(draft.folder):
+        draft.problems.append(Problem(".", 0, "", found))
+        return
+    for path in modes.files(draft.folder):
+        name = path.relative_to(draft.folder).as_posix()
+        found = guard.complaint(path)
+        if found is None and _is_private(path, name):
+            found = guard.readable(path)
+        if found is not None:
+            draft.problems.append(Problem(name, 0, "", found))
+
+
+def _is_private(path: Path, name: str) -> bool:
+    top = name.split("/", 1)[0]
+    if top == "credentials":
+        return path.name != ".gitkeep"
+    return top in ("tls", "demo") and path.is_file() and _holds_key(path)
+
+
+def _holds_key(path: Path) -> bool:
+    """Whether the file looks like a private key, in PEM or as a JWK."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2**16)
+    except OSError:
+        return True
+    return b"PRIVATE KEY" in start or (path.suffix == ".json" and b'"d"' in start)
+
+
+def _check_used(draft: Draft) -> None:
+    """Files that the configuration names may lie elsewhere: the same holds for them, and for the state folder."""
+    if draft.gateway is None:
+        return
+    guard = modes.Guard()
+    private: dict[Path, tuple[str, ...]] = {draft.resolve(draft.gateway.audit.checkpoint.key): ("audit", "checkpoint", "key")}
+    for name, listener in draft.gateway.listeners.items():
+        if listener.tls is not None:
+            private[draft.resolve(listener.tls.key)] = ("listeners", name, "tls", "key")
+    for path, key in private.items():
+        if path.exists() and (found := guard.complaint(path) or guard.readable(path)):
+            draft.main.complain(key, found)
+    state = draft.resolve(draft.gateway.state)
+    existing = next(place for place in (state, *state.parents) if place.exists())
+    if found := guard.complaint(existing):
+        draft.main.complain(("state",), found)
