@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import signal
 import ssl
@@ -230,6 +229,10 @@ class Appliance:
         if status != 0:
             raise ApplianceFailed(f"lockgate serve ended with {status}:\n{self.log[-4000:]}")
 
+    def detach(self) -> None:
+        """Leave the gateway running after this process; who calls it says how to end it."""
+        self._process = None
+
     def kill(self) -> None:
         """SIGKILL: what a power cut would leave."""
         if self._process is not None:
@@ -253,14 +256,6 @@ class Appliance:
         if any(self.state.rglob("*.db")):
             places["audit export"] = self.run("audit", "export").encode()
         return [f"{what} in {place}" for place, content in places.items() for what, secret in self.secrets() if secret.encode() in content]
-
-    def approval_id(self, text: str) -> str:
-        """The approval id a notice or error names. Raises ``ApplianceFailed`` where it names none."""
-        waiting = self.lines("approvals", "list", "--token-file", str(self.token_file("ines")))
-        for one in waiting:
-            if re.search(rf"\b{re.escape(one['id'])}\b", text):
-                return str(one["id"])
-        raise ApplianceFailed(f"no waiting approval is named in: {text!r}")
 
 
 _TWO_WORDS = frozenset({"audit", "approvals", "sessions", "policy", "schema", "token"})

@@ -150,6 +150,11 @@ class PostgresServer:
         if not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def detach(self) -> None:
+        """Leave the server running after this process; who calls it says how to end it."""
+        self._process = None
+        self.keep = True
+
     def restart(self) -> None:
         """Fast shutdown and start on the same data and port."""
         assert self._process is not None
