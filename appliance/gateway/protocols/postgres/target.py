@@ -95,9 +95,9 @@ class TargetConnection:
                     timeout: float | None = 30.0) -> list[tuple[str | None, ...]]:
         """Run one text by the simple protocol, for the gateway's own use while nobody else uses the connection: its text rows.
 
-    """Log in. ``tls`` is ``net.tls.client_context(...)``, ``None`` only where the resource says ``disable``. ``parameters`` are startup
-    parameters of the session. Raises ``TargetFault``: 08006 not reachable, 08P01 protocol broken, 28000 authentication, or the target's
-    own SQLSTATE."""
+        Raises ``TargetFault`` with the SQLSTATE of an error, or over the limits. A connection that broke its protocol or a limit is
+        aborted.
+        """
         try:
             async with asyncio.timeout(timeout):
                 return await _query(self, sql, max_rows, max_bytes)
