@@ -48,6 +48,15 @@ def to_json(catalog: Catalog) -> Json:
     }
 
 
+def dump(document: Json) -> str:
+    """The document as text with one line per entry, so that a diff shows what changed."""
+    parts = []
+    for key, value in document.items():
+        lines = ",\n".join(f"  {json.dumps(item)}" for item in value) if isinstance(value, list) else ""
+        parts.append(f"{json.dumps(key)}: " + (f"[\n{lines}\n]" if lines else json.dumps(value)))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def from_json(document: Json) -> Catalog:
     """The catalog of a document made by ``to_json``, over the shipped built-in catalog of the nearest version.
 
