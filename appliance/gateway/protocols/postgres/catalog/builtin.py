@@ -206,8 +206,7 @@ REVEALING: Mapping[str, str] = _by_name(
 _VALUES = "values of user columns, sampled by ANALYZE"
 _OPTIONS = "connection options, which may hold passwords"
 _STATEMENTS = "texts of statements, with their literals"
-_STATISTICS = """most_common_vals most_common_freqs histogram_bounds most_common_elems most_common_elem_freqs elem_count_histogram
-    range_length_histogram range_bounds_histogram"""
+_STATISTICS = "most_common_vals most_common_freqs histogram_bounds most_common_elems most_common_elem_freqs elem_count_histogram"
 _SLOTS = " ".join(f"stavalues{slot} stanumbers{slot}" for slot in range(1, 6))
 
 
@@ -222,7 +221,7 @@ def _by_column(rows: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str, 
 
 SENSITIVE: Mapping[tuple[str, str, str], str] = _by_column(
     (
-        ("pg_catalog.pg_stats", _STATISTICS, _VALUES),
+        ("pg_catalog.pg_stats", f"{_STATISTICS} range_length_histogram range_bounds_histogram", _VALUES),
         ("pg_catalog.pg_stats_ext", "most_common_vals most_common_val_nulls most_common_freqs most_common_base_freqs", _VALUES),
         ("pg_catalog.pg_stats_ext_exprs", _STATISTICS, _VALUES),
         ("pg_catalog.pg_statistic", _SLOTS, _VALUES),
