@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes of a record: one JSON object on one line, exactly as exported. Its leaf is SHA-256 over 0x00 and these bytes.
+
+Every record has ``origin``, ``seq``, ``time``, ``kind``, ``segment`` and ``prev`` (the first 16 hex digits of the leaf before it, so that a
+verifier can name the very record that was changed), then the fields of its kind.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from gateway.audit.tree import Tree, leaf_hash
+
+FORMAT = "lockgate-audit/1"
+ENVELOPE = frozenset({"origin", "seq", "time", "kind", "segment", "prev"})
+NO_PREV = "0" * 16
+MAX_RECORD = 16 * 2**20
+
+
+class RecordTooLarge(ValueError):
+    """A record of more than ``MAX_RECORD`` bytes."""
+
+
+def time_text(microseconds: int) -> str:
+    """Microseconds since the epoch as RFC 3339 in UTC."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+
+
+def time_value(text: str) -> int:
+    """The reverse of ``time_text``. Raises ``ValueError``."""
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return int(moment.replace(microsecond=0).timestamp()) * 1_000_000 + moment.microsecond
+
+
+class Encoder:
+    """Turns fields into records and keeps where the log stands: tree, last leaf, last time (never going back)."""
+
+    def __init__(self, origin: str, segment: str, digest_key: bytes) -> None:
+        self._origin, self._segment, self._digest_key = origin, segment, digest_key
+        self._second, self._second_text = -1, ""
+        self.tree = Tree()
+        self.prev = NO_PREV
+        self.last = 0
+
+    def mark(self) -> tuple[int, tuple[bytes, ...], str, int]:
+        """Where the log stands, for ``rewind``."""
+        return self.tree.size, tuple(self.tree.peaks), self.prev, self.last
+
+    def rewind(self, mark: tuple[int, tuple[bytes, ...], str, int]) -> None:
+        """Forget what was encoded since ``mark``: it did not reach the disk."""
+        size, peaks, self.prev, self.last = mark
+        self.tree = Tree(size, peaks)
+
+    def clamp(self, microseconds: int) -> int:
+        """The time the next record will carry: the clock's, or the last record's when the clock was set back."""
+        return microseconds if microseconds > self.last else self.last
+
+    def encode(self, kind: str, fields: Mapping[str, Any], microseconds: int, extra: Mapping[str, Any] | None = None) -> bytes:
+        """The next record's bytes. Raises ``TypeError`` (not JSON) or ``RecordTooLarge``, and then nothing has changed."""
+        moment = self.clamp(microseconds)
+        record = {
+            "origin": self._origin, "seq": self.tree.size + 1, "time": self._time(moment), "kind": kind,
+            "segment": self._segment, "prev": self.prev, **fields,
+        }
+        if "text_secret" in record:
+            record["text_digest"] = self._digest(record.pop("text_secret"))
+        if extra:
+            record.update(extra)
+        data = orjson.dumps(record)
+        if len(data) > MAX_RECORD:
+            raise RecordTooLarge(f"a record of {len(data)} bytes")
+        leaf = leaf_hash(data)
+        self.tree.append(leaf)
+        self.prev = leaf[:8].hex()
+        self.last = moment
+        return data
+
+    def _digest(self, text: str) -> str:
+        return "hmac-sha256:" + hmac.digest(self._digest_key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+    def _time(self, microseconds: int) -> str:
+        second, rest = divmod(microseconds, 1_000_000)
+        if second != self._second:
+            self._second, self._second_text = second, time_text(second * 1_000_000)[:20]
+        return f"{self._second_text}{rest:06d}Z"

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is open right now: sessions, commands and approvals begun and not ended, so that none stays open after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Fields = Mapping[str, Any]
+BASE = ("session", "identity", "issuer", "owner", "groups", "resource", "protocol", "source", "policy")
+_APPROVAL_OVER = frozenset({"approval.denied", "approval.expired", "approval.withdrawn", "approval.used"})
+STOPPED = "gateway stopped"
+
+
+def _base(fields: Fields) -> dict[str, Any]:
+    return {key: fields[key] for key in BASE if key in fields}
+
+
+def approval_id(fields: Fields) -> str:
+    """The approval that an ``approval.*`` record speaks of."""
+    found = fields.get("approval") or fields.get("id") or ""
+    return str(found)
+
+
+class Standing:
+    """Follows records in the order they are committed. ``commands`` maps seq to (time in microseconds, fields)."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Fields] = {}
+        self.commands: dict[int, tuple[int, Fields]] = {}
+        self.approvals: dict[str, Fields] = {}
+
+    def __len__(self) -> int:
+        return len(self.sessions) + len(self.commands) + len(self.approvals)
+
+    def follow(self, kind: str, seq: int, microseconds: int, fields: Fields) -> None:
+        """Take one committed record into account."""
+        if kind == "command.begin":
+            self.commands[seq] = (microseconds, fields)
+        elif kind == "command.end":
+            self.commands.pop(fields.get("begin", 0), None)
+        elif kind == "session.start":
+            self.sessions[str(fields.get("session"))] = fields
+        elif kind == "session.end":
+            self.sessions.pop(str(fields.get("session")), None)
+        elif kind == "approval.requested":
+            self.approvals[approval_id(fields)] = fields
+        elif kind in _APPROVAL_OVER:
+            self.approvals.pop(approval_id(fields), None)
+
+    def leftovers(self) -> list[tuple[str, dict[str, Any]]]:
+        """The records that close everything open, commands first."""
+        commands: list[tuple[str, dict[str, Any]]] = [
+            ("command.end", _base(fields) | {"begin": seq, "status": "orphaned", "rows": 0, "bytes": 0, "masked": 0, "error": ""})
+            for seq, (_, fields) in self.commands.items()]
+        approvals = [("approval.withdrawn", _base(fields) | {"approval": name, "reason": STOPPED}) for name, fields in self.approvals.items()]
+        sessions = [("session.end", _base(fields) | {"reason": STOPPED}) for fields in self.sessions.values()]
+        return commands + approvals + sessions
+
+    def to_json(self) -> dict[str, Any]:
+        """What a later process needs to know (no statement text)."""
+        return {
+            "sessions": [_base(fields) for fields in self.sessions.values()],
+            "commands": [[seq, moment, _base(fields)] for seq, (moment, fields) in self.commands.items()],
+            "approvals": [_base(fields) | {"approval": name} for name, fields in self.approvals.items()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Standing:
+        standing = cls()
+        standing.sessions = {str(fields.get("session")): fields for fields in data["sessions"]}
+        standing.commands = {seq: (moment, fields) for seq, moment, fields in data["commands"]}
+        standing.approvals = {approval_id(fields): fields for fields in data["approvals"]}
+        return standing

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread that writes the log: natural group commit, checkpoints, new files, and what happens when the disk fails.
+
+A batch is what queued while the batch before it was being synced; nothing waits for company. Only a ``lazy`` record (how a command
+ended, which nobody waits for) is kept back until there is a batch to ride with, for ``LINGER`` seconds at most.
+
+States: open → full (no space, size limit) → open · open → fenced (an error of the disk) → open · any → closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
+
+import apsw
+
+from gateway.audit.files import check_sqlite
+from gateway.audit.journal import Entry, Journal, Place, Value
+from gateway.audit.note import fingerprint, raw_public
+from gateway.audit.record import FORMAT
+from gateway.audit.space import Reserve, used
+from gateway.config.schema import AuditConfig
+from gateway.errors import AuditUnavailable, GatewayFault
+
+_log = logging.getLogger(__name__)
+LINGER = 0.02
+_BATCH_RECORDS, _BATCH_BYTES = 4096, 8 * 2**20
+_PROBE_FIRST, _PROBE_LAST = 0.2, 5.0
+_MEASURE, _PRUNE = 10.0, 3600.0
+_MISSED = 10_000
+_ENDS = ("command.end", "session.end", "approval.denied", "approval.expired", "approval.withdrawn")
+Outcomes = list[tuple[Entry, Value]]
+State = Literal["open", "full", "fenced", "closed"]
+
+
+class Writer:
+    """``inbox`` takes entries from any thread, ``None`` asks it to end. ``deliver`` is called with the outcomes of each batch."""
+
+    def __init__(self, place: Place, journal: Journal, config: AuditConfig, clock: Callable[[], float],
+                 deliver: Callable[[Outcomes], None]) -> None:
+        self.inbox: SimpleQueue[Entry | None] = SimpleQueue()
+        self.state: State = "closed"
+        self.reason = "not open"
+        self._place, self._journal, self._config, self._clock, self._deliver = place, journal, config, clock, deliver
+        self._reserve = Reserve(place.state / "reserve", config.reserve)
+        self._lazy: list[Entry] = []
+        self._missed: list[Entry] = []
+        self._closing = False
+        self._started = time.monotonic()
+        self._opened_at = clock()
+        self._sealed = self._beat = self._measured = self._pruned = self._started
+        self._lazy_since = self._probe_at = self._roll_at = 0.0
+        self._backoff = _PROBE_FIRST
+        self._used = 0
+
+    # ---- the beginning and the end
+
+    def open(self, key_public: bytes) -> None:
+        """Recover, and write down that the log is open and what a stop or crash had left open. Raises ``GatewayFault``."""
+        check_sqlite()
+        try:
+            found = self._journal.open(self._now())
+            self._reserve.ensure()
+            fields = {"format": FORMAT, "key": fingerprint(key_public), "sqlite": apsw.sqlite_lib_version(), "unsealed": found.unsealed,
+                      "orphaned": len(found.standing.commands), "boot": _boot_id()}
+            entries = [Entry(None, [("audit.opened", fields)], self._now())]
+            entries += [Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()]
+            self._journal.commit(entries, self._now())
+            self._journal.commit([], self._now(), sign=True)
+            self._prune()
+        except (apsw.Error, OSError) as error:
+            self._journal.abandon()
+            raise AuditUnavailable(f"{self._place.audit}: the audit log cannot be opened ({_named(error)})") from None
+        except BaseException:
+            self._journal.abandon()
+            raise
+        self._used = used(self._place.audit, self._place.recordings)
+        self.state, self.reason = "open", ""
+
+    def run(self) -> None:
+        """The thread. Ends after ``None`` came and everything before it was written."""
+        while not self._closing:
+            self._round(self._take())
+        self._round(self._lazy)
+        if self.state == "open":
+            self._write([Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()])
+            self._write([], sign=True)
+        if self.state == "open":
+            self._journal.seal()
+        else:
+            self._journal.abandon()
+        self.state, self.reason = "closed", "the gateway is stopping"
+        self._refuse(self._take(wait=False))
+
+    def _now(self) -> int:
+        return int(self._clock() * 1e6)
+
+    # ---- taking from the queue
+
+    def _take(self, *, wait: bool = True) -> list[Entry]:
+        taken: list[Entry] = []
+        try:
+            entry = self.inbox.get(timeout=self._until_due()) if wait else self.inbox.get_nowait()
+            for _ in range(min(self.inbox.qsize(), _BATCH_RECORDS) + 1):
+                if entry is None:
+                    self._closing = True
+                    break
+                taken.append(entry)
+                entry = self.inbox.get_nowait()
+        except Empty:
+            pass
+        return taken
+
+    def _until_due(self) -> float:
+        """Seconds until something has to be done even if no record comes."""
+        now = time.monotonic()
+        if self.state != "open":
+            return max(0.0, self._probe_at - now)
+        due = self._beat + self._config.heartbeat
+        if self._journal.dirty:
+            due = min(due, self._sealed + self._config.checkpoint.every)
+        if self._lazy:
+            due = min(due, self._lazy_since + LINGER)
+        return max(0.0, due - now)
+
+    def _round(self, entries: Sequence[Entry]) -> None:
+        now = time.monotonic()
+        if self.state != "open":
+            self._refuse(entries)
+            if now >= self._probe_at:
+                self._probe()
+            return
+        ready = self._ready(entries, now)
+        sign = self._journal.dirty and now >= self._sealed + self._config.checkpoint.every
+        for batch in _split(ready):
+            self._write(batch, sign=sign)
+            sign = False
+        if sign and self.state == "open":
+            self._write([], sign=True)
+        if self.state == "open":
+            self._upkeep(time.monotonic())
+
+    def _ready(self, entries: Sequence[Entry], now: float) -> list[Entry]:
+        """What goes to disk now: everything but lazy entries with a recording, which wait for each other up to ``LINGER``."""
+        if entries is self._lazy:
+            self._lazy = []
+            return list(entries)
+        lazy = [entry for entry in entries if entry.lazy]
+        if not lazy and not self._lazy:
+            return list(entries)
+        urgent = [entry for entry in entries if not entry.lazy]
+        if lazy and not self._lazy:
+            self._lazy_since = now
+        self._lazy += lazy
+        over = now >= self._lazy_since + LINGER or len(self._lazy) > 1000 or any(kind == "session.end" for e in urgent for kind, _ in e.records)
+        riding = self._lazy if over else [e for e in self._lazy if not e.recording] if urgent else []
+        self._lazy = [] if over else [e for e in self._lazy if e.recording] if urgent else self._lazy
+        return riding + urgent
+
+    # ---- writing
+
+    def _write(self, entries: Sequence[Entry], *, sign: bool = False) -> None:
+        if self.state != "open":
+            self._refuse(entries)
+            return
+        if not entries and not sign:
+            return
+        try:
+            self._check_room(entries)
+            outcomes = self._journal.commit(entries, self._now(), sign=sign)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no record may be taken for written
+            self._failed(error, entries)
+            return
+        if sign:
+            self._sealed = time.monotonic()
+        if outcomes:
+            self._deliver(outcomes)
+
+    def _check_room(self, entries: Sequence[Entry]) -> None:
+        self._used += sum(entry.cost for entry in entries) // 2
+        if self._used > self._config.retention.size:
+            self._used = used(self._place.audit, self._place.recordings)
+        if self._used > self._config.retention.size and self._journal.file is not None:
+            self._journal.file.settle()
+            self._used = used(self._place.audit, self._place.recordings)
+        if self._used > self._config.retention.size:
+            raise _SizeLimit
+
+    def _upkeep(self, now: float) -> None:
+        """Heartbeats, new files, retention."""
+        try:
+            if now >= self._beat + self._config.heartbeat:
+                self._beat = now
+                self._write([Entry(None, [("heartbeat", self._pulse(now))], self._now())])
+            if now >= self._measured + _MEASURE:
+                self._measured, self._used = now, used(self._place.audit, self._place.recordings)
+            if self.state == "open" and now >= self._roll_at and self._file_is_over():
+                self._roll_at = now + _PROBE_LAST
+                self._journal.roll(self._now())
+            if self.state == "open" and now >= self._pruned + _PRUNE:
+                self._prune()
+        except Exception as error:  # noqa: BLE001
+            self._failed(error, [])
+
+    def _file_is_over(self) -> bool:
+        file, clock = self._journal.file, self._journal.encoder.clamp(self._now())
+        today = time.strftime("%Y-%m-%d", time.gmtime(clock // 1_000_000))
+        return file is not None and (self._journal.created[:10] < today or file.bytes() >= self._config.database)
+
+    def _pulse(self, now: float) -> Mapping[str, Any]:
+        room = os.statvfs(self._place.audit)
+        standing = self._journal.standing
+        return {"uptime": round(now - self._started), "sessions": len(standing.sessions), "commands": len(standing.commands),
+                "approvals": len(standing.approvals), "disk_free": room.f_bavail * room.f_frsize, "used": self._used,
+                "clock_behind": max(0, self._journal.encoder.last - self._now()) / 1e6}
+
+    def _prune(self) -> None:
+        """Remove sealed files whose time is over, each written down before it goes. A clock stepped forward while running removes nothing."""
+        self._pruned = time.monotonic()
+        known = min(self._clock(), self._opened_at + self._pruned - self._started)
+        for expired in self._journal.expired(int((known - self._config.retention.local) * 1e6)):
+            fields = {"file": expired.path.name, "first": expired.first, "last": expired.last, "recordings": len(expired.recordings)}
+            self._journal.commit([Entry(None, [("audit.pruned", fields)], self._now())], self._now())
+            expired.remove()
+
+    # ---- when it cannot be written
+
+    def _refuse(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if len(self._missed) < _MISSED and entry.records[0][0] in _ENDS and self.state != "closed":
+                self._missed.append(entry)
+        failure = AuditUnavailable(f"audit records cannot be written: {self.reason}")
+        self._deliver([(entry, failure) for entry in entries])
+
+    def _failed(self, error: Exception, entries: Sequence[Entry]) -> None:
+        """Stop taking records, tell everybody waiting, and leave a last note if the disk was only full."""
+        full = isinstance(error, _SizeLimit | apsw.FullError) or isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        self.state, self.reason = ("full", _named(error)) if full else ("fenced", _named(error))
+        _log.critical("audit log %s: %s", self.state, self.reason)
+        self._backoff = _PROBE_FIRST
+        self._probe_at = time.monotonic() + self._backoff
+        waiting, self._lazy = [*self._lazy, *entries], []
+        self._refuse(waiting)
+        if full:
+            self._last_note()
+
+    def _last_note(self) -> None:
+        try:
+            self._reserve.release()
+            self._journal.commit([Entry(None, [("audit.degraded", {"reason": self.reason})], self._now())], self._now())
+            self._journal.commit([], self._now(), sign=True)
+        except Exception as error:  # noqa: BLE001
+            _log.critical("audit log: not even the last note could be written (%s)", _named(error))
+
+    def _probe(self) -> None:
+        """Try to come back: the reserve whole, room below the limit, the tail of the log verified and synced."""
+        was, reason = self.state, self.reason
+        try:
+            self._reserve.ensure()
+            late = self._journal.reopen(self._now())
+            self._check_room([])
+            fields = {"was": was, "reason": reason, "missed": len(self._missed)}
+            entries = [Entry(None, [("audit.restored", fields)], self._now()), *late, *self._still_due()]
+            self._journal.commit(entries, self._now())
+            self._journal.commit([], self._now(), sign=True)
+            self._prune()
+        except Exception as error:  # noqa: BLE001
+            _log.warning("audit log still %s: %s", self.state, _named(error))
+            self._backoff = min(self._backoff * 2, _PROBE_LAST)
+            self._probe_at = time.monotonic() + self._backoff
+            return
+        self._missed = []
+        self.state, self.reason = "open", ""
+        _log.warning("audit log open again after %s", was)
+
+    def _still_due(self) -> list[Entry]:
+        """Ends that could not be written when they came, and are not on disk by another way."""
+        standing, now = self._journal.standing, self._now()
+        due = [entry for entry in self._missed if _open_in(standing, *entry.records[0])]
+        return [Entry(None, [(kind, {**fields, "late": True})], now) for entry in due for kind, fields in entry.records[:1]]
+
+
+class _SizeLimit(Exception):
+    """``retention.size`` is reached."""
+
+
+def _open_in(standing: Any, kind: str, fields: Mapping[str, Any]) -> bool:
+    if kind == "command.end":
+        return fields.get("begin") in standing.commands
+    if kind == "session.end":
+        return fields.get("session") in standing.sessions
+    return any(fields.get(key) in standing.approvals for key in ("approval", "id"))
+
+
+def _split(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Batches of bounded size, order kept."""
+    batches: list[list[Entry]] = []
+    room = 0
+    for entry in entries:
+        if not batches or entry.cost > room or len(batches[-1]) >= _BATCH_RECORDS:
+            batches.append([])
+            room = _BATCH_BYTES
+        batches[-1].append(entry)
+        room -= entry.cost
+    return batches
+
+
+def _named(error: Exception) -> str:
+    """The failure in words that hold no data."""
+    if isinstance(error, _SizeLimit):
+        return "retention.size is reached"
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno else "input/output error"
+    if isinstance(error, GatewayFault):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if isinstance(error, apsw.Error) else type(error).__name__
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
