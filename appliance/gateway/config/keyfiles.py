@@ -6,10 +6,8 @@ Each function raises ``ValueError`` with what was expected; no message holds any
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,10 +15,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.identity.keys import KeySet, parse_key_set
+
 LARGEST = 2**20
 """Bytes of a key, certificate or key set file."""
-_KEY_TYPES = {"ES256": "EC", "ES384": "EC", "ES512": "EC", "ES256K": "EC", "EdDSA": "OKP"}
-_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _PARSING = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
@@ -71,22 +69,16 @@ def check_audit_key(path: Path) -> None:
         raise ValueError(f"expected an OpenSSH Ed25519 private key in {path}")
 
 
-def check_key_set(path: Path, algorithms: Collection[str]) -> dict[str, Any]:
+def check_key_set(path: Path, algorithms: Collection[str]) -> KeySet:
     """A JWK Set (RFC 7517 section 5) of public keys, of which at least one fits the algorithms."""
+    data = content(path)
     try:
-        document = json.loads(content(path))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ValueError(f"expected a JWK Set, {{\"keys\": […]}}, in {path}") from None
-    keys = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-        raise ValueError(f"expected a JWK Set, {{\"keys\": […]}}, in {path}")
-    if not keys:
-        raise ValueError(f"expected at least one key in {path}")
-    if any(_PRIVATE & key.keys() or key.get("kty") == "oct" for key in keys):
-        raise ValueError(f"expected public keys only in {path}, but it holds a private or shared one")
-    if not any(key.get("kty") in {_KEY_TYPES.get(name, "RSA") for name in algorithms} for key in keys):
+        keys = parse_key_set(data)
+    except ValueError as wrong:
+        raise ValueError(f"expected a JWK Set of public keys in {path}: {wrong}") from None
+    if not any(key.algorithms & set(algorithms) for key in keys.keys):
         raise ValueError(f"expected a key for {', '.join(algorithms)} in {path}")
-    return {"keys": keys}
+    return keys
 
 
 def _say(wrong: Exception, otherwise: str) -> str:

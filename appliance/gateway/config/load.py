@@ -17,6 +17,7 @@ from gateway.config.draft import Draft, read_cases, read_credentials, read_gatew
 from gateway.config.problem import InvalidFolder, Problem
 from gateway.config.schema import GatewayConfig, PolicyFile, TestCase
 from gateway.credentials import Credential
+from gateway.identity.keys import KeySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Folder:
     credentials: Mapping[str, Credential]
     tests: tuple[TestCase, ...]
     digest: str
-    key_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    key_sets: Mapping[str, KeySet] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -73,7 +74,7 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
     return _finish(draft, draft.gateway, key_sets)
 
 
-def _finish(draft: Draft, gateway: GatewayConfig, key_sets: Mapping[str, Mapping[str, Any]]) -> Folder:
+def _finish(draft: Draft, gateway: GatewayConfig, key_sets: Mapping[str, KeySet]) -> Folder:
     lists: dict[str, Any] = {kind: tuple(item.value for item in items) for kind, items in draft.lists.items()}
     places = {
         (kind, item.value.name): f"{item.document.file}:{item.document.line(item.path)}"
@@ -111,13 +112,14 @@ def _check_modes(draft: Draft) -> None:
     for path in modes.files(draft.folder):
         name = path.relative_to(draft.folder).as_posix()
         found = guard.complaint(path)
-        if found is None and _is_private(path, name):
+        if found is None and is_private(path, name):
             found = guard.readable(path)
         if found is not None:
             draft.problems.append(Problem(name, 0, "", found))
 
 
-def _is_private(path: Path, name: str) -> bool:
+def is_private(path: Path, name: str) -> bool:
+    """Whether nobody else may read that file or folder (``name`` is relative to the configuration folder)."""
     top = name.split("/", 1)[0]
     if top == "credentials":
         return path.name != ".gitkeep"

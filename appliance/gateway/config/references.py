@@ -14,9 +14,10 @@ from gateway.config import keyfiles, speaks
 from gateway.config.address import same_place
 from gateway.config.draft import Draft, Item
 from gateway.config.schema import GatewayConfig, Grant, Issuer, Rule
+from gateway.identity.keys import KeySet
 
 
-def check(draft: Draft, now: float) -> dict[str, dict[str, Any]]:
+def check(draft: Draft, now: float) -> dict[str, KeySet]:
     """Everything below; what is wrong is added to the documents. Gives the pinned key sets by issuer name."""
     for kind in ("issuers", "identities", "resources", "grants", "approvals", "masks"):
         _unique(draft, kind)
@@ -73,7 +74,7 @@ def _file(item: Item, look: Callable[[], object], *inside: str | int) -> Any:
         return None
 
 
-def _issuer(draft: Draft, item: Item) -> dict[str, Any] | None:
+def _issuer(draft: Draft, item: Item) -> KeySet | None:
     issuer: Issuer = item.value
     for other in draft.lists["issuers"]:
         if other.value is issuer:
@@ -86,7 +87,7 @@ def _issuer(draft: Draft, item: Item) -> dict[str, Any] | None:
     if issuer.jwks is None:
         return None
     path = draft.resolve(issuer.jwks)
-    keys: dict[str, Any] | None = _file(item, lambda: keyfiles.check_key_set(path, issuer.algorithms), "jwks")
+    keys: KeySet | None = _file(item, lambda: keyfiles.check_key_set(path, issuer.algorithms), "jwks")
     return keys
 
 
