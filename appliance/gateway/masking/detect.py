@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors: values that show by themselves what they are (contract section 6). The third net, under masks by origin.
+
+The engine is RE2: linear in the length of the value whatever it holds. ``candidates()`` looks over a whole block of rows at once, so that
+blocks without a candidate cost one pass in C and nothing else. Everything works on UTF-8 bytes; patterns are ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, cast
+
+import re2
+
+from gateway.masking.rules import MaskRule
+
+PRIVATE_KEY, AWS_ACCESS_KEY, JWT, PAYMENT_CARD = "private-key", "aws-access-key", "jwt", "payment-card"
+NAMES = (PRIVATE_KEY, AWS_ACCESS_KEY, JWT, PAYMENT_CARD)
+
+_BODY = r"[A-Za-z0-9+/=\s\\:,.\-]"
+_PATTERNS: Mapping[str, str] = {
+    # PEM (RFC 7468, RFC 1421 headers) and OpenSSH; PGP's "PRIVATE KEY BLOCK". Without an end: all that can belong to the key.
+    PRIVATE_KEY: rf"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:{_BODY}*?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|{_BODY}*)",
+    AWS_ACCESS_KEY: r"A[KS]IA[A-Z0-9]{16}",
+    # RFC 7515 compact serialization, RFC 7516's five parts included: '{"' in base64url is "eyJ".
+    JWT: r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*",
+    PAYMENT_CARD: r"[0-9](?:[ -]?[0-9]){12,}",
+}
+_HINTS: Mapping[str, str] = {
+    PRIVATE_KEY: r"PRIVATE KEY", AWS_ACCESS_KEY: r"A[KS]IA[A-Z0-9]", JWT: r"eyJ[A-Za-z0-9_-]{6}", PAYMENT_CARD: r"[0-9](?:[ -]?[0-9]){12}",
+}
+_ESCAPED = r"\\u00"
+"""In JSON text any character may hide behind an escape: such a value is looked at decoded."""
+
+
+MAX_GROUPS = 4096
+"""Groups of digits in one run that are looked through; a longer run is replaced as a whole."""
+
+Mask = Callable[[bytes, int, int], bytes | None]
+"""(value, start, end of the match) to what replaces the match, ``None`` where it is no finding."""
+
+
+class Match(Protocol):
+    def start(self) -> int: ...
+    def end(self) -> int: ...
+    def group(self) -> bytes: ...
+
+
+class Pattern(Protocol):
+    """What is used of re2's compiled pattern, which has no types of its own."""
+
+    def search(self, text: bytes) -> Match | None: ...
+    def finditer(self, text: bytes) -> Iterator[Match]: ...
+
+
+class Detectors:
+    """Detectors by name, each with the rule that replaces what it finds. Raises ``ValueError`` on an unknown name."""
+
+    def __init__(self, rules: Mapping[str, MaskRule]) -> None:
+        if unknown := set(rules) - set(NAMES):
+            raise ValueError(f"unknown detector {min(unknown)!r}")
+        self._steps = [(_compiled(_PATTERNS[name]), _card_mask(rules[name]) if name == PAYMENT_CARD else _whole_mask(rules[name]))
+                       for name in NAMES if name in rules]
+        self._number = _card_mask(rules[PAYMENT_CARD]) if PAYMENT_CARD in rules else None
+        self._hint = _compiled("|".join([_HINTS[name] for name in NAMES if name in rules] + [_ESCAPED]))
+
+    def candidates(self, block: bytes) -> bool:
+        """Whether anything in the block could be a finding; no false negative."""
+        return self._hint.search(block) is not None
+
+    def places(self, block: bytes) -> list[int]:
+        """Offsets at which a candidate begins, ascending. Every finding overlaps or follows one inside its value."""
+        return [match.start() for match in self._hint.finditer(block)]
+
+    def text(self, value: bytes) -> bytes | None:
+        """A text value with every finding replaced, ``None`` where there is none."""
+        found = value
+        for pattern, mask in self._steps:
+            found = _replaced(pattern, mask, found)
+        return None if found is value or found == value else found
+
+    def json(self, value: bytes) -> bytes | None:
+        """A json or jsonb value (binary jsonb begins with its version byte), likewise. What was valid JSON stays valid: strings
+        are looked at decoded, a number that is found becomes a string."""
+        if self._hint.search(value) is None:
+            return None
+        out: list[bytes] = []
+        at = 0
+        for token in _JSON_TOKEN.finditer(value):
+            masked = self._json_token(token.group())
+            if masked is not None:
+                out += (value[at:token.start()], masked)
+                at = token.end()
+        if not out:
+            return None
+        out.append(value[at:])
+        return b"".join(out)
+
+    def _json_token(self, token: bytes) -> bytes | None:
+        if token[:1] != b'"':
+            return self._json_number(token)
+        if b"\\" not in token:
+            inner = self.text(token[1:-1])
+            return None if inner is None else b'"' + inner + b'"'
+        try:
+            inner = self.text(json.loads(token).encode())
+        except ValueError:
+            return self.text(token)
+        return None if inner is None else json.dumps(inner.decode(errors="replace"), ensure_ascii=False).encode()
+
+    def _json_number(self, token: bytes) -> bytes | None:
+        if self._number is None or len(token) < 13:
+            return None
+        masked = _replaced(_CARD, self._number, token)
+        return None if masked == token else b'"' + masked + b'"'
+
+
+def _compiled(pattern: str) -> Pattern:
+    engine: Any = re2
+    options = engine.Options()
+    options.max_mem = 32 << 20
+    options.log_errors = False
+    return cast(Pattern, engine.compile(pattern.encode(), options))
+
+
+_CARD = _compiled(_PATTERNS[PAYMENT_CARD])
+_JSON_TOKEN = _compiled(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
+
+
+def _replaced(pattern: Pattern, mask: Mask, value: bytes) -> bytes:
+    out: list[bytes] = []
+    at = 0
+    for match in pattern.finditer(value):
+        masked = mask(value, match.start(), match.end())
+        if masked is not None:
+            out += (value[at:match.start()], masked)
+            at = match.end()
+    if not out:
+        return value
+    out.append(value[at:])
+    return b"".join(out)
+
+
+def _whole_mask(rule: MaskRule) -> Mask:
+    return lambda value, start, end: rule.apply(value[start:end].decode()).encode()
+
+
+def _card_mask(rule: MaskRule) -> Mask:
+    """Card numbers within a run of digits: 13 to 19 digits that pass Luhn, from the start of a group to the end of a group."""
+    def mask(value: bytes, start: int, end: int) -> bytes | None:
+        if _fraction(value, start) or _hexadecimal(value, start, end):
+            return None
+        run = value[start:end].decode()
+        spans = card_spans(run)
+        if not spans:
+            return None
+        out: list[str] = []
+        at = 0
+        for first, last in spans:
+            out += (run[at:first], rule.apply(run[first:last]))
+            at = last
+        return "".join((*out, run[at:])).encode()
+    return mask
+
+
+def card_spans(run: str) -> list[tuple[int, int]]:
+    """Where card numbers stand in a run of digits, blanks and dashes; longest first, from left to right."""
+    groups = _groups(run)
+    if len(groups) > MAX_GROUPS:
+        return [(0, len(run))]
+    spans: list[tuple[int, int]] = []
+    first = 0
+    while first < len(groups):
+        last = next((last for last in range(min(len(groups), first + 19), first, -1)
+                     if is_card("".join(run[a:b] for a, b in groups[first:last]))), None)
+        if last is None:
+            first += 1
+        else:
+            spans.append((groups[first][0], groups[last - 1][1]))
+            first = last
+    return spans
+
+
+def _groups(run: str) -> list[tuple[int, int]]:
+    groups: list[tuple[int, int]] = []
+    at = 0
+    for index, character in enumerate(run + " "):
+        if character in " -":
+            if index > at:
+                groups.append((at, index))
+            at = index + 1
+    return groups
+
+
+def is_card(digits: str) -> bool:
+    """13 to 19 digits, not led by 0 (ISO/IEC 7812 gives no card numbers there), with a valid Luhn check digit."""
+    if not 13 <= len(digits) <= 19 or digits[0] == "0":
+        return False
+    odd = sum(map(int, digits[-1::-2]))
+    even = sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
+    return (odd + even) % 10 == 0
+
+
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_HEX = frozenset(b"0123456789abcdefABCDEF-")
+_HEX_LETTERS = frozenset(b"abcdefABCDEF")
+
+
+def _fraction(value: bytes, start: int) -> bool:
+    """The digits stand behind a decimal point: 0.30000000000000004 is no card."""
+    return start >= 2 and value[start - 1] == 0x2E and 0x30 <= value[start - 2] <= 0x39
+
+
+def _hexadecimal(value: bytes, start: int, end: int) -> bool:
+    """The digits are a piece of a digest or UUID: a hexadecimal word of 32 characters or more that touches them with a letter."""
+    if not (start and value[start - 1] in _HEX_LETTERS or end < len(value) and value[end] in _HEX_LETTERS):
+        return False
+    first, last = start, end
+    while first and last - first < 32 and value[first - 1] in _HEX:
+        first -= 1
+    while last < len(value) and last - first < 32 and value[last] in _HEX:
+        last += 1
+    return last - first >= 32

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``MaskSet``: everything that is hidden from one identity on one resource."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
+
+from gateway.masking.detect import Detectors
+from gateway.masking.rules import MaskRule
+
+ColumnName = tuple[str, str, str]
+"""(schema, relation, column)."""
+
+
+class MaskSet:
+    """Columns by pattern ``SCHEMA.RELATION.COLUMN`` (``*`` does not cross a dot), columns in which nothing is looked for, and
+    detectors by name. Immutable.
+
+    ``bool(masks)`` says whether any column is masked: only then is a value of unknown origin hidden and are errors scrubbed.
+    Patterns must have three parts: ``ValueError`` otherwise.
+    """
+
+    def __init__(self, columns: Mapping[str, MaskRule] | None = None, clear: Iterable[str] = (),
+                 detect: Mapping[str, MaskRule] | None = None) -> None:
+        self.columns: Mapping[str, MaskRule] = dict(columns or {})
+        self.clear = frozenset(clear)
+        self.detect: Mapping[str, MaskRule] = dict(detect or {})
+        for pattern in (*self.columns, *self.clear):
+            if pattern.count(".") != 2 or not all(pattern.split(".")):
+                raise ValueError(f"expected SCHEMA.RELATION.COLUMN, not {pattern!r}")
+        self._exact = {tuple(name.split(".")): rule for name, rule in self.columns.items() if not _GLOB.search(name)}
+        self._patterns = [(_compiled(name), rule) for name, rule in self.columns.items() if _GLOB.search(name)]
+        self._clear = [_compiled(name) for name in self.clear]
+        self._rules: dict[ColumnName, MaskRule | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.columns)
+
+    def __repr__(self) -> str:
+        return f"MaskSet({len(self.columns)} columns, {len(self.detect)} detectors)"
+
+    @cached_property
+    def detectors(self) -> Detectors | None:
+        """The compiled detectors, ``None`` where there are none."""
+        return Detectors(self.detect) if self.detect else None
+
+    def rule_for(self, column: ColumnName) -> MaskRule | None:
+        """The rule of a column, several of them added up. Looked up once per column."""
+        try:
+            return self._rules[column]
+        except KeyError:
+            pass
+        found = self._exact.get(column)
+        for pattern, rule in self._patterns:
+            if pattern.fullmatch("\0".join(column)):
+                found = rule if found is None else found.also(rule)
+        if len(self._rules) < _REMEMBERED:
+            self._rules[column] = found
+        return found
+
+    def rule_of(self, columns: Iterable[ColumnName]) -> MaskRule | None:
+        """The rules of several columns added up."""
+        found = None
+        for column in columns:
+            rule = self.rule_for(column)
+            if rule is not None:
+                found = rule if found is None else found.also(rule)
+        return found
+
+    def is_clear(self, column: ColumnName) -> bool:
+        """Nothing is looked for in this column."""
+        name = "\0".join(column)
+        return any(pattern.fullmatch(name) for pattern in self._clear)
+
+
+NOTHING = MaskSet()
+
+
+def add_up(sets: Iterable[MaskSet]) -> MaskSet:
+    """Masks and detectors of all; a column is clear of detectors only where every set with detectors says so."""
+    several = list(sets)
+    columns: dict[str, MaskRule] = {}
+    detect: dict[str, MaskRule] = {}
+    for one in several:
+        for into, rules in ((columns, one.columns), (detect, one.detect)):
+            for name, rule in rules.items():
+                into[name] = into[name].also(rule) if name in into else rule
+    looking = [one.clear for one in several if one.detect]
+    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect)
+
+
+_REMEMBERED = 100_000
+_GLOB = re.compile(r"[*?]")
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """``*`` any characters, ``?`` one, within one of the three parts. The name is matched with NUL in place of the dots."""
+    return re.compile("\0".join("".join(_glob(c) for c in part) for part in pattern.split(".")), re.DOTALL)
+
+
+def _glob(character: str) -> str:
+    return {"*": "[^\0]*", "?": "[^\0]"}.get(character, re.escape(character))
