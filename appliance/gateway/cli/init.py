@@ -87,10 +87,9 @@ class Made:
 
 def make(made: Made, *, demo: bool) -> None:
     """Everything ``init`` does. Raises ``OSError`` or ``ConfigError``."""
-    empty = not made.folder.exists() or not any(made.folder.iterdir())
     make_folder(made.folder, 0o755)
-    if empty or not (made.folder / "gateway.yaml").exists():
-        _copy_shipped(made, "demo" if demo and empty else "starter")
+    if not (made.folder / "gateway.yaml").exists():
+        _copy_shipped(made, "demo" if demo else "starter")
     draft = Draft(made.folder)
     read_gateway(draft)
     read_policy(draft)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.config import modes, references
+from gateway.config.advice import advise
 from gateway.config.draft import Draft, read_cases, read_credentials, read_gateway, read_policy
 from gateway.config.problem import InvalidFolder, Problem
 from gateway.config.schema import GatewayConfig, PolicyFile, TestCase
@@ -57,6 +58,7 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
     folder = path.absolute()
     if not (folder / "gateway.yaml").is_file():
         raise InvalidFolder([Problem("gateway.yaml", 0, "", f"expected a configuration folder; there is no gateway.yaml in {folder}")])
+    moment = time.time() if now is None else now
     draft = Draft(folder)
     if check_modes:
         _check_modes(draft)
@@ -65,9 +67,10 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
     read_credentials(draft)
     if need_tests:
         read_cases(draft)
-    key_sets = references.check(draft, time.time() if now is None else now)
+    key_sets = references.check(draft, moment)
     if check_modes:
         _check_used(draft)
+    advise(draft, moment)
     problems = draft.all_problems()
     if problems or draft.gateway is None:
         raise InvalidFolder(problems)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -15,7 +16,8 @@ class Settings:
     """The keys one protocol brings.
 
     ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
-    ``test`` is the key of a test case that holds what is asked.
+    ``test`` is the key of a test case that holds what is asked. ``columns`` gives every SCHEMA.RELATION.COLUMN that a file
+    ``policy/schemas/NAME.json`` knows, and raises ``ConfigError`` for what is no such file; ``None`` where there are no columns.
     """
 
     protocol: str
@@ -25,6 +27,7 @@ class Settings:
     test: str
     credentials: frozenset[str]
     later: frozenset[str] = frozenset()
+    columns: Callable[[bytes], frozenset[str]] | None = None
 
 
 def settings(protocol: str) -> Settings:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,6 +12,7 @@ from gateway.config.address import is_loopback, split_address
 from gateway.config.quantities import Duration
 from gateway.config.schema import Address, Keys, Listener, Resource, TestCase
 from gateway.config.speaks import Settings
+from gateway.errors import ConfigError
 
 
 def _database(value: str) -> str:
@@ -69,7 +71,19 @@ class PostgresCase(TestCase):
     database: Database | None = Field(default=None, description="Out of the resource's `databases`; the first otherwise.")
 
 
+def known_columns(schema: bytes) -> frozenset[str]:
+    """Every column of a pulled catalog, as masks write it. Raises ``ConfigError``."""
+    from gateway.protocols.postgres.catalog.offline import from_json
+
+    try:
+        catalog = from_json(json.loads(schema))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise ConfigError("not a JSON document") from None
+    relations = catalog.user.relations
+    return frozenset(f"{relation.schema}.{relation.name}.{column.name}" for relation in relations for column in relation.columns)
+
+
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
-    credentials=frozenset({"password"}), later=frozenset({"certificate", "ephemeral-role"}),
+    credentials=frozenset({"password"}), later=frozenset({"certificate", "ephemeral-role"}), columns=known_columns,
 )

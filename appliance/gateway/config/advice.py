@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be meant, but an operator should look at: warnings of ``lockgate check``. Nothing here stops a gateway."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.config import keyfiles, speaks
+from gateway.config.draft import Draft, Item
+from gateway.config.problem import Problem
+from gateway.errors import ConfigError
+
+
+def advise(draft: Draft, now: float) -> None:
+    """Adds to ``draft.warnings``."""
+    draft.warnings.extend(_nothing_served(draft))
+    for item in draft.lists["masks"]:
+        draft.warnings.extend(_mask_set(draft, item))
+    for item in draft.lists["revoked"]:
+        if item.value.until is not None and item.value.until.timestamp() <= now:
+            draft.warnings.append(item.document.problem(item.path, "this entry has ended and revokes nothing any more"))
+    draft.warnings.extend(_unused(draft))
+
+
+def _nothing_served(draft: Draft) -> Iterator[Problem]:
+    for kind, effect in (("issuers", "no token is believed"), ("identities", "no robot can come in"), ("resources", "there is no target"),
+                         ("grants", "nothing is allowed")):
+        if not draft.lists[kind]:
+            yield Problem("policy", 0, kind, f"there are none: {effect}")
+
+
+def _unused(draft: Draft) -> Iterator[Problem]:
+    grants = [item.value for item in draft.lists["grants"]]
+    used: dict[str, set[Any]] = {
+        "resources": {name for grant in grants for name in grant.targets},
+        "masks": {name for grant in grants for name in grant.masks},
+        "approvals": {rule.by for grant in grants for rule in grant.rules},
+    }
+    for kind, names in used.items():
+        for item in draft.lists[kind]:
+            if item.value.name not in names:
+                yield item.document.problem((*item.path, "name"), f"no grant names {item.value.name!r}")
+    webhook = draft.gateway.notify.webhook if draft.gateway else None
+    wanted = {item.value.credential for item in draft.lists["resources"]} | {webhook.secret if webhook else None}
+    for name in sorted(set(draft.credentials) - wanted):
+        yield Problem(f"credentials/{name}.yaml", 0, "", "no resource uses this credential")
+
+
+def _mask_set(draft: Draft, item: Item) -> Iterator[Problem]:
+    """Columns that the schema file of a resource it applies to does not know: a typing error would leave the real one in clear."""
+    targets = {name for grant in draft.lists["grants"] if item.value.name in grant.value.masks for name in grant.value.targets}
+    for resource in sorted({entry.value.name: entry.value for entry in draft.lists["resources"]}.items()):
+        if resource[0] in targets:
+            yield from _columns(draft, item, *resource)
+
+
+def _columns(draft: Draft, item: Item, name: str, resource: Any) -> Iterator[Problem]:
+    path = draft.folder / "policy" / "schemas" / f"{name}.json"
+    known_columns = speaks.settings(resource.protocol).columns
+    if known_columns is None or not path.exists():
+        return
+    try:
+        known = known_columns(keyfiles.content(path))
+    except (ConfigError, ValueError) as wrong:
+        yield Problem(path.relative_to(draft.folder).as_posix(), 0, "", f"not what `lockgate schema pull` writes: {wrong}")
+        return
+    for key in ("columns", "clear"):
+        for number, column in enumerate(getattr(item.value, key)):
+            if column not in known and not set("*?[") & set(column):
+                close = difflib.get_close_matches(column, known, n=1)
+                hint = f", did you mean {close[0]!r}?" if close else ""
+                inside = column if key == "columns" else number
+                yield item.document.problem((*item.path, key, inside), f"{name} has no such column, as its schema file says{hint}")
