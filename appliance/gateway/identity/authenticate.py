@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A token becomes an identity: which issuer, which key, which entry, from where, revoked or used before.
+
+The issuer is the one whose ``iss`` and audience are exactly the token's. A token whose ``aud`` lists audiences besides that one is
+refused: whoever else it is meant for could present it here. The key comes from that issuer's own set, the algorithms from the policy
+and from the key's type. The identity is the one entry of the issuer that the claims match; no entry or two is a refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.config.load import Folder
+from gateway.config.schema import IdentityEntry, Issuer
+from gateway.errors import ConfigError
+from gateway.identity.keys import ALGORITHMS, Key, KeySet
+from gateway.identity.match import Network, claim_text, fits, inside
+from gateway.identity.remote_keys import KeySource, RemoteKeys
+from gateway.identity.replay import ID_BYTES, ReplayStore
+from gateway.identity.revocation import Revocations, compile_revocations
+from gateway.identity.token import Times, Token, TokenRefused, audiences, check_times, open_token, shown, verify
+from gateway.model import Identity
+
+NAME_CHARACTERS = 256
+GROUPS = 1_000
+CLAIM_CHARACTERS = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An identity entry with its networks parsed and its digest."""
+
+    config: IdentityEntry
+    sources: tuple[Network, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """One issuer: its pinned keys, or where they are fetched from; what it may sign with, and the entries that refer to it."""
+
+    config: Issuer
+    pinned: KeySet | None
+    source: KeySource | None
+    algorithms: frozenset[str]
+    entries: tuple[Entry, ...]
+    digest: str
+
+
+class Authenticator:
+    """What the policy says of tokens. Raises ``ConfigError`` when it cannot be followed. ``reloaded`` makes the next one."""
+
+    def __init__(self, folder: Folder, *, replay: ReplayStore | None = None, remote: RemoteKeys | None = None) -> None:
+        policy = folder.policy
+        self._replay = replay or ReplayStore(folder.state / "replay.db")
+        self._remote = remote or RemoteKeys()
+        self._trusts = tuple(_trust(folder, issuer) for issuer in policy.issuers)
+        self._names = frozenset(entry.name for entry in policy.identities)
+        self._revocations = revocations(folder)
+
+    def reloaded(self, folder: Folder) -> Authenticator:
+        """The authenticator of a new policy; used tokens and fetched keys stay known."""
+        return Authenticator(folder, replay=self._replay, remote=self._remote)
+
+    def close(self) -> None:
+        self._replay.close()
+
+    async def admit(self, text: str, source: str, now: float, *, people: bool = False) -> Identity:
+        """As ``authenticate``, after fetching keys where they are due, and off the event loop where the disk is asked."""
+        token = open_token(text)
+        trust = self._choose(token, people)
+        if trust.source is not None:
+            await self._remote.refresh(trust.source, token.kid)
+        if trust.config.single_use:
+            return await asyncio.to_thread(self.authenticate, text, source, now, people=people)
+        return self.authenticate(text, source, now, people=people)
+
+    def authenticate(self, text: str, source: str, now: float, *, people: bool = False) -> Identity:
+        """Who presents this token. ``source`` is the peer's address; ``people`` asks for a person (the console).
+
+        Raises ``TokenRefused``; its ``reason`` is for the audit log. A token of a ``single_use`` issuer is used up by this.
+        """
+        return self._identify(text, source, now, people, use=True)
+
+    def inspect(self, text: str, now: float, source: str | None = None) -> Identity:
+        """As ``authenticate``, for ``token inspect``: nothing is used up, and no source means from anywhere."""
+        return self._identify(text, source, now, people=False, use=False)
+
+    def _identify(self, text: str, source: str | None, now: float, people: bool, use: bool) -> Identity:
+        token = open_token(text)
+        trust = self._choose(token, people)
+        key = self._key(trust, token)
+        verify(token, key)
+        issuer = trust.config
+        times = check_times(token.claims, now, issuer.leeway, issuer.max_lifetime)
+        token_id = _text(token.claims, "jti") if issuer.single_use or token.claims.get("jti") is not None else None
+        entry = _entry(trust, token.claims)
+        identity = self._identity(trust, entry, token, key, times, token_id, now)
+        if entry is not None and source is not None and entry.sources and not inside(source, entry.sources):
+            raise TokenRefused("not from here", f"identity {identity.name} may not come from {shown(source)}")
+        if reason := self._revocations.reason(identity, now):
+            raise TokenRefused("revoked", reason)
+        if use and issuer.single_use and token_id is not None:
+            self._replay.use(issuer.name, token_id, times.expires + issuer.leeway, now)
+        return identity
+
+    def _choose(self, token: Token, people: bool) -> Trust:
+        """The only issuer of this ``iss`` and audience."""
+        said = token.claims.get("iss")
+        if not isinstance(said, str):
+            raise TokenRefused("no issuer", "it has no `iss`" if said is None else "its `iss` is not a string")
+        known = [trust for trust in self._trusts if trust.config.issuer == said]
+        if not known:
+            raise TokenRefused("issuer not known", f"issuer {shown(said)} is not known here; known: {self._listed(self._trusts, 'issuer')}")
+        meant = audiences(token.claims)
+        found = [trust for trust in known if set(meant) == {trust.config.audience}]
+        if len(found) != 1:
+            reason = f"audience {shown(meant[0] if len(meant) == 1 else list(meant))}, expected {self._listed(known, 'audience')} alone"
+            raise TokenRefused("issuer not clear" if found else "wrong audience", reason)
+        if people and not found[0].config.people:
+            raise TokenRefused("not a person", f"issuer {found[0].config.name} vouches for robots; this needs a person")
+        return found[0]
+
+    @staticmethod
+    def _listed(trusts: Any, key: str) -> str:
+        return ", ".join(sorted({repr(getattr(trust.config, key)) for trust in trusts})) or "none"
+
+    def _key(self, trust: Trust, token: Token) -> Key:
+        if token.algorithm not in trust.algorithms:
+            accepted = ", ".join(sorted(trust.algorithms))
+            said = shown(token.algorithm)
+            raise TokenRefused("algorithm not accepted", f"algorithm {said}; issuer {trust.config.name} may use {accepted}")
+        keys = self._keys(trust)
+        key = keys.find(token.kid, token.algorithm)
+        if key is None:
+            named = f"key {shown(token.kid)}" if token.kid is not None else "no key named, and not exactly one"
+            raise TokenRefused("key not known", f"{named} of issuer {trust.config.name} fits {token.algorithm}")
+        return key
+
+    def _keys(self, trust: Trust) -> KeySet:
+        keys = trust.pinned
+        if keys is None and trust.source is not None:
+            keys = self._remote.keys(trust.source)
+            if keys is None:
+                raise TokenRefused("keys not available", f"issuer {trust.config.name}: {self._remote.problem(trust.source)}")
+        return keys or KeySet(())
+
+    def _identity(self, trust: Trust, entry: Entry | None, token: Token, key: Key, times: Times, token_id: str | None,
+                  now: float) -> Identity:
+        issuer, claims = trust.config, token.claims
+        name = self._name(issuer, entry, claims)
+        last = times.expires + issuer.leeway
+        return Identity(
+            name=name, issuer=issuer.name, subject=_text(claims, "sub"),
+            groups=frozenset(entry.config.groups if entry is not None else ()) | _groups(issuer, claims),
+            owner=entry.config.owner if entry is not None else None, person=issuer.people, token_id=token_id, key_id=key.id,
+            expires=times.expires, session_until=last if issuer.session == "token" else now + issuer.session,
+            claims=_recorded(issuer, claims), entry=entry.digest if entry is not None else trust.digest)
+
+    def _name(self, issuer: Issuer, entry: Entry | None, claims: Mapping[str, Any]) -> str:
+        """A robot has its entry's name, a person the name claim; a person never passes for an identity of the same name."""
+        if not issuer.people and entry is not None:
+            return entry.config.name
+        name = _text(claims, issuer.name_claim)
+        if name in self._names and (entry is None or entry.config.name != name):
+            raise TokenRefused("name not clear", f"person {shown(name)} has the name of an identity")
+        return name
+
+
+def revocations(folder: Folder) -> Revocations:
+    """The compiled revoked list of a folder."""
+    return compile_revocations(folder.policy.revoked, {issuer.name: issuer.issuer for issuer in folder.policy.issuers})
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def issuer_digest(issuer: Issuer) -> str:
+    """What a session was admitted by, as far as the issuer goes; keys may rotate under a live session."""
+    return _digest(issuer.name, issuer.issuer, issuer.audience, issuer.people, issuer.name_claim, issuer.groups_claim)
+
+
+def entry_digest(issuer: Issuer, entry: IdentityEntry) -> str:
+    """What a session was admitted by: a reload that changes it ends the session."""
+    return _digest(issuer_digest(issuer), entry.model_dump(mode="json"))
+
+
+def _trust(folder: Folder, issuer: Issuer) -> Trust:
+    algorithms = frozenset[str](issuer.algorithms)
+    if unknown := algorithms - ALGORITHMS:
+        expected = ", ".join(sorted(ALGORITHMS))
+        raise ConfigError(f"issuer {issuer.name}: algorithms: expected some of {expected}, not {', '.join(sorted(unknown))}")
+    mine = [entry for entry in folder.policy.identities if entry.issuer == issuer.name]
+    entries = tuple(Entry(entry, entry.sources, entry_digest(issuer, entry)) for entry in mine)
+    return Trust(issuer, folder.key_sets.get(issuer.name), _source(folder, issuer), algorithms, entries, issuer_digest(issuer))
+
+
+def _source(folder: Folder, issuer: Issuer) -> KeySource | None:
+    if issuer.jwks_url is None:
+        return None
+    return KeySource(issuer.jwks_url, folder.resolve(issuer.jwks_ca) if issuer.jwks_ca is not None else None, issuer.jwks_max_age)
+
+
+def _entry(trust: Trust, claims: Mapping[str, Any]) -> Entry | None:
+    """The one entry that the claims match. A person needs none: an entry only adds groups and networks."""
+    found = [entry for entry in trust.entries if fits(entry.config.match, claims)]
+    if len(found) == 1:
+        return found[0]
+    subject = f"subject {shown(claims.get('sub'))} of issuer {trust.config.name}"
+    if found:
+        names = ", ".join(sorted(entry.config.name for entry in found))
+        raise TokenRefused("matches two identities", f"{subject} matches several identities: {names}")
+    if trust.config.people:
+        return None
+    raise TokenRefused("matches no identity", f"{subject} matches no identity{_nearest(trust, claims)}")
+
+
+def _nearest(trust: Trust, claims: Mapping[str, Any]) -> str:
+    """Which claim was wrong, where the subject alone would have matched an entry."""
+    for entry in trust.entries:
+        match = entry.config.match
+        wrong = sorted(name for name, pattern in match.items() if not fits({name: pattern}, claims))
+        if "sub" in match and "sub" not in wrong:
+            return f": {entry.config.name} needs {wrong[0]} {match[wrong[0]]!r}, it has {shown(claims.get(wrong[0]))}"
+    return ""
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    """A claim that names something: a plain string, or the token is refused."""
+    value = claims.get(name)
+    limit = ID_BYTES if name == "jti" else CLAIM_CHARACTERS if name == "sub" else NAME_CHARACTERS
+    if value is None:
+        raise TokenRefused(f"no {name[:40]}", f"it has no `{name}`")
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable() or value != value.strip():
+        raise TokenRefused(f"{name[:40]} not accepted", f"its `{name}` is not a plain string of 1 to {limit} characters")
+    return value
+
+
+def _groups(issuer: Issuer, claims: Mapping[str, Any]) -> frozenset[str]:
+    if issuer.groups_claim is None or claims.get(issuer.groups_claim) is None:
+        return frozenset()
+    value = claims[issuer.groups_claim]
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or len(found) > GROUPS or not all(isinstance(one, str) and one for one in found):
+        raise TokenRefused("groups not accepted", f"its `{issuer.groups_claim}` is not a list of at most {GROUPS} strings")
+    return frozenset(found)
+
+
+def _recorded(issuer: Issuer, claims: Mapping[str, Any]) -> dict[str, str]:
+    texts = {name: claim_text(claims.get(name)) for name in issuer.record_claims}
+    return {name: text[:CLAIM_CHARACTERS] for name, text in texts.items() if text is not None}
