@@ -8,12 +8,16 @@ What the caller of ``govern()`` owes: nothing of the command goes to the target 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import Refused, SessionOver
-from gateway.model import Command, Decision, Identity, Operation, Session
+from gateway.masking.model import MaskSet
+from gateway.model import Command, Decision, Identity, Operation, Session, SessionLimits
+
+if TYPE_CHECKING:
+    from gateway.approvals.view import ApprovalView
 
 Fields = Mapping[str, Any]
 
@@ -21,7 +25,8 @@ Fields = Mapping[str, Any]
 class AuditLog(Protocol):
     """The part of ``audit.log`` that protocols need. Futures give the record's ``seq`` once it is on disk."""
 
-    strict: bool
+    @property
+    def strict(self) -> bool: ...
 
     def record(self, kind: str, fields: Fields, recording: bytes | None = None) -> asyncio.Future[int]:
         """Queue one record. The future raises ``AuditUnavailable`` if it could not be made durable."""
@@ -33,16 +38,20 @@ class AuditLog(Protocol):
 class Policy(Protocol):
     """The part of ``policy.Policy`` that ``govern`` needs."""
 
-    digest: str
+    @property
+    def digest(self) -> str: ...
 
     def ended(self, session: Session, now: float) -> str | None:
         """Why this session may not go on, or ``None``."""
 
     def decide(self, identity: Identity, resource: str, operations: Sequence[Operation], now: float) -> Decision: ...
+    def masks(self, identity: Identity, resource: str, now: float) -> MaskSet: ...
+    def session_limits(self, identity: Identity, resource: str, now: float) -> SessionLimits: ...
 
 
 class Approval(Protocol):
-    id: str
+    @property
+    def id(self) -> str: ...
 
 
 class Approvals(Protocol):
@@ -55,13 +64,24 @@ class Approvals(Protocol):
     def consumed(self, approval: Approval) -> Fields:
         """Mark it used; the fields of its ``approval.used`` record. Raises ``Refused`` if it no longer holds."""
 
+    def listen(self, session_id: str, told: Callable[[ApprovalView], Awaitable[None]]) -> None:
+        """``told`` is awaited with each request of this session that waits, once its record is on disk."""
+
+    def unlisten(self, session_id: str) -> None: ...
+
+    def withdraw_session(self, session_id: str, reason: str) -> None:
+        """What this session waits for is withdrawn: the caller cancelled, is gone, or the session ends."""
+
 
 class Gate(Protocol):
     """What ``govern`` is wired to (``build.Gateway``)."""
 
-    policy: Policy
-    audit: AuditLog
-    approvals: Approvals
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def audit(self) -> AuditLog: ...
+    @property
+    def approvals(self) -> Approvals: ...
 
     def now(self) -> float: ...
 
@@ -73,6 +93,7 @@ class Permit:
     decision: Decision
     recorded: asyncio.Future[int]
     early: bool
+    policy: str = ""
     approval: str | None = None
 
 
@@ -115,18 +136,38 @@ async def govern(gate: Gate, session: Session, command: Command) -> Permit:
     if decision.effect == "approve" and command.phase != "prepare":
         return await _with_approval(gate, session, command, decision, policy)
     recorded = gate.audit.record("command.begin", begin_fields(session, policy, command, decision))
-    return Permit(decision, recorded, early=command.early and not gate.audit.strict)
+    return Permit(decision, recorded, command.early and not gate.audit.strict, policy.digest)
+
+
+def recheck(gate: Gate, session: Session, command: Command, permit: Permit) -> Decision | None:
+    """A permitted command is about to be used, maybe later than it was decided: the refusal, if it no longer holds.
+
+    Raises ``SessionOver``. An approval is bound to the policy it was given under.
+    """
+    policy = gate.policy
+    if reason := policy.ended(session, gate.now()):
+        raise SessionOver(reason)
+    decision = policy.decide(session.identity, session.resource, command.operations, gate.now())
+    if decision.effect == "deny":
+        return decision
+    if decision.effect == "approve" and (permit.approval is None or permit.policy != policy.digest):
+        return replace(decision, effect="deny", reason="the policy changed since this command was decided")
+    return None
 
 
 async def refuse(gate: Gate, session: Session, command: Command, decision: Decision, code: str = "") -> None:
     """Record a command that does not run, then raise ``Refused``."""
     begin = await gate.audit.record("command.begin", begin_fields(session, gate.policy, command, decision))
-    await gate.audit.record("command.end", end_fields(session, gate.policy, begin, "refused", error=code))
+    gate.audit.record("command.end", end_fields(session, gate.policy, begin, "refused", error=code))
     raise Refused(decision.reason, code)
 
 
 async def _with_approval(gate: Gate, session: Session, command: Command, decision: Decision, policy: Policy) -> Permit:
-    approval = await gate.approvals.obtain(session, command, decision, policy)
+    try:
+        approval = await gate.approvals.obtain(session, command, decision, policy)
+    except Refused as no:
+        await _not_run(gate, session, command, decision, no)
+        raise
     if reason := gate.policy.ended(session, gate.now()):
         raise SessionOver(reason)
     used = gate.approvals.consumed(approval)
@@ -134,7 +175,14 @@ async def _with_approval(gate: Gate, session: Session, command: Command, decisio
     both = await gate.audit.record_together([("approval.used", used), ("command.begin", begin)])
     recorded = asyncio.get_running_loop().create_future()
     recorded.set_result(both[1])
-    return Permit(decision, recorded, early=False, approval=approval.id)
+    return Permit(decision, recorded, early=False, policy=policy.digest, approval=approval.id)
+
+
+async def _not_run(gate: Gate, session: Session, command: Command, decision: Decision, no: Refused) -> None:
+    """Record a command that was held and did not run."""
+    begin = await gate.audit.record("command.begin", begin_fields(session, gate.policy, command, decision) | {"approval": no.detail})
+    status = "withdrawn" if no.code == "withdrawn" else "refused"
+    gate.audit.record("command.end", end_fields(session, gate.policy, begin, status, error=no.code))
 
 
 def end_fields(session: Session, policy: Policy, begin: int, status: str, *, rows: int = 0, size: int = 0,

@@ -28,9 +28,9 @@ class LiveSessions:
             return
         key = (found[0].identity.name, found[0].resource)
         for counter, name in ((self._count, key), (self._per_identity, key[0])):
-            counter[name] -= 1  # type: ignore[index]
-            if not counter[name]:  # type: ignore[index]
-                del counter[name]  # type: ignore[arg-type]
+            counter[name] -= 1
+            if not counter[name]:
+                del counter[name]
 
     def concurrent(self, identity: str, resource: str) -> int:
         return self._count[identity, resource]

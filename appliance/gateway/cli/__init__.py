@@ -1,1 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The program ``lockgate``: one verb per module, each with ``register(subparsers)``.
+
+Exit status 0 done, 1 the answer is no, 2 the request or the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from typing import Any
+
+from gateway.errors import AuditUnavailable, ConfigError, Fault
+
+VERBS = ("init", "serve", "check", "explain", "schema", "policy", "access", "approvals", "sessions", "replay", "search", "audit", "token",
+         "demo", "docs")
+"""Modules of this package, in the order of ``--help``."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; also the source of its reference page."""
+    parser = argparse.ArgumentParser(
+        prog="lockgate", description="The gateway that robots must walk through.",
+        epilog="Exit status: 0 done, 1 the answer is no, 2 the request or the configuration is wrong.")
+    parser.add_argument("--version", action="version", version=f"lockgate {_version()}")
+    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        import_module(f"gateway.cli.{verb}").register(subparsers)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. Never shows a traceback for what the operator can mend."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except ConfigError as problem:
+        return _wrong(args, problem, 2)
+    except AuditUnavailable as problem:
+        return _wrong(args, problem, 1)
+    except Fault as problem:
+        return _wrong(args, problem, 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _wrong(args: argparse.Namespace, problem: Any, status: int) -> int:
+    if getattr(args, "json", False):
+        print(json.dumps({"error": str(problem)}))
+    else:
+        print(f"lockgate: {problem}", file=sys.stderr)
+    return status
+
+
+def _version() -> str:
+    from gateway.build import version
+    return version()

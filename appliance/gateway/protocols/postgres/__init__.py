@@ -1,1 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL protocol 3.0 (PostgreSQL manual, chapter "Frontend/Backend Protocol"), both roles.
+
+::
+
+    client                    gateway                                   target
+      │ SSLRequest, TLS          │                                         │
+      │ StartupMessage ─────────▶│ door: parameters, resource              │
+      │ token as password ──────▶│ authenticate, session.start on disk     │
+      │                          │ target: TLS, SCRAM with the credential ▶│
+      │◀── ready ────────────────│                                         │
+      │ Query / Parse Bind … ───▶│ frontend: compile → govern → flush ────▶│
+      │◀─────────────────────────│◀─ backend: second lock, mask, count ────│
+      │                          │ command.end                             │
+
+``listener`` lets callers in, ``session`` owns both legs, ``frontend`` decides what goes to the target, ``backend`` masks what comes back,
+``expect`` is the queue between them. Everything else is pure: ``codec`` and ``messages`` (bytes), ``sql/`` and ``catalog/`` (what a text
+means), ``masking`` and ``rows`` (what is hidden), ``door`` (startup parameters), ``recorder`` (the sample for replay).
+
+Refused: protocols other than 3.0, FunctionCall, replication, GSSAPI encryption, direct TLS, startup parameters outside of the
+harmless list, binary and csv COPY of masked data, statements that cannot be understood.
+"""

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only place that wires things together: from a configuration folder to a running gateway.
+
+Order matters: the audit log opens first and closes last, so that whatever happens in between is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.approvals.book import DeskLimits
+from gateway.approvals.desk import ApprovalsDesk
+from gateway.approvals.notify import Notifier
+from gateway.audit.log import AuditLog
+from gateway.audit.note import load_private_key
+from gateway.config.address import is_loopback
+from gateway.config.load import Folder, load_folder
+from gateway.config.schema import Listener
+from gateway.console.server import ConsoleServer
+from gateway.errors import AuditUnavailable, ConfigError
+from gateway.identity.authenticate import Authenticator
+from gateway.identity.clock import Clock, keep_floor, read_floor, start_floor
+from gateway.live import LiveSessions
+from gateway.net.server import Server, serve
+from gateway.net.tls import server_context
+from gateway.policy.policy import Policy, compile_policy
+from gateway.protocols.postgres.listener import PostgresListener
+
+log = logging.getLogger("gateway")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A listener that is up."""
+
+    name: str
+    server: Server
+    handler: PostgresListener
+
+
+class Gateway:
+    """One gateway on one folder. ``start()``, then ``stop()``; ``reload()`` in between. Made inside the event loop. See ``govern.Gate``.
+
+    Raises ``ConfigError``, or ``GatewayFault`` when the audit log cannot be opened.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.policy: Policy = compile_policy(folder)
+        self.live = LiveSessions()
+        self.ready = False
+        self._floor = folder.state / "clock.floor"
+        prepare_state(folder.state)
+        self.clock = Clock(start_floor(read_floor(self._floor), None), tell=self._clock_told)
+        self.authenticator = Authenticator(folder)
+        settings = folder.gateway
+        self.audit = AuditLog.open(folder.state, settings.name, settings.segment, settings.audit,
+                                   load_private_key(folder.resolve(settings.audit.checkpoint.key)), clock=self.now)
+        self.notifier = Notifier(folder)
+        limits = settings.limits
+        self.approvals = ApprovalsDesk(
+            self.audit, self.now, lambda: self.policy, self.notifier.tell, gateway=settings.name,
+            revoked=lambda person: self.policy.untrusted(person, self.now()) is not None,
+            limits=DeskLimits(total=limits.approvals_pending, per_identity=limits.approvals_pending_per_identity, held=limits.held))
+        self._listeners: list[_Open] = []
+        self._console: ConsoleServer | None = None
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret the gateway holds, to be hidden wherever text is kept."""
+        return tuple(secret.reveal() for credential in self.folder.credentials.values() for secret in credential.secrets())
+
+    @property
+    def address(self) -> dict[str, tuple[str, int]]:
+        """Where each listener really listens."""
+        found = {one.name: one.server.addresses[0] for one in self._listeners}
+        if self._console is not None:
+            found["console"] = self._console.address
+        return found
+
+    async def start(self) -> None:
+        """Record the start and open the listeners. Raises ``AuditUnavailable``, ``ConfigError`` or ``OSError``."""
+        await self.audit.record("gateway.start", {"policy": self.policy.digest, "version": version(), "pid": os.getpid()})
+        await self.audit.record("policy.loaded", {"policy": self.policy.digest})
+        await self.notifier.start()
+        for name, settings in self.folder.gateway.listeners.items():
+            if name == "console":
+                self._console = ConsoleServer(self, settings)
+                await self._console.start()
+            else:
+                await self._listen(name, settings)
+        self.ready = True
+
+    async def _listen(self, name: str, settings: Listener) -> None:
+        host, port = settings.place
+        handler = PostgresListener(self, self._tls(settings), is_loopback(host))
+        try:
+            self._listeners.append(_Open(name, await serve(handler.handle, host, port), handler))
+        except OSError as error:
+            raise ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}") from None
+
+    def _tls(self, settings: Listener) -> ssl.SSLContext | None:
+        if settings.tls is None:
+            return None
+        return server_context(self.folder.resolve(settings.tls.certificate), self.folder.resolve(settings.tls.key))
+
+    async def reload(self, path: Path | None = None) -> str | None:
+        """Read the folder again. A good one reaches live sessions at their next operation; a bad one changes nothing.
+
+        Gives what is wrong, or ``None``. Listeners, limits of the gateway and audit settings are as at start.
+        """
+        try:
+            folder = load_folder(path or self.folder.path)
+            policy = compile_policy(folder)
+            authenticator = self.authenticator.reloaded(folder)
+        except ConfigError as problem:
+            await self.audit.record("policy.rejected", {"policy": self.policy.digest, "reason": str(problem)})
+            log.error("reload refused, the old policy stays: %s", problem)
+            return str(problem)
+        await self.audit.record("policy.loaded", {"policy": policy.digest, "previous": self.policy.digest})
+        self.folder, self.policy, self.authenticator = folder, policy, authenticator
+        self.approvals.policy_changed(policy.digest)
+        for session in self.live.all():
+            if reason := policy.ended(session, self.now()):
+                self.live.end(session.id, reason)
+        log.info("policy %s loaded", policy.digest)
+        return None
+
+    async def stop(self, reason: str = "stopping") -> None:
+        """Close the listeners, end sessions, record the end. Idempotent."""
+        self.ready = False
+        for one in self._listeners:
+            one.server.stop_accepting()
+        await self.approvals.close()
+        self.live.end_all("the gateway is stopping")
+        for one in self._listeners:
+            await one.server.close(drain=5.0)
+            await one.handler.close()
+        self._listeners.clear()
+        if self._console is not None:
+            await self._console.stop()
+            self._console = None
+        await self.notifier.stop()
+        await self._last_record(reason)
+        self.authenticator.close()
+
+    async def _last_record(self, reason: str) -> None:
+        try:
+            await self.audit.record("gateway.stop", {"policy": self.policy.digest, "reason": reason})
+        except AuditUnavailable:
+            log.error("the audit log cannot be written; the stop is not recorded")
+        await self.audit.close()
+        keep_floor(self._floor, self.clock.floor)
+
+    def _clock_told(self, kind: str, seconds: float) -> None:
+        log.warning("%s: the wall clock is off by %.0f s", kind, seconds)
+        if self.ready:
+            self.audit.record(kind, {"seconds": round(seconds, 3)}).add_done_callback(_seen)
+
+
+def _seen(recorded: asyncio.Future[int]) -> None:
+    if not recorded.cancelled():
+        recorded.exception()
+
+
+def prepare_state(state: Path) -> None:
+    """The state folder, for the service user alone."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (state / "audit").mkdir(mode=0o700, exist_ok=True)
+    (state / "recordings").mkdir(mode=0o700, exist_ok=True)
+    (state / "index").mkdir(mode=0o700, exist_ok=True)
+
+
+def version() -> str:
+    """This program's version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+    try:
+        return installed("lockgate")
+    except PackageNotFoundError:
+        return "0+source"

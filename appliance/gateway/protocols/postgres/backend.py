@@ -1,0 +1,506 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target's half of a session: every answer is matched with what was asked, masked, counted and then passed on.
+
+Nothing reaches the caller before the record of its command is on disk, and no row before its RowDescription was compared with the plan
+(the second lock). What a correct server would not send ends the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.errors import GatewayFault, TargetFault
+from gateway.govern import finish
+from gateway.model import SessionLimits
+from gateway.protocols.postgres import messages
+from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
+from gateway.protocols.postgres.expect import (
+    BIND,
+    CLOSE,
+    DESCRIBE_PORTAL,
+    DESCRIBE_STATEMENT,
+    EXECUTE,
+    PARSE,
+    QUERY,
+    SYNC,
+    Expect,
+    Fields,
+    Running,
+)
+from gateway.protocols.postgres.masking import CopyMasker, MaskPlan, check_row_description, mask_rows, scrub_error
+from gateway.protocols.postgres.rows import INT32
+from gateway.protocols.postgres.target import cancel
+
+if TYPE_CHECKING:
+    from gateway.protocols.postgres.session import Relay
+
+SIMPLE_ANSWERS = {"1": PARSE, "2": BIND, "3": CLOSE}
+
+
+class Backend:
+    """Reads the target leg of one ``Relay``."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self._out = bytearray()
+        self._gates: list[asyncio.Future[int]] = []
+        self._ended: list[tuple[Running, str, Fields]] = []
+        self._working = False
+        self._frames: RunReader | None = None
+        self._limits: SessionLimits | None = None
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
+        self._copy_known = asyncio.Event()
+        self._cancelling: asyncio.Task[None] | None = None
+        self._handlers = {
+            "1": self._simple, "2": self._simple, "3": self._simple, "n": self._no_data, "t": self._parameter_description,
+            "T": self._row_description, "C": self._complete, "I": self._empty, "s": self._suspended,
+            "E": self._error, "N": self._notice, "S": self._parameter_status, "A": self._notification, "Z": self._ready,
+            "G": self._copy_in, "H": self._copy_out, "c": self._copy_done,
+        }
+
+    # state that the frontend looks at
+
+    def busy(self) -> bool:
+        """Something sent has not been answered to the last byte."""
+        return bool(self.relay.pending) or self._working
+
+    async def idle(self) -> None:
+        """Until everything sent so far has been answered."""
+        while self.busy():
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def copying_in(self) -> bool:
+        return self._copy is not None
+
+    async def copy_decided(self) -> None:
+        """Until the target has said whether it takes the COPY FROM STDIN just sent."""
+        while self._copy is None and self.relay.pending:
+            self._copy_known.clear()
+            await self._copy_known.wait()
+
+    def copy_sent(self) -> None:
+        self._copy = None
+
+    # the loop
+
+    async def run(self) -> None:
+        """Until the target closes; that is never expected."""
+        target = self.relay.target
+        self._frames = frames = RunReader(self.relay.message_limit)
+        while data := await target.stream.read():
+            self._working = True
+            self._limits = self.relay.limits
+            frames.feed(data)
+            for kind, block, count in frames:
+                self._message(kind, block, count)
+                if len(self._out) > 1 << 18:
+                    await self._deliver()
+            await self._deliver()
+            self._working = False
+            if not self.relay.pending:
+                self._quiet.set()
+        raise TargetFault("the target closed the connection", "08006")
+
+    def inside_message(self) -> bool:
+        """A large row is half passed on: nothing else may be written to the caller."""
+        return self._frames is not None and self._frames.inside
+
+    async def _deliver(self) -> None:
+        """Pass on what is ready, once the records it depends on are on disk; then record what has ended."""
+        if self._gates:
+            gates, self._gates = self._gates, []
+            await asyncio.gather(*gates)
+        if self._out:
+            data, self._out = bytes(self._out), bytearray()
+            self.relay.totals.bytes += len(data)
+            self.relay.client.write(data)
+            await self.relay.client.drain()
+        ended, self._ended = self._ended, []
+        for running, status, fields in ended:
+            self.finish(running, status, fields)
+        if self._limits is not None and self._limits.bytes is not None and self.relay.totals.bytes > self._limits.bytes:
+            self._over(f"more than {self._limits.bytes} bytes in this session")
+
+    def _message(self, kind: int, block: bytes, count: int) -> None:
+        if kind == DATA_ROW:
+            self._data_rows(block, count)
+            return
+        if kind == COPY_DATA:
+            self._copy_data(block, count)
+            return
+        handler = self._handlers.get(chr(kind))
+        if handler is None:
+            raise TargetFault(f"the target sent a message of unknown kind {chr(kind)!r}", "08P01")
+        handler(chr(kind), block[5:])
+
+    def _head(self, kind: str, *expected: str) -> Expect:
+        head = self.relay.pending.head()
+        if head is None or head.kind not in expected:
+            raise TargetFault(f"the target sent {kind!r} when nothing like it was asked for", "08P01")
+        running = head.running
+        if running is not None and not running.permit.recorded.done():
+            self._gates.append(running.permit.recorded)
+        return head
+
+    def _pass(self, expect: Expect | None, kind: str, payload: bytes) -> None:
+        if expect is None or not expect.silent:
+            self._out += frame(kind.encode(), payload)
+
+    def _answered(self, expect: Expect, failed: Fields | None = None) -> None:
+        self.relay.pending.queue.popleft()
+        expect.done(failed)
+
+    # answers of the extended protocol
+
+    def _simple(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, SIMPLE_ANSWERS[kind])
+        self._pass(expect, kind, b"")
+        if expect.kind == PARSE and expect.running is not None:
+            self._ended.append((expect.running, "ok", {}))
+        self._answered(expect)
+
+    def _parameter_description(self, kind: str, payload: bytes) -> None:
+        self._pass(self._head(kind, DESCRIBE_STATEMENT), kind, payload)
+
+    def _no_data(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, DESCRIBE_STATEMENT, DESCRIBE_PORTAL)
+        self._pass(expect, kind, b"")
+        self._answered(expect)
+
+    def _row_description(self, kind: str, payload: bytes) -> None:
+        """The second lock: compared with the plan before any row may pass."""
+        expect = self._head(kind, DESCRIBE_STATEMENT, DESCRIBE_PORTAL, QUERY)
+        if expect.silent and expect.rows is not None:
+            return
+        fields = messages.parse_row_description(payload).fields
+        plan = self._verified(expect, fields)
+        self._pass(expect, kind, payload)
+        if expect.kind == QUERY:
+            if expect.state:
+                raise TargetFault("the target sent a second RowDescription", "08P01")
+            expect.state, expect.plan = "rows", plan
+            self._columns(expect, fields)
+            self._stream(expect, plan)
+            return
+        if expect.kind == DESCRIBE_PORTAL and expect.running is not None:
+            expect.running.plan = plan
+            self._stream(expect, plan)
+            self._columns(expect, fields)
+        self._answered(expect)
+
+    def _stream(self, expect: Expect, plan: MaskPlan | None) -> None:
+        """Rows that need no change may pass in pieces, so that memory stays flat at any row size."""
+        if self._frames is not None:
+            self._frames.stream = plan is None or not plan.any
+
+    def _columns(self, expect: Expect, fields: tuple[messages.Field, ...]) -> None:
+        if expect.running is not None and expect.running.sample is not None:
+            expect.running.sample.columns(fields)
+
+    def _verified(self, expect: Expect, fields: tuple[messages.Field, ...]) -> MaskPlan | None:
+        plan = expect.plans[expect.at] if expect.at < len(expect.plans) else None
+        if plan is None:
+            raise TargetFault("the target describes rows for a statement that returns none", "08P01")
+        formats = expect.formats
+        return check_row_description(plan, fields, formats, self.relay.context.known(), self.relay.context.masks())
+
+    def _data_rows(self, block: bytes, count: int) -> None:
+        """A run of rows, or a piece of one too large to hold (``count`` 0 for all but the first piece)."""
+        expect = self._head("D", QUERY, EXECUTE)
+        if expect.rows is not None:
+            self._own_rows(expect, block)
+            return
+        running = expect.running
+        if running is None:
+            raise TargetFault("the target sent a row that nobody asked for", "08P01")
+        if expect.kind == QUERY and expect.state != "rows":
+            raise TargetFault("the target sent DataRow before RowDescription", "08P01")
+        plan = expect.plan if expect.kind == QUERY else self._portal_plan(expect, running)
+        room = self._room(running)
+        if count > room:
+            block, count = first_messages(block, room), room
+        if plan is not None and plan.any:
+            block, masked = mask_rows(plan, block)
+            running.masked += masked
+        running.rows += count
+        running.size += len(block)
+        self.relay.totals.rows += count
+        if running.sample is not None and not running.sample.full:
+            running.sample.rows(block)
+        if running.status != "refused":
+            self._out += block
+
+    def _room(self, running: Running) -> int:
+        """How many rows may still pass; at the limit the target's query is cancelled and the session ends."""
+        statement, session = running.permit.decision.limits.rows, self._limits.rows if self._limits else None
+        room = 1 << 62 if statement is None else statement - running.rows
+        if session is not None:
+            room = min(room, session - self.relay.totals.rows)
+        if room <= 0:
+            running.status = "refused"
+            alone = statement is not None and running.rows >= statement
+            self._over(f"more than {statement} rows in one statement" if alone else f"more than {session} rows in this session")
+        return max(room, 0)
+
+    def _over(self, reason: str) -> None:
+        self.cancel_target()
+        self.relay.end(reason, "53400")
+
+    def _portal_plan(self, expect: Expect, running: Running) -> MaskPlan | None:
+        if running.plan is not None:
+            return running.plan
+        plan = expect.plans[0] if expect.plans else None
+        if plan is None or plan.any:
+            raise TargetFault("the target sent DataRow before RowDescription", "08P01")
+        return plan
+
+    def _own_rows(self, expect: Expect, block: bytes) -> None:
+        if expect.rows is None or len(expect.rows) > 1_000_000:
+            raise TargetFault("the target's answer to the gateway's own query is too long", "54000")
+        expect.rows.extend(text_rows(block))
+
+    def _complete(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, QUERY, EXECUTE)
+        complete = messages.parse_backend(ord("C"), payload)
+        if isinstance(complete, messages.CommandComplete):
+            expect.affected += complete.rows
+        self._statement_done(expect, kind, payload)
+
+    def _empty(self, kind: str, payload: bytes) -> None:
+        self._statement_done(self._head(kind, QUERY, EXECUTE), kind, payload)
+
+    def _suspended(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, EXECUTE)
+        self._pass(expect, kind, payload)
+        self._answered(expect)
+
+    def _statement_done(self, expect: Expect, kind: str, payload: bytes) -> None:
+        if expect.live is not None:
+            expect.live = None
+        if expect.hold is not None:
+            expect.hold += frame(kind.encode(), payload)
+        else:
+            self._pass(expect, kind, payload)
+        if expect.kind == EXECUTE:
+            if expect.running is not None and expect.hold is None:
+                self._ended.append((expect.running, "ok", {}))
+            self._answered(expect)
+            return
+        expect.at += 1
+        expect.state, expect.plan = "", None
+
+    # errors and what comes at any time
+
+    def _error(self, kind: str, payload: bytes) -> None:
+        fields = dict(messages.parse_error(payload).fields)
+        head = self.relay.pending.head()
+        if head is None:
+            raise TargetFault(fields.get("M", "") if not self.relay.context.masks() else f"error {fields['C']}", fields["C"])
+        running = head.running
+        if running is not None and not running.permit.recorded.done():
+            self._gates.append(running.permit.recorded)
+        shown = head.instead or scrub_error(fields, self._reads_masked(head))
+        if not head.silent:
+            self._out += messages.ErrorResponse(shown).encode()
+        self._copy = None
+        self._copy_known.set()
+        head.failed = fields
+        if running is not None and head.hold is None:
+            self._ended.append((running, running.status or ("cancelled" if fields["C"] == "57014" else "error"), fields))
+        if head.undo is not None:
+            head.undo()
+            head.undo = None
+        if head.kind == QUERY:
+            return
+        self._skip_rest(head, fields)
+
+    def _skip_rest(self, failed: Expect, fields: Fields) -> None:
+        """After an error the target skips to Sync: what was already sent behind it will never be answered."""
+        dropped = list(self.relay.pending.after_error())
+        for expect in reversed(dropped[1:]):
+            self.skipped(expect)
+        failed.done(fields)
+
+    def skipped(self, expect: Expect) -> None:
+        """Settle a message that the target skips."""
+        if expect.undo is not None:
+            expect.undo()
+        expect.done({"C": "25P02", "M": "skipped after an earlier error"})
+        if expect.running is not None:
+            self._ended.append((expect.running, "error", {"C": "25P02"}))
+
+    def _reads_masked(self, head: Expect) -> bool:
+        return any(plan is None or plan.scrub for plan in head.plans) or (not head.plans and bool(self.relay.context.masks()))
+
+    def _notice(self, kind: str, payload: bytes) -> None:
+        fields = dict(messages.parse_error(payload, notice=True).fields)
+        head = self.relay.pending.head()
+        if head is not None and head.silent:
+            return
+        scrub = bool(self.relay.context.masks()) if head is None else self._reads_masked(head)
+        self._out += messages.ErrorResponse(scrub_error(fields, scrub), notice=True).encode()
+
+    def _notification(self, kind: str, payload: bytes) -> None:
+        """A notification's payload comes from anywhere: with masks in force it is not shown (contract section 2, unknown origin)."""
+        told = messages.parse_backend(ord("A"), payload)
+        if isinstance(told, messages.Notification) and told.payload and self.relay.context.masks():
+            told = replace(told, payload="****")
+        self._out += told.encode()
+
+    def _parameter_status(self, kind: str, payload: bytes) -> None:
+        told = messages.parse_backend(ord("S"), payload)
+        if not isinstance(told, messages.ParameterStatus):
+            raise TargetFault("the target sent a malformed ParameterStatus", "08P01")
+        name, value = told.name, told.value
+        if name == "standard_conforming_strings" and value != "on" or name == "client_encoding" and value.upper() != "UTF8":
+            raise TargetFault(f"the target changed the pinned setting {name}", "42501")
+        self.relay.target.parameters[name] = value
+        self._out += frame(kind.encode(), payload)
+
+    def _ready(self, kind: str, payload: bytes) -> None:
+        status = payload.decode("latin-1")
+        if status not in ("I", "T", "E"):
+            raise TargetFault("the target sent an unknown transaction status", "08P01")
+        expect = self._head(kind, SYNC, QUERY)
+        running = expect.running
+        if running is not None and expect.kind == QUERY and expect.failed is None and expect.hold is None:
+            self._ended.append((running, "ok", {}))
+        if expect.hold is not None:
+            expect.hold += frame(kind.encode(), payload)
+        else:
+            self._pass(expect, kind, payload)
+        self.relay.status = status
+        if status == "I":
+            self.relay.frontend.transaction_over()
+        self.relay.context.ready(status)
+        self._copy = None
+        self._copy_known.set()
+        self._answered(expect, expect.failed)
+
+    # COPY
+
+    def _copy_in(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, QUERY, EXECUTE)
+        self._check_copy(expect, "copy-in")
+        self._pass(expect, kind, payload)
+        self._copy = expect
+        self._copy_known.set()
+
+    def _copy_out(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, QUERY, EXECUTE)
+        plan = self._check_copy(expect, "copy-out")
+        told = messages.parse_backend(ord("H"), payload)
+        if plan is not None and plan.any:
+            if not isinstance(told, messages.CopyResponse) or told.format:
+                raise GatewayFault("binary COPY cannot be masked")
+            expect.live = CopyMasker(plan, len(told.columns))
+        if self._frames is not None:
+            self._frames.stream = expect.live is None
+        expect.state = "copy-out"
+        self._pass(expect, kind, payload)
+
+    def _check_copy(self, expect: Expect, what: str) -> MaskPlan | None:
+        statements = expect.running.statements if expect.running is not None else ()
+        if expect.at >= len(statements) or statements[expect.at].returns != what:
+            raise TargetFault("the target began a COPY that nobody asked for", "08P01")
+        return expect.plans[expect.at] if expect.at < len(expect.plans) else None
+
+    def _copy_data(self, block: bytes, count: int) -> None:
+        expect = self._head("d", QUERY, EXECUTE)
+        running = expect.running
+        if expect.state != "copy-out" or running is None:
+            raise TargetFault("the target sent CopyData outside of a COPY", "08P01")
+        room = self._room(running)
+        if count > room:
+            block, count = first_messages(block, room), room
+        if expect.live is not None:
+            block = expect.live.feed(block)
+            running.masked = expect.live.masked
+        running.rows += count
+        running.size += len(block)
+        self.relay.totals.rows += count
+        if running.status != "refused":
+            self._out += block
+
+    def _copy_done(self, kind: str, payload: bytes) -> None:
+        expect = self._head(kind, QUERY, EXECUTE)
+        if expect.state != "copy-out":
+            raise TargetFault("the target ended a COPY that had not begun", "08P01")
+        if expect.live is not None:
+            self._out += expect.live.close()
+        self._pass(expect, kind, payload)
+
+    # endings
+
+    def finish(self, running: Running, status: str, fields: Fields) -> None:
+        """Record how a command ended, once."""
+        if running.finished:
+            return
+        running.finished = True
+        running.stop_clock()
+        recorded = running.permit.recorded
+        if not recorded.done() or recorded.cancelled() or recorded.exception() is not None:
+            return
+        sample = running.sample.close() if running.sample is not None else None
+        finish(self.relay.gate, self.relay.session, recorded.result(), running.status or status, rows=running.rows,
+               size=running.size, masked=running.masked, error=fields.get("C", ""), recording=sample)
+        self.relay.totals.active = asyncio.get_running_loop().time()
+
+    def abandon(self, reason: str) -> None:
+        """The session ends: whatever still runs is recorded as cancelled."""
+        if self.relay.pending:
+            self.cancel_target()
+        for running, status, fields in self._ended:
+            self.finish(running, status, fields)
+        for expect in self.relay.pending.queue:
+            if expect.running is not None:
+                self.finish(expect.running, expect.running.status or "cancelled", {"C": "57P01"})
+        self.relay.frontend.transaction_over()
+
+    def overtime(self, running: Running) -> None:
+        """``statement: {time}`` is over: cancel it on the target; the error comes back from there."""
+        if not running.finished:
+            running.status = "cancelled"
+            self.cancel_target()
+
+    def cancel_target(self) -> None:
+        """Send the target's own cancel key on a second connection; one at a time, owned by this session."""
+        if self._cancelling is None or self._cancelling.done():
+            self._cancelling = asyncio.get_running_loop().create_task(self._cancel())
+
+    async def _cancel(self) -> None:
+        target = self.relay.target
+        if target.key is not None:
+            with contextlib.suppress(TargetFault, OSError):
+                await cancel(target.address, target.key, target.tls)
+
+    async def close(self) -> None:
+        if self._cancelling is not None:
+            await asyncio.wait({self._cancelling}, timeout=5)
+
+
+def first_messages(block: bytes, count: int) -> bytes:
+    """The first ``count`` whole messages of a run."""
+    at = 0
+    for _ in range(count):
+        at += 1 + INT32(block, at + 1)[0]
+    return block[:at]
+
+
+def text_rows(block: bytes) -> list[tuple[str | None, ...]]:
+    """The values of a run of DataRow messages in text format."""
+    rows: list[tuple[str | None, ...]] = []
+    at = 0
+    while at < len(block):
+        end = at + 1 + INT32(block, at + 1)[0]
+        row = messages.parse_backend(DATA_ROW, block[at + 5:end])
+        if isinstance(row, messages.DataRow):
+            rows.append(tuple(None if value is None else value.decode("utf-8") for value in row.values))
+        at = end
+    return rows

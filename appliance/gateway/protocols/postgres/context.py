@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How this session sees names: search_path, role, prepared statements, cursors, and the catalog with what an open
+transaction of its own added. Turns a text into a ``Compiled`` that frontend and backend follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from gateway.govern import Gate
+from gateway.masking.model import MaskSet
+from gateway.model import Binding, Command, Operation, Session
+from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
+from gateway.protocols.postgres.catalog.model import Catalog
+from gateway.protocols.postgres.masking import MaskPlan, plan, shown_parameters, shown_text
+from gateway.protocols.postgres.sql.analyze import analyze
+from gateway.protocols.postgres.sql.literals import hide_all_literals
+from gateway.protocols.postgres.statement import Context, Output, SqlFault, Statement
+from gateway.protocols.postgres.targets import SharedTarget
+
+Rows = list[tuple[str | None, ...]]
+Ask = Callable[[str], Awaitable[Rows]]
+
+CATALOG_SAVEPOINT = "lockgate_catalog"
+
+NO_NAMES = frozenset({
+    "begin", "commit", "rollback", "savepoint", "set", "reset", "show", "discard", "deallocate", "close", "listen", "unlisten",
+    "set-role", "set-session-authorization", "checkpoint", "prepare-transaction", "notify", "empty",
+})
+"""Verbs whose meaning does not depend on search_path: they need no look at the session's context first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A text, understood: statements and, per statement, the mask plan. ``refusal`` is set when masking forbids it."""
+
+    text: str
+    statements: tuple[Statement, ...]
+    plans: tuple[MaskPlan | None, ...]
+    operations: tuple[Operation, ...]
+    shown: str
+    binding: Binding
+    key: tuple[object, ...]
+    refusal: str = ""
+
+    @property
+    def early(self) -> bool:
+        return bool(self.statements) and all(s.early for s in self.statements)
+
+
+class SessionContext:
+    """One session's names. ``ask`` runs a query of the gateway's own on the session's connection."""
+
+    def __init__(self, session: Session, gate: Gate, shared: SharedTarget, ask: Ask, in_block: Callable[[], bool],
+                 secrets: tuple[str, ...]) -> None:
+        self._session, self._gate, self._shared, self._ask, self._secrets = session, gate, shared, ask, secrets
+        self._in_block = in_block
+        self.prepared: dict[str, str] = {}
+        self.cursors: dict[str, tuple[Output, ...] | None] = {}
+        self.stale = True                    # the target's settings may differ from ``_context``
+        self._touched = False                # settings changed in the transaction still open
+        self.own_changes = False             # this session changed the catalog in a transaction still open
+        self.reload = False                  # it changed the catalog, now committed
+        self._overlay: Catalog | None = None
+        self._context = Context(path=("pg_catalog",))
+        self._bound: dict[str, str] = {}
+
+    def masks(self) -> MaskSet:
+        return self._gate.policy.masks(self._session.identity, self._session.resource, self._gate.now())
+
+    async def compile(self, text: str, types: tuple[int, ...] = ()) -> Compiled:
+        """Understand ``text`` as the target would now. Raises ``SqlFault``, ``TargetFault``."""
+        if self.stale and not self._independent(text):
+            await self._refresh()
+        catalog = await self.catalog()
+        try:
+            return self._compiled(text, catalog, types)
+        except SqlFault as fault:
+            if fault.code not in ("42P01", "42703", "42883", "3F000", "42704", "42P02"):
+                raise
+            return self._compiled(text, await self.catalog(fresh=True), types)
+
+    def _independent(self, text: str) -> bool:
+        """True when every statement of the text means the same under any search_path (SET, BEGIN …)."""
+        try:
+            statements = analyze(text, self._context_now(), self._overlay or self._shared_now())
+        except SqlFault:
+            return False
+        return all(s.verb in NO_NAMES and not s.reads and not s.relations for s in statements)
+
+    def _shared_now(self) -> Catalog:
+        found = self._shared.last
+        if found is None:
+            raise SqlFault("55000", "no catalog yet")
+        return found
+
+    def _context_now(self, types: tuple[int, ...] = ()) -> Context:
+        return replace(self._context, prepared=self.prepared, cursors=self.cursors, parameter_types=types)
+
+    def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> Compiled:
+        masks = self.masks()
+        policy = self._gate.policy
+        local = self.prepared or self.cursors
+        who, now = self._session.identity, self._context
+        key = (text, types, now.path, now.user, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups)
+        found: Compiled | None = None if local else self._shared.compiled.get(key)
+        if found is None:
+            found = self._compile_anew(text, catalog, masks, types, key)
+            if not local:
+                self._shared.compiled.put(key, found, len(text))
+        return found
+
+    def _compile_anew(self, text: str, catalog: Catalog, masks: MaskSet, types: tuple[int, ...],
+                      key: tuple[object, ...]) -> Compiled:
+        statements = analyze(text, self._context_now(types), catalog)
+        plans: list[MaskPlan | None] = []
+        refusal = ""
+        for statement in statements:
+            try:
+                plans.append(plan(statement, masks, catalog))
+            except Exception as no:
+                plans.append(None)
+                refusal = refusal or str(no)
+        binding = Binding(
+            login=self._context.user, database=self._session.database,
+            context=dict(self._bound), objects=tuple(f"{name}={oid}" for s in statements for name, oid in s.relations))
+        return Compiled(text, statements, tuple(plans), tuple(op for s in statements for op in s.operations),
+                        shown_text(text, statements, masks, self._secrets), binding, key, refusal)
+
+    def command(self, compiled: Compiled, parameters: tuple[tuple[str, str | None], ...] = (), *,
+                wait: bool = True, phase: str = "") -> Command:
+        """The command that ``govern`` decides."""
+        shown = shown_parameters(parameters, compiled.statements, self.masks(), self._secrets) if parameters else ()
+        return Command(compiled.operations, compiled.text, compiled.shown, parameters, shown, compiled.binding,
+                       early=compiled.early, wait=wait, phase=phase)
+
+    def known(self) -> Catalog:
+        """The catalog that the statement in hand was understood with."""
+        return self._overlay or self._shared_now()
+
+    def unparsable(self, text: str) -> Command:
+        """The command of a text that could not be understood: recorded with every literal hidden."""
+        return Command((), text, hide_all_literals(text))
+
+    async def catalog(self, *, fresh: bool = False) -> Catalog:
+        """The catalog this session's next statement would be resolved in."""
+        if self.own_changes and self._in_block():
+            if self._overlay is None or fresh:
+                self._overlay = await self._as_this_transaction_sees_it()
+            return self._overlay
+        fresh, self.reload = fresh or self.reload, False
+        return await self._shared.catalog(fresh=fresh)
+
+    async def _as_this_transaction_sees_it(self) -> Catalog:
+        """The catalog through the session's own connection, inside a savepoint so that its search_path stays as it is."""
+        base = await self._shared.catalog()
+        await self._ask(f"savepoint {CATALOG_SAVEPOINT}")
+        try:
+            await self._ask("set local search_path = pg_catalog")
+            return await load_catalog(self._ask, base.builtin, self._session.database)
+        finally:
+            await self._ask(f"rollback to savepoint {CATALOG_SAVEPOINT}")
+            await self._ask(f"release savepoint {CATALOG_SAVEPOINT}")
+
+    async def _refresh(self) -> None:
+        """Ask the target itself which settings change meaning right now."""
+        state = parse_context((await self._ask(CONTEXT_SQL))[0])
+        if state.standard_conforming_strings != "on" or state.client_encoding.upper() != "UTF8":
+            raise SqlFault("42501", "a pinned setting (standard_conforming_strings, client_encoding) was changed on the target")
+        self._context = Context(path=state.path, user=state.user, temp_schema=state.temp_schema)
+        self._bound = {"search_path": state.search_path, "user": state.user, "session_user": state.session_user,
+                       "row_security": state.row_security, "session_replication_role": state.session_replication_role}
+        self.stale = False
+
+    # what statements do to names
+
+    def sent(self, statement: Statement) -> Callable[[], None] | None:
+        """Apply what a statement will do to the session's names once it succeeds; gives the way to take it back."""
+        before = (dict(self.prepared), dict(self.cursors))
+        if statement.changes_context or (self._touched and statement.transaction):
+            self.stale = self._touched = True
+        if statement.changes_catalog:
+            self.stale = self.own_changes = True
+            self._overlay = None
+        if not (statement.prepares or statement.declares or statement.forgets):
+            return None
+        if statement.prepares is not None:
+            self.prepared[statement.prepares] = statement.inner_text
+        if statement.declares is not None:
+            self.cursors[statement.declares] = statement.columns
+        if statement.forgets is not None:
+            self._forget(statement)
+
+        def undo() -> None:
+            self.prepared, self.cursors = before
+
+        return undo
+
+    def _forget(self, statement: Statement) -> None:
+        names = self.cursors if statement.verb == "close" else self.prepared
+        if statement.forgets == "*":
+            names.clear()
+            if statement.verb == "discard":
+                self.cursors.clear()
+        else:
+            names.pop(statement.forgets or "", None)
+
+    def ready(self, status: str) -> None:
+        """ReadyForQuery arrived: a transaction that ended settles what was open."""
+        if status != "I":
+            return
+        if self._touched:
+            self.stale, self._touched = True, False
+        if self.own_changes:
+            self.own_changes, self.reload, self._overlay = False, True, None
+            self.stale = True

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client says before it is known: the startup packet. Pure; ``listener.py`` holds the conversation.
+
+Source: manual 55.2.1 (start-up).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import Refused
+from gateway.protocols.postgres import messages
+from gateway.protocols.postgres.sql.settings import HARMLESS, is_pinned_value
+
+_OWN = frozenset({"user", "database", "options", "replication"})
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """A checked startup packet. ``settings`` is what goes on to the target; ``claimed`` what the client said of itself."""
+
+    resource: str
+    database: str | None
+    settings: Mapping[str, str]
+    claimed: Mapping[str, str]
+    wait: bool = True
+    unknown_extensions: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    settings: dict[str, str] = field(default_factory=dict)
+    wait: bool = True
+
+
+def check(packet: messages.Startup) -> Startup:
+    """What a StartupMessage asks for. Raises ``Refused`` (28000) naming the parameter."""
+    values = packet.parameters
+    if values.get("replication", "false").lower() not in ("false", "off", "no", "0"):
+        raise Refused("replication connections are not allowed", "28000")
+    if not values.get("user"):
+        raise Refused("no user name in the startup packet", "28000")
+    draft = _Draft()
+    for name, value in values.items():
+        if name not in _OWN and not name.startswith("_pq_."):
+            _setting(draft, name, value)
+    for name, value in _options(values.get("options", "")):
+        _setting(draft, name, value)
+    resource, _, database = (values.get("database") or values["user"]).partition("/")
+    claimed = {"user": values["user"], "application_name": values.get("application_name", "")}
+    extensions = tuple(name for name in values if name.startswith("_pq_."))
+    return Startup(resource, database or None, draft.settings, claimed, draft.wait, extensions)
+
+
+def _options(text: str) -> list[tuple[str, str]]:
+    """``-c name=value`` and ``--name=value`` (manual 20.1.4); anything else is refused."""
+    found: list[tuple[str, str]] = []
+    try:
+        words = shlex.split(text, posix=True)
+    except ValueError:
+        raise Refused("the startup parameter options cannot be understood", "28000") from None
+    while words:
+        word = words.pop(0)
+        if word == "-c":
+            word = words.pop(0) if words else ""
+        elif word.startswith(("-c", "--")):
+            word = word[2:]
+        else:
+            raise Refused("in options only -c name=value and --name=value are allowed", "28000")
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise Refused("in options only -c name=value and --name=value are allowed", "28000")
+        found.append((name.replace("-", "_"), value))
+    return found
+
+
+def _setting(draft: _Draft, name: str, value: str) -> None:
+    key = name.lower()
+    if key == "lockgate.wait":
+        if value not in ("on", "off"):
+            raise Refused("lockgate.wait is on or off", "28000")
+        draft.wait = value == "on"
+    elif is_pinned_value(key, value):
+        return
+    elif key in HARMLESS and key not in ("role", "session_authorization"):
+        draft.settings[key] = value
+    else:
+        raise Refused(f"the startup parameter {key[:64]!r} is not allowed", "28000")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the target still owes: one ``Expect`` per message sent to it, in order. Pure values; ``backend.py`` works through them.
+
+The target answers strictly in order (manual 55.2.3), and after an error in the extended protocol skips everything up to Sync, so a
+queue is all that is needed to know which answer belongs to which command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.govern import Permit
+from gateway.protocols.postgres.masking import MaskPlan
+from gateway.protocols.postgres.recorder import Sample
+from gateway.protocols.postgres.statement import Statement
+
+Fields = dict[str, str]
+
+PARSE, BIND, DESCRIBE_STATEMENT, DESCRIBE_PORTAL, EXECUTE, CLOSE, SYNC, QUERY = (
+    "parse", "bind", "describe-statement", "describe-portal", "execute", "close", "sync", "query")
+
+
+@dataclass(slots=True)
+class Running:
+    """One command in flight: its permit and what has been answered so far."""
+
+    permit: Permit
+    statements: tuple[Statement, ...]
+    rows: int = 0
+    size: int = 0
+    masked: int = 0
+    sample: Sample | None = None
+    finished: bool = False
+    executed: bool = False
+    plan: MaskPlan | None = None     # verified by the RowDescription of its portal
+    timer: asyncio.TimerHandle | None = None
+    status: str = ""                 # set from outside: withdrawn, cancelled
+
+    def stop_clock(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+@dataclass(slots=True)
+class Expect:
+    """One message the target has to answer.
+
+    ``plans`` are the mask plans of the statements in the message, in order. ``silent`` answers are the gateway's own and never
+    reach the caller. ``instead`` replaces the error that a poisoned message provokes. ``answered`` is resolved when the
+    last byte of the answer has been handled, with the error's fields or ``None``.
+    """
+
+    kind: str
+    plans: tuple[MaskPlan | None, ...] = ()
+    running: Running | None = None
+    silent: bool = False
+    instead: Fields | None = None
+    answered: asyncio.Future[Fields | None] | None = None
+    undo: Callable[[], None] | None = None       # takes back what sending it changed in the session's names
+    rows: list[tuple[str | None, ...]] | None = None
+    formats: tuple[int, ...] = ()
+    hold: bytearray | None = None    # CommandComplete and ReadyForQuery kept back until max_rows is settled
+    affected: int = 0
+    at: int = 0                      # index into plans: which statement of a simple query is being answered
+    state: str = ""                  # "", rows, copy-in, copy-out
+    plan: MaskPlan | None = None     # the verified plan of the result being sent
+    live: Any = None                 # the masker of the copy being sent
+    failed: Fields | None = None
+
+    def done(self, error: Fields | None = None) -> None:
+        if self.answered is not None and not self.answered.done():
+            self.answered.set_result(error)
+
+
+@dataclass(slots=True)
+class Pending:
+    """The queue, and whether the target is skipping to the next Sync."""
+
+    queue: deque[Expect] = field(default_factory=deque)
+    skipping: bool = False
+
+    def push(self, expect: Expect) -> bool:
+        """Add what was just sent. False when the target will skip it (it is settled at once)."""
+        if self.skipping and expect.kind != SYNC:
+            expect.done({"C": "25P02", "M": "skipped after an earlier error"})
+            return False
+        if expect.kind == SYNC:
+            self.skipping = False
+        self.queue.append(expect)
+        return True
+
+    def head(self) -> Expect | None:
+        return self.queue[0] if self.queue else None
+
+    def after_error(self) -> Iterator[Expect]:
+        """Drop what the target skips after an error in the extended protocol: everything up to the next Sync."""
+        while self.queue and self.queue[0].kind != SYNC:
+            yield self.queue.popleft()
+        self.skipping = not self.queue
+
+    def __bool__(self) -> bool:
+        return bool(self.queue)

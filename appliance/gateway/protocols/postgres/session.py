@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One caller's session: both legs, the two loops that move messages, and every way it can end.
+
+``frontend.py`` decides what the caller sends, ``backend.py`` masks what the target answers; this module owns the sockets, the
+clock and the ending. Both loops run in one TaskGroup, so nothing outlives the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from dataclasses import dataclass
+
+from gateway.errors import AuditUnavailable, ClientFault, GatewayFault, Refused, SessionOver, TargetFault
+from gateway.govern import Gate, session_fields
+from gateway.model import Session, SessionLimits
+from gateway.net.stream import ByteStream
+from gateway.protocols.postgres import messages
+from gateway.protocols.postgres.backend import Backend
+from gateway.protocols.postgres.context import SessionContext
+from gateway.protocols.postgres.expect import Fields, Pending
+from gateway.protocols.postgres.frontend import Frontend
+from gateway.protocols.postgres.target import TargetConnection
+from gateway.protocols.postgres.targets import SharedTarget
+
+log = logging.getLogger("gateway.postgres")
+
+LOOK_EVERY = 1.0
+"""Seconds between looks at what may end an idle or long-running session."""
+
+
+class Ended(Exception):
+    """The session ends: ``reason`` for the record, ``fields`` for the caller (``None``: nobody is there to tell)."""
+
+    def __init__(self, reason: str, fields: Fields | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fields = fields
+
+
+def fatal(code: str, message: str, hint: str = "") -> Fields:
+    fields = {"S": "FATAL", "V": "FATAL", "C": code, "M": message}
+    return fields | ({"H": hint} if hint else {})
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counted per session, as sent to the caller."""
+
+    rows: int = 0
+    bytes: int = 0
+    denials: int = 0
+    active: float = 0.0      # loop time of the last command activity
+
+
+class Relay:
+    """The session. ``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
+
+    def __init__(self, session: Session, gate: Gate, client: ByteStream, target: TargetConnection, shared: SharedTarget,
+                 secrets: tuple[str, ...], wait: bool, message_limit: int) -> None:
+        self.session, self.gate, self.client, self.target = session, gate, client, target
+        self.pending = Pending()
+        self.totals = Totals()
+        self.wait = wait
+        self.message_limit = message_limit
+        self.status = "I"
+        self.held = False
+        self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets)
+        self.frontend = Frontend(self)
+        self.backend = Backend(self)
+        self._over: asyncio.Future[Ended] | None = None
+
+    @property
+    def limits(self) -> SessionLimits:
+        return self.gate.policy.session_limits(self.session.identity, self.session.resource, self.gate.now())
+
+    def end(self, reason: str, code: str = "57P01") -> None:
+        """Ask the session to end; safe to call from anywhere on the loop, more than once."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(Ended(reason, fatal(code, f"session ended: {reason}")))
+
+    def cancel(self) -> None:
+        """The caller's CancelRequest: withdraw what is held, else cancel on the target."""
+        if self.held:
+            self.gate.approvals.withdraw_session(self.session.id, "cancelled by the caller")
+        elif self.pending:
+            self.backend.cancel_target()
+
+    async def run(self) -> str:
+        """Move messages until something ends the session; tell the caller, record why."""
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        self.totals.active = loop.time()
+        ended = await self._until_ended()
+        await self._say_goodbye(ended)
+        return ended.reason
+
+    async def _until_ended(self) -> Ended:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.frontend.run())
+                group.create_task(self.backend.run())
+                group.create_task(self._watch())
+                group.create_task(self._asked_to_end())
+        except BaseExceptionGroup as problems:
+            return _reason(problems)
+        return Ended("closed by the caller")
+
+    async def _asked_to_end(self) -> None:
+        if self._over is not None:
+            raise await self._over
+
+    async def _watch(self) -> None:
+        """What may end a session while no command passes: policy, windows, length, idle time, a silent caller."""
+        loop = asyncio.get_running_loop()
+        while True:
+            limits = self.limits
+            if reason := self.gate.policy.ended(self.session, self.gate.now()):
+                raise Ended(reason, fatal("57P01", f"session ended: {reason}"))
+            quiet = loop.time() - self.totals.active
+            if limits.idle is not None and not self.pending and not self.held and quiet >= limits.idle:
+                raise Ended("idle", fatal("57P05", f"session ended: idle for {limits.idle:g} s"))
+            if self.client.gone.is_set() and self.held:
+                self.gate.approvals.withdraw_session(self.session.id, "the caller disconnected")
+            try:
+                await asyncio.wait_for(self.client.until_gone() if self.held else asyncio.sleep(LOOK_EVERY), 1.5 * LOOK_EVERY)
+            except TimeoutError:
+                continue
+
+    async def _say_goodbye(self, ended: Ended) -> None:
+        self.gate.approvals.withdraw_session(self.session.id, ended.reason)
+        self.backend.abandon(ended.reason)
+        if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
+            self.client.write(messages.ErrorResponse(ended.fields).encode())
+        await self.backend.close()
+        self.target.close()
+        self.client.close()
+
+    async def _ask(self, sql: str) -> list[tuple[str | None, ...]]:
+        return await self.frontend.ask(sql)
+
+    def record_end(self, reason: str) -> asyncio.Future[int]:
+        """The ``session.end`` record."""
+        fields = session_fields(self.session, self.gate.policy)
+        fields.update(reason=reason, rows=self.totals.rows, bytes=self.totals.bytes, denials=self.totals.denials)
+        return self.gate.audit.record("session.end", fields)
+
+
+def _ended_by(fault: BaseException) -> Ended | None:
+    """How a fault of a known kind ends the session; ``None`` for anything else."""
+    code = getattr(fault, "code", "")
+    match fault:
+        case Ended():
+            return fault
+        case AuditUnavailable():
+            return Ended("audit cannot be written", fatal("58030", "the audit log cannot be written; nothing runs until it can"))
+        case SessionOver():
+            return Ended(str(fault), fatal("57P01", f"session ended: {fault}"))
+        case Refused():
+            return Ended(str(fault), fatal(code or "42501", str(fault)))
+        case ClientFault():
+            return Ended(f"client: {fault}", fatal(code or "08P01", str(fault)))
+        case TargetFault():
+            return Ended(f"target: {fault}", fatal(code or "08006", f"the target ended the session: {fault}"))
+        case GatewayFault():
+            return Ended(f"gateway: {fault}", fatal("XX000", f"refused: {fault}"))
+        case OSError():
+            return Ended("connection lost")
+    return None
+
+
+def _reason(problems: BaseExceptionGroup[BaseException]) -> Ended:
+    """The one reason among what the loops raised: an ordered ending first, then the fault; anything unknown is the gateway's."""
+    flat = list(_flatten(problems))
+    known = [ended for problem in flat if (ended := _ended_by(problem)) is not None]
+    if known:
+        return next((ended for ended in known if ended.fields is not None), known[0])
+    if any(isinstance(problem, asyncio.CancelledError | KeyboardInterrupt | SystemExit) for problem in flat):
+        return Ended("gateway stopping", fatal("57P01", "the gateway is stopping"))
+    place = traceback.extract_tb(flat[0].__traceback__)[-1]
+    log.error("session failed: %s at %s:%d", type(flat[0]).__name__, place.filename, place.lineno or 0)
+    return Ended(f"internal error ({type(flat[0]).__name__})", fatal("XX000", "internal error of the gateway; the session was ended"))
+
+
+def _flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for problem in group.exceptions:
+        found.extend(_flatten(problem) if isinstance(problem, BaseExceptionGroup) else [problem])
+    return found

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all sessions on one resource and database share: the catalog, and the compiled statements.
+
+The catalog is read through a connection of the gateway's own and is looked at again at most ``catalog.max_age`` apart (DESIGN section 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway.errors import TargetFault
+from gateway.protocols.postgres.catalog.load import EPOCH_SQL, load_builtin, load_catalog
+from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog
+from gateway.protocols.postgres.target import TargetConnection
+
+Connect = Callable[[], Awaitable[TargetConnection]]
+
+CACHED_STATEMENTS = 4096
+CACHED_TEXT_BYTES = 32 * 1024 * 1024
+
+_builtins: dict[int, BuiltinCatalog] = {}
+
+
+class SharedTarget:
+    """One resource's database. ``connect`` opens the gateway's own connection with search_path pinned to pg_catalog."""
+
+    def __init__(self, connect: Connect, database: str, max_age: float) -> None:
+        self._connect = connect
+        self._database = database
+        self._max_age = max_age
+        self._connection: TargetConnection | None = None
+        self._lock = asyncio.Lock()
+        self._catalog: Catalog | None = None
+        self._checked = 0.0
+        self.compiled = CompiledCache()
+
+    @property
+    def last(self) -> Catalog | None:
+        """The catalog as last read, however old."""
+        return self._catalog
+
+    async def catalog(self, *, fresh: bool = False) -> Catalog:
+        """The catalog, at most ``max_age`` old; ``fresh`` asks the target now.
+
+        Raises ``TargetFault`` when it cannot be read: without it nothing is decided.
+        """
+        asked = time.monotonic()
+        if self._catalog is not None and not fresh and asked - self._checked < self._max_age:
+            return self._catalog
+        async with self._lock:
+            if self._catalog is None or self._checked < asked:
+                await self._look()
+        if self._catalog is None:
+            raise TargetFault("the target's catalog could not be read", "08006")
+        return self._catalog
+
+    async def _look(self) -> None:
+        """Ask for the epoch; reload when it moved. A broken connection is opened anew once."""
+        for attempt in (1, 2):
+            started = time.monotonic()
+            try:
+                connection = await self._connected()
+                epoch = (await connection.query(EPOCH_SQL))[0][0]
+                if self._catalog is None or self._catalog.epoch != epoch:
+                    builtin = await builtin_of(connection)
+                    self._catalog = await load_catalog(connection.query, builtin, self._database)
+                self._checked = started
+                return
+            except (TargetFault, OSError, TimeoutError):
+                await self.close()
+                if attempt == 2:
+                    raise
+
+    async def _connected(self) -> TargetConnection:
+        if self._connection is None:
+            self._connection = await self._connect()
+        return self._connection
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+async def builtin_of(connection: TargetConnection) -> BuiltinCatalog:
+    """The built-in objects of this server version, loaded once per process."""
+    version = int(await _version(connection))
+    if version not in _builtins:
+        _builtins[version] = await load_builtin(connection.query)
+    return _builtins[version]
+
+
+async def _version(connection: TargetConnection) -> str:
+    rows = await connection.query("show server_version_num")
+    return rows[0][0] or "0"
+
+
+class CompiledCache:
+    """Least recently used map from everything a compiled statement depends on to the compiled statement."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: Any) -> Any | None:
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        self._entries.move_to_end(key)
+        return found[0]
+
+    def put(self, key: Any, value: Any, size: int) -> None:
+        """``size`` is the text's length in bytes; texts over 64 KiB are not kept."""
+        if size > 65536:
+            return
+        self._entries[key] = (value, size)
+        self._size += size
+        while len(self._entries) > CACHED_STATEMENTS or self._size > CACHED_TEXT_BYTES:
+            self._size -= self._entries.popitem(last=False)[1][1]
