@@ -20,7 +20,8 @@ class Identity:
     """Who the caller is: one matched identity, or a person of a ``people`` issuer.
 
     ``expires`` and ``session_until`` are seconds since the epoch: when the token ends, and when a
-    session begun with it must end at the latest (issuer key ``session``).
+    session begun with it must end at the latest (issuer key ``session``). ``entry`` is the digest of the identity entry
+    and issuer that admitted it: a reload that changes them ends the session.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Identity:
     expires: float = 0.0
     session_until: float = 0.0
     claims: Mapping[str, str] = field(default_factory=dict)
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
