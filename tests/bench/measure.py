@@ -42,8 +42,16 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_bytes(pid: int) -> int:
     """VmRSS of a process."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) * 1024 if found else 0
+    return _status(pid, "VmRSS")
+
+
+def peak_bytes(pid: int) -> int:
+    """VmHWM: the most it ever had."""
+    return _status(pid, "VmHWM")
+
+
+def _status(pid: int, name: str) -> int:
+    return int(_number(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())) * 1024
 
 
 def pgbench(server: PostgresServer, peer: Peer, *arguments: str, clients: int, seconds: float, latency: bool = False) -> Run:
@@ -135,5 +143,5 @@ def _run(command: list[str], peer: Peer) -> str:
 def _number(pattern: str, text: str) -> float:
     found = re.search(pattern, text)
     if found is None:
-        raise BenchFailed(f"pgbench said nothing like {pattern!r}:\n{text[-2000:]}")
+        raise BenchFailed(f"there is nothing like {pattern!r} in:\n{text[-2000:]}")
     return float(found[1])

@@ -28,6 +28,10 @@ class Sample:
 def samples(ground: Ground, seconds: float, rounds: int) -> Iterator[Sample]:
     """Everything, interleaved: ``rounds`` times."""
     sizes = measure.bulk_bytes(ground.peers[0])
+    for peer in ground.peers:  # first: later connections would find the memory of earlier ones free
+        grown = measure.idle_bytes(peer, IDLE_CONNECTIONS)
+        if grown is not None:
+            yield Sample("idle connection", grown / 1024, "KiB", peer.name, higher=False)
     for _ in range(rounds):
         yield Sample("disk sync", measure.sync_seconds(ground.state) * 1e6, "µs", "disk", higher=False)
         for mode in MODES:
@@ -44,9 +48,8 @@ def samples(ground: Ground, seconds: float, rounds: int) -> Iterator[Sample]:
         for peer in ground.peers:
             yield from _bulk(ground, peer, sizes)
     for peer in ground.peers:
-        grown = measure.idle_bytes(peer, IDLE_CONNECTIONS)
-        if grown is not None:
-            yield Sample("idle connection", grown / 1024, "KiB", peer.name, higher=False)
+        if peer.pid is not None:
+            yield Sample("peak memory", measure.peak_bytes(peer.pid) / 2**20, "MiB", peer.name, higher=False)
 
 
 def _select(ground: Ground, peer: Peer, mode: str, clients: int, seconds: float, suffix: str = "") -> Iterator[Sample]:
