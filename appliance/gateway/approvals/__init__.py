@@ -7,8 +7,7 @@
                                 └──▶ expired, withdrawn
 
 ``binding``  what an approval is bound to, and the digest over it that a vote must carry
-``tally``    pure: which votes count towards which group
-``voters``   pure: who may vote, and who may see
+``voters``   pure: who is one person, and who may see (who may vote, and the count: ``policy.votes``)
 ``shown``    pure: what may hide in a text, and how to print it
 ``view``     what people and records see of an approval
 ``book``     the approvals there are, and how many there may be

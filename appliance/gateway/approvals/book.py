@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.approvals.binding import timestamp
 from gateway.approvals.shown import text_flags
-from gateway.approvals.tally import Need, tally
 from gateway.approvals.view import OPEN, ApprovalView, NeedView, State, VoteView
+from gateway.config.schema import ApprovalRule
 from gateway.govern import Fields
 from gateway.model import Command, Identity, Session
+from gateway.policy.votes import Need, tally
+from gateway.policy.votes import Vote as Ballot
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Vote:
     reason: str
     time: float
 
+    def ballot(self) -> Ballot:
+        """As the count sees it."""
+        return Ballot(self.voter.name, self.voter.issuer, self.voter.subject, self.voter.groups, self.grant)
+
     def view(self) -> VoteView:
         return VoteView(self.voter.name, "approve" if self.grant else "deny", self.reason, timestamp(self.time))
 
@@ -57,7 +63,7 @@ class Request:
     digest: str
     key: str
     policy: str
-    needs: tuple[Need, ...]
+    definitions: tuple[ApprovalRule, ...]
     requested: float
     expires: float
     shown_text: str
@@ -93,19 +99,19 @@ class Held:
     def open(self) -> bool:
         return self.state in OPEN
 
-    def voter_groups(self) -> list[frozenset[str]]:
-        """The groups of those who voted for it, in order."""
-        return [vote.voter.groups for vote in self.votes if vote.grant]
+    def count(self, cast: Iterable[Vote]) -> tuple[Need, ...]:
+        """How far these votes go."""
+        who = self.request.session.identity
+        return tally(self.request.definitions, [vote.ballot() for vote in cast], who.owner, who.name)
 
     def view(self, *, exact: bool) -> ApprovalView:
         """``exact`` shows text, parameters and binding as they would run, while they are still kept."""
         request, command = self.request, self.request.command if exact else None
-        have = tally(request.needs, self.voter_groups())
         return ApprovalView(
             id=self.id, state=self.state, identity=request.session.identity.name, owner=request.session.identity.owner,
             resource=request.session.resource, protocol=request.session.protocol,
             text=request.shown_text if command is None else command.text, digest=request.digest,
-            needs=tuple(NeedView(need.group, need.count, have[i]) for i, need in enumerate(request.needs)),
+            needs=tuple(NeedView(need.group, need.count, need.have) for need in self.count(self.votes)),
             requested=timestamp(request.requested), expires=timestamp(request.expires),
             votes=tuple(vote.view() for vote in self.votes), exact=command is not None,
             text_flags=text_flags(request.shown_text if command is None else command.text),

@@ -24,12 +24,13 @@ from gateway.approvals import binding
 from gateway.approvals.book import Book, DeskLimits, Held, Request, Vote
 from gateway.approvals.records import fields_of, refusal, requested_fields, used_fields, vote_fields
 from gateway.approvals.shown import clean_reason
-from gateway.approvals.tally import Need, counts_for_something, met, together
 from gateway.approvals.view import ApprovalView, State
-from gateway.approvals.voters import asked, excluded, may_see, same_person
+from gateway.approvals.voters import may_see, same_voter
+from gateway.config.schema import ApprovalRule
 from gateway.errors import Fault, Refused
 from gateway.govern import Approval, AuditLog, Fields, Policy, session_fields
 from gateway.model import Command, Decision, Identity, Session
+from gateway.policy.votes import may_vote, met, shortest
 
 log = logging.getLogger(__name__)
 
@@ -38,30 +39,12 @@ _TICK = 5.0
 """Seconds after which the timer looks at the clock again even when nothing is due: clocks are set forward too."""
 
 
-class GroupCount(Protocol):
-    """One entry of ``all_of``."""
-
-    @property
-    def group(self) -> str: ...
-    @property
-    def count(self) -> int: ...
-
-
-class Definition(Protocol):
-    """An approval definition of the policy; ``expires`` in seconds."""
-
-    @property
-    def all_of(self) -> Sequence[GroupCount]: ...
-    @property
-    def expires(self) -> float: ...
-
-
 class ApprovalPolicy(Protocol):
     """The part of ``policy.Policy`` the desk needs."""
 
     @property
     def digest(self) -> str: ...
-    def approval(self, name: str) -> Definition:
+    def approval(self, name: str) -> ApprovalRule:
         """The definition of that name. Raises ``KeyError``."""
 
 
@@ -167,10 +150,10 @@ class ApprovalsDesk:
 
     def seen_by(self, held: Held, person: Identity, readers: Sequence[str]) -> ApprovalView | None:
         """What this person may see of it: exactly what would run if they may vote on it, what the log shows if not, or nothing."""
-        if not may_see(person, held.request.needs, readers):
+        request = held.request
+        if not may_see(person, request.definitions, readers):
             return None
-        votes = asked(person, held.request.needs) and excluded(person, held.request.session.identity) is None
-        return held.view(exact=votes)
+        return held.view(exact=may_vote(person, request.definitions, request.session.identity) is None)
 
     # --- for the gateway ---
 
@@ -217,14 +200,13 @@ class ApprovalsDesk:
         if self._closed or current.digest != policy.digest:
             raise Refused("the gateway is stopping" if self._closed else "the policy changed", "withdrawn")
         definitions = _definitions(current, decision)
-        needs = together(Need(entry.group, entry.count) for each in definitions for entry in each.all_of)
-        expires = now + min(each.expires for each in definitions)
+        expires = now + shortest(definitions)
         key = binding.document(self._gateway, session, command, policy.digest)
         bound = binding.bind(key, expires, secrets.token_hex(16))
         verbs = tuple(dict.fromkeys(op.verb for op in command.operations))
         return Request(
             id=_new_id(), gateway=self._gateway, session=session, command=command, binding=bound, digest=binding.digest(bound),
-            key=binding.digest(key), policy=policy.digest, needs=needs, requested=now, expires=expires,
+            key=binding.digest(key), policy=policy.digest, definitions=definitions, requested=now, expires=expires,
             shown_text=command.shown_text, shown_parameters=command.shown_parameters, verbs=verbs,
             objects=tuple(dict.fromkeys(name for op in command.operations for name in op.objects)),
             rules=decision.rules, waits=command.wait, base=session_fields(session, policy),
@@ -300,37 +282,38 @@ class ApprovalsDesk:
 
     def _vote(self, held: Held, person: Identity, grant: bool, reason: str, digest: str) -> Vote:
         """The vote, if it may be given now."""
-        if why := excluded(person, held.request.session.identity):
+        if why := may_vote(person, held.request.definitions, held.request.session.identity):
             raise VoteRefused(why, "not-allowed")
-        if not asked(person, held.request.needs):
-            raise VoteRefused(f"{person.name} is in none of the groups this approval needs", "not-allowed")
         self._check_pending(held)
         if not secrets.compare_digest(digest.encode(), held.request.digest.encode()):
             raise VoteRefused("the digest is not that of this approval: look at it again", "conflict")
-        self._check_needed(held, person, grant)
         try:
-            return Vote(person, grant, clean_reason(reason), self._clock())
+            vote = Vote(person, grant, clean_reason(reason), self._clock())
         except ValueError as fault:
             raise VoteRefused(str(fault), "reason") from None
+        self._check_needed(held, vote)
+        return vote
 
     def _check_pending(self, held: Held) -> None:
         self.sweep()
         if held.state != "pending":
             raise VoteRefused(f"approval {held.id} is {held.state} already", "conflict")
 
-    def _check_needed(self, held: Held, person: Identity, grant: bool) -> None:
-        if not grant:
+    def _check_needed(self, held: Held, vote: Vote) -> None:
+        """A vote for it has to fill a place that nobody fills yet: one that does not now never will."""
+        if not vote.grant:
             return
-        if any(same_person(vote.voter, person) for vote in held.votes):
-            raise VoteRefused(f"{person.name} has voted already; each person counts once", "conflict")
-        if not counts_for_something(held.request.needs, self._standing(held), person.groups):
-            raise VoteRefused(f"no group of {person.name} still needs a vote", "conflict")
+        if any(same_voter(other.voter, vote.voter) for other in held.votes):
+            raise VoteRefused(f"{vote.voter.name} has voted already; each person counts once", "conflict")
+        before, after = (sum(need.have for need in held.count(cast)) for cast in (self._standing(held), [*self._standing(held), vote]))
+        if after <= before:
+            raise VoteRefused(f"no group of {vote.voter.name} still needs a vote", "conflict")
 
     def _decides(self, held: Held, vote: Vote) -> State | None:
         """What the approval becomes with this vote, if that is decided by it."""
         if not vote.grant:
             return "denied"
-        return "granted" if met(held.request.needs, [*self._standing(held), vote.voter.groups]) else None
+        return "granted" if met(held.count([*self._standing(held), vote])) else None
 
     def _count(self, held: Held, vote: Vote, decided: State | None) -> None:
         held.votes.append(vote)
@@ -342,9 +325,9 @@ class ApprovalsDesk:
             held.outcome = f"denied by {vote.voter.name}: {vote.reason}"
             self._finish(held, "denied")
 
-    def _standing(self, held: Held) -> list[frozenset[str]]:
-        """The groups of those who voted for it and are not revoked since."""
-        return [vote.voter.groups for vote in held.votes if vote.grant and not self._revoked(vote.voter)]
+    def _standing(self, held: Held) -> list[Vote]:
+        """The votes for it, of those who are not revoked since."""
+        return [vote for vote in held.votes if vote.grant and not self._revoked(vote.voter)]
 
     def _check_standing(self, held: Held) -> None:
         """A grant holds under the policy it was given under and while its voters do."""
@@ -352,7 +335,7 @@ class ApprovalsDesk:
             return
         if held.request.policy != self._policy().digest:
             self._withdraw(held, "the policy changed")
-        elif not met(held.request.needs, self._standing(held)):
+        elif not met(held.count(self._standing(held))):
             self._withdraw(held, "a voter was revoked")
 
     # --- ending ---
@@ -395,9 +378,9 @@ def _new_id() -> str:
     return "apr_" + secrets.token_hex(10)
 
 
-def _definitions(policy: ApprovalPolicy, decision: Decision) -> list[Definition]:
+def _definitions(policy: ApprovalPolicy, decision: Decision) -> tuple[ApprovalRule, ...]:
     try:
-        found = [policy.approval(name) for name in decision.approvals]
+        found = tuple(policy.approval(name) for name in decision.approvals)
     except KeyError as fault:
         raise Refused(f"the policy has no approval {fault}", "denied") from None
     if not found:

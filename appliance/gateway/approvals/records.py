@@ -11,6 +11,7 @@ from gateway.approvals.book import Held, Vote
 from gateway.approvals.view import State
 from gateway.errors import Refused
 from gateway.model import Session
+from gateway.policy.votes import quorum
 
 _SAID: Mapping[State, str] = {
     "granted": "is being used already", "denied": "was denied", "expired": "expired", "withdrawn": "was withdrawn",
@@ -21,7 +22,7 @@ _SAID: Mapping[State, str] = {
 def fields_of(held: Held) -> dict[str, Any]:
     """What every record of an approval carries."""
     request = held.request
-    needs = [{"group": need.group, "count": need.count} for need in request.needs]
+    needs = [{"group": group, "count": count} for group, count in quorum(request.definitions).items()]
     return {**request.base, "id": held.id, "digest": request.digest, "needs": needs}
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from gateway.approvals.binding import timestamp
 from gateway.approvals.book import DeskLimits, Held
 from gateway.approvals.desk import ApprovalsDesk
-from gateway.approvals.tally import Need
 from gateway.approvals.view import ApprovalView
+from gateway.config.schema import ApprovalRule, Quorum
 from gateway.govern import Approval
-from gateway.model import Binding, Command, Decision, Identity, Operation, Session
+from gateway.masking.model import MaskSet
+from gateway.model import Binding, Command, Decision, Identity, Operation, Session, SessionLimits
 from gateway.testing.audit import MemoryAudit
 from gateway.testing.clock import FrozenClock
 
@@ -21,12 +22,9 @@ ROBOT = Identity("ci-bot", "ci", "project:payments/api:ref:main", frozenset({"ro
 """A pipeline that dana answers for."""
 
 
-@dataclass(frozen=True)
-class Definition:
-    """An approval definition: ``expires`` in seconds."""
-
-    all_of: tuple[Need, ...]
-    expires: float = 900.0
+def definition(name: str, expires: float = 900.0, **groups: int) -> ApprovalRule:
+    """An approval definition: ``definition("two", dba=2)``. ``expires`` in seconds."""
+    return ApprovalRule(name=name, all_of=tuple(Quorum(group=group, count=count) for group, count in groups.items()), expires=expires)
 
 
 @dataclass
@@ -34,13 +32,13 @@ class DeskPolicy:
     """A policy that allows everything after the approvals a decision names. Change ``digest`` for another policy."""
 
     digest: str = "sha256:policy-1"
-    definitions: dict[str, Definition] = field(default_factory=lambda: {
-        "one-dba": Definition((Need("dba", 1),)),
-        "dba-and-security": Definition((Need("dba", 1), Need("security", 1)), 600.0),
-        "two-dba": Definition((Need("dba", 2),)),
+    definitions: dict[str, ApprovalRule] = field(default_factory=lambda: {
+        "one-dba": definition("one-dba", dba=1),
+        "dba-and-security": definition("dba-and-security", 600, dba=1, security=1),
+        "two-dba": definition("two-dba", dba=2),
     })
 
-    def approval(self, name: str) -> Definition:
+    def approval(self, name: str) -> ApprovalRule:
         return self.definitions[name]
 
     def ended(self, session: Session, now: float) -> str | None:
@@ -48,6 +46,12 @@ class DeskPolicy:
 
     def decide(self, identity: Identity, resource: str, operations: Sequence[Operation], now: float) -> Decision:
         return Decision("approve", ("ci works on orders/unbounded-write",), approvals=("one-dba",))
+
+    def masks(self, identity: Identity, resource: str, now: float) -> MaskSet:
+        return MaskSet()
+
+    def session_limits(self, identity: Identity, resource: str, now: float) -> SessionLimits:
+        return SessionLimits()
 
 
 def person(name: str, *groups: str, subject: str = "") -> Identity:

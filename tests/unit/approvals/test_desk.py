@@ -13,7 +13,7 @@ from gateway.approvals.desk import VoteRefused
 from gateway.approvals.view import ApprovalView
 from gateway.errors import AuditUnavailable, Refused
 from gateway.testing import FailingAudit
-from gateway.testing.desk import ROBOT, DeskRoom, command, person, session
+from gateway.testing.desk import ROBOT, DeskRoom, command, definition, person, session
 
 DANA, INES, SAM, OMAR = person("dana", "dba"), person("ines", "dba"), person("sam", "security"), person("omar", "ops")
 
@@ -134,7 +134,7 @@ async def test_a_grant_expires_too(room: DeskRoom) -> None:
 
 async def test_the_timer_wakes_who_waits() -> None:
     room = DeskRoom()
-    room.policy.definitions["one-dba"] = type(room.policy.definitions["one-dba"])(room.policy.definitions["one-dba"].all_of, 0.01)
+    room.policy.definitions["one-dba"] = definition("one-dba", 0.01, dba=1)
     asking, _ = await room.asked()
     room.clock.advance(1)
     with pytest.raises(Refused, match="expired"):

@@ -21,13 +21,14 @@ def room() -> DeskRoom:
 
 
 @pytest.mark.parametrize(("who", "why"), [
-    (DANA, "owns ci-bot"),
-    (person("DANA", "dba", subject="user:second"), "owns ci-bot"),
-    (person("ｄａｎａ", "dba", subject="user:third"), "owns ci-bot"),
-    (OMAR, "in none of the groups"),
+    (DANA, "the owner of ci-bot"),
+    (person("DANA", "dba", subject="user:second"), "the owner of ci-bot"),
+    (person("ｄａｎａ", "dba", subject="user:third"), "the owner of ci-bot"),
+    (person("someone", "dba", subject="dana"), "the owner of ci-bot"),
+    (OMAR, "only members of dba"),
     (ROBOT, "only people vote"),
     (Identity("helper", "ci", "bot:2", frozenset({"dba"})), "only people vote"),
-    (Identity("ines", "staff", "user:ines", frozenset({"robots"}), person=True), "in none of the groups"),
+    (Identity("ines", "staff", "user:ines", frozenset({"robots"}), person=True), "only members of dba"),
 ])
 async def test_who_may_not_vote_t58(room: DeskRoom, who: Identity, why: str) -> None:
     """T58: not the owner under any spelling, not a bot, not somebody else's group."""
