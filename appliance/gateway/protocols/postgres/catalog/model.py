@@ -32,7 +32,8 @@ TEMP = "pg_temp"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a relation or composite type. ``generated`` and ``default`` are expressions as pg_get_expr prints them."""
+    """A column of a relation or composite type. ``generated`` and ``default`` are expressions as pg_get_expr prints them,
+    or empty where the target could not tell (dropped while it was read): then anything may flow."""
 
     name: str
     number: int
@@ -47,9 +48,10 @@ class Relation:
     """A row of pg_class. ``kind`` is relkind: r table, v view, m materialized view, p partitioned table, f foreign table,
     S sequence, c composite type, t TOAST table, i index, I partitioned index.
 
-    ``definition`` is the body of a view or materialized view with every name schema-qualified. ``parents`` are the oids
-    of pg_inherits. ``rules`` tells of rewrite rules other than a view's own, ``triggers`` of user triggers, ``row_security`` of
-    enabled policies. ``persistence`` is p permanent, u unlogged, t temporary.
+    ``definition`` is the body of a view or materialized view with every name schema-qualified, or empty where the target
+    could not tell: then anything may flow; built-in views have none (None). ``parents`` are the oids of pg_inherits.
+    ``rules`` tells of rewrite rules other than a view's own, ``triggers`` of user triggers, ``row_security`` of enabled
+    policies. ``persistence`` is p permanent, u unlogged, t temporary.
     """
 
     oid: int
@@ -214,7 +216,8 @@ class Catalog:
     """Built-in and user objects of one database at one ``epoch``.
 
     ``loaded_temp_schema`` is the temp schema of the connection that read it, if it had one: definitions and expressions
-    leave it out of names, and are resolved with the path ``("pg_catalog",)`` and this temp schema.
+    leave it out of names, and are resolved with the path ``("pg_catalog",)`` and this temp schema. ``versions`` belongs to loading:
+    (relation, column or 0) -> version of the definition.
     """
 
     epoch: str
@@ -223,6 +226,7 @@ class Catalog:
     builtin: BuiltinCatalog = field(repr=False)
     user: Objects = field(repr=False, default_factory=Objects)
     loaded_temp_schema: str | None = None
+    versions: Mapping[tuple[int, int], str] = field(repr=False, compare=False, default_factory=dict)
 
     @staticmethod
     def is_builtin(oid: int) -> bool:

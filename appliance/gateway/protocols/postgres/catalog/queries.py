@@ -3,19 +3,20 @@
 
 Texts with ``{range}`` take one of ``BUILTIN`` and ``USER``: which oids to read.
 Definitions and expressions come out fully qualified only while ``search_path`` is ``pg_catalog``; the caller pins it.
-pg_get_viewdef and pg_get_expr take an AccessShareLock on the relations they print: a caller that must not hang behind
-someone's ACCESS EXCLUSIVE lock sets ``lock_timeout``.
+``DEFINITIONS`` takes an AccessShareLock on what it prints, so a caller that must not hang behind someone's ACCESS EXCLUSIVE
+lock sets ``lock_timeout``, and asks only for those whose ``VERSIONS`` changed.
 """
 
 from __future__ import annotations
 
-SERVER = """select pg_catalog.current_setting('server_version_num'), pg_catalog.current_database(),
+import re
+
+SERVER = """select pg_catalog.current_setting('server_version_num'),
   (select n.nspname from pg_catalog.pg_namespace n where n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"""
 
 SCHEMAS = """select n.nspname from pg_catalog.pg_namespace n where n.oid {range} order by n.oid"""
 
 RELATIONS = """select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
-  case when c.relkind in ('v', 'm') and c.oid >= 16384 then pg_catalog.pg_get_viewdef(c.oid) end,
   (select pg_catalog.string_agg(i.inhparent::pg_catalog.text, ' ' order by i.inhseqno)
     from pg_catalog.pg_inherits i where i.inhrelid = c.oid),
   c.relhasrules and exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN'),
@@ -24,12 +25,46 @@ RELATIONS = """select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid {range} order by c.oid"""
 
-COLUMNS = """select a.attrelid, a.attname, a.attnum, a.atttypid, a.attnotnull,
-  case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end,
-  case when a.attgenerated = '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end
+COLUMNS = """select a.attrelid, a.attname, a.attnum, a.atttypid, a.attnotnull, a.attgenerated, a.atthasdef
 from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind not in ('i', 'I', 't')
-  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum and a.atthasdef
 where a.attnum > 0 and not a.attisdropped and c.oid {range} order by a.attrelid, a.attnum"""
+
+VERSIONS = re.sub(
+    r"version_of\((\w)\)",
+    r"pg_catalog.hash_record_extended(row(\1.xmin, \1.ctid), 0)::pg_catalog.numeric",
+    """with attributes as materialized (
+  select a.attrelid, pg_catalog.sum(version_of(a)) as version from pg_catalog.pg_attribute a where a.attnum > 0 group by a.attrelid
+), named(classid, oid, version) as (
+  select 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, version_of(c) + coalesce(a.version, 0)
+    from pg_catalog.pg_class c left join attributes a on a.attrelid = c.oid where c.oid >= 16384
+  union all select 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, version_of(p) from pg_catalog.pg_proc p where p.oid >= 16384
+  union all select 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, version_of(t) from pg_catalog.pg_type t where t.oid >= 16384
+  union all select 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid, version_of(o) from pg_catalog.pg_operator o where o.oid >= 16384
+), uses(classid, objid, version) as (
+  select d.classid, d.objid, pg_catalog.sum(n.version)
+    from pg_catalog.pg_depend d join named n on n.classid = d.refclassid and n.oid = d.refobjid
+    where d.classid in ('pg_catalog.pg_rewrite'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass)
+    group by d.classid, d.objid
+), schemas(version) as (
+  select pg_catalog.sum(version_of(s)) from pg_catalog.pg_namespace s where s.nspname !~ '^pg_(toast_)?temp_'
+)
+select c.oid, 0, schemas.version + version_of(r) + coalesce(u.version, 0)
+  from schemas, pg_catalog.pg_class c join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename = '_RETURN'
+    left join uses u on u.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and u.objid = r.oid
+  where c.relkind in ('v', 'm') and c.oid >= 16384
+union all
+select d.adrelid, d.adnum, schemas.version + version_of(d) + coalesce(u.version, 0)
+  from schemas, pg_catalog.pg_attrdef d
+    left join uses u on u.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and u.objid = d.oid
+  where d.adrelid >= 16384""",
+)
+"""(relation, column or 0, version): of each view's definition and each column's expression a number that differs when its
+text may differ: when its own row, or that of anything it uses, or a schema changed. Takes no lock on user relations."""
+
+DEFINITIONS = """select v.oid, 0, pg_catalog.pg_get_viewdef(v.oid) from pg_catalog.unnest('{{{views}}}'::pg_catalog.oid[]) as v(oid)
+union all select d.adrelid, d.adnum, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+from pg_catalog.pg_attrdef d where d.adrelid = any ('{{{tables}}}'::pg_catalog.oid[])"""
+"""(relation, column or 0, text) of the views and tables whose oids, separated by commas, are given."""
 
 FUNCTIONS = """select p.oid, n.nspname, p.proname, p.prokind, p.proargtypes, p.pronargdefaults, p.provariadic, p.prorettype,
   p.proretset, p.provolatile, p.proisstrict, pg_catalog.to_json(p.proargnames), pg_catalog.array_to_string(p.proargmodes, ''),
@@ -49,15 +84,15 @@ TYPES = """select t.oid, n.nspname, t.typname, t.typtype, t.typcategory,
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 where t.oid {range} order by t.oid"""
 
-TYPE_FUNCTIONS = """select distinct t.oid, t.typtype, coalesce(f.oprcode::pg_catalog.oid, d.refobjid)
+TYPE_FUNCTIONS = """select distinct t.oid, coalesce(f.oprcode::pg_catalog.oid, d.refobjid)
 from pg_catalog.pg_depend d
   left join pg_catalog.pg_constraint c on d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and c.oid = d.objid
   left join pg_catalog.pg_operator f on d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass and f.oid = d.refobjid
   join pg_catalog.pg_type t on t.oid = case when d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass then d.objid else c.contypid end
 where d.classid in ('pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_constraint'::pg_catalog.regclass)
   and d.refclassid in ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
-order by 1, 3"""
-"""(type, kind, function): what a domain's checks and default call, and what a base type is made of; user objects only, as
+order by 1, 2"""
+"""(type, function): what a domain's checks and default call, and what a base type is made of; user objects only, as
 pg_depend does not hold built-in (pinned) ones."""
 
 CASTS = """select c.oid, c.castsource, c.casttarget, c.castfunc, c.castcontext, c.castmethod

@@ -58,7 +58,7 @@ def test_context_row() -> None:
         parse_context(("{}", "app"))
 
 
-GOOD: dict[str, list[Row]] = {SERVER: [("150018", "orders", None)], EPOCH_SQL: [("e",)]}
+GOOD: dict[str, list[Row]] = {SERVER: [("150018", None)], EPOCH_SQL: [("e",)]}
 FUNCTION = ("16384", "p", "f", "f", "23", "0", "0", "23", "f", "v", "f")
 
 
@@ -67,14 +67,14 @@ FUNCTION = ("16384", "p", "f", "f", "23", "0", "0", "23", "f", "v", "f")
     [
         {},
         {SERVER: [("150018",)]},
-        {SERVER: [(None, None, None)]},
-        {SERVER: [("fifteen", "orders", None)]},
-        {SERVER: [("180000", "orders", None)], EPOCH_SQL: [("e",)]},
+        {SERVER: [(None, None)]},
+        {SERVER: [("fifteen", None)]},
+        {SERVER: [("180000", None)], EPOCH_SQL: [("e",)]},
         {SERVER: GOOD[SERVER]},
         {**GOOD, EPOCH_SQL: [(None,)]},
         {**GOOD, RELATIONS.format(range=USER): [("16384", "public")]},
-        {**GOOD, RELATIONS.format(range=USER): [("x", "public", "t", "r", "p", None, None, "f", "f", "f")]},
-        {**GOOD, RELATIONS.format(range=USER): [("16384", "public", "t", "r", "p", None, None, "f", "maybe", "f")]},
+        {**GOOD, RELATIONS.format(range=USER): [("x", "public", "t", "r", "p", None, "f", "f", "f")]},
+        {**GOOD, RELATIONS.format(range=USER): [("16384", "public", "t", "r", "p", None, "f", "maybe", "f")]},
         {**GOOD, FUNCTIONS.format(range=USER): [(*FUNCTION, "not json", "i", "23", "sql")]},
         {**GOOD, FUNCTIONS.format(range=USER): [(*FUNCTION, '["a"]', "io", "23 25", "sql")]},
     ],
