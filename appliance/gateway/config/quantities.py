@@ -79,7 +79,7 @@ def show_rate(rate: float) -> str:
 
 
 def _json(kind: str, pattern: str) -> dict[str, Any]:
-    return {"title": kind, "oneOf": [{"type": "string", "pattern": f"^{pattern}$"}, {"type": "number", "minimum": 0}]}
+    return {"x-kind": kind, "oneOf": [{"type": "string", "pattern": f"^{pattern}$"}, {"type": "number", "minimum": 0}]}
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_json("duration", _DURATION.pattern))]

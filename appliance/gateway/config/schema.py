@@ -85,17 +85,17 @@ def _who(value: str) -> str:
     return "group:" + _text(group)
 
 
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "x-kind": "name", "pattern": f"^{_NAME.pattern}$"})]
 """Names that callers, file names and addresses carry."""
-Title = Annotated[str, AfterValidator(_title)]
+Title = Annotated[str, AfterValidator(_title), WithJsonSchema({"type": "string", "x-kind": "name"})]
 """Names of grants and rules, shown as GRANT/RULE."""
-Text = Annotated[str, AfterValidator(_text)]
-FilePath = Annotated[str, AfterValidator(_path)]
+Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "x-kind": "text"})]
+FilePath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "x-kind": "path"})]
 """Relative to the folder that holds gateway.yaml, or absolute."""
-Address = Annotated[str, AfterValidator(_address)]
-Url = Annotated[str, AfterValidator(_url)]
-Source = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
-Who = Annotated[str, AfterValidator(_who)]
+Address = Annotated[str, AfterValidator(_address), WithJsonSchema({"type": "string", "x-kind": "HOST:PORT"})]
+Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "x-kind": "https address"})]
+Source = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string", "x-kind": "network"})]
+Who = Annotated[str, AfterValidator(_who), WithJsonSchema({"type": "string", "x-kind": "`NAME` or `group:NAME`"})]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
@@ -225,6 +225,9 @@ class GatewayConfig(Keys):
 # --- policy/**/*.yaml -------------------------------------------------------------------------------------------------------------
 
 
+_SESSION: dict[str, Any] = {"x-kind": "`token` or duration", "type": ["string", "number"]}
+
+
 def _session(value: object) -> object:
     if value == "token":
         return value
@@ -248,7 +251,7 @@ class Issuer(Keys):
     algorithms: tuple[Algorithm, ...] = Field(min_length=1, description="Signature algorithms accepted; there are no others.")
     max_lifetime: Duration = Field(default=3600.0, gt=0, description="Longest time between `iat` and `exp`.")
     leeway: Duration = Field(default=30.0, le=300, description="Clock difference accepted for `exp`, `iat` and `nbf`.")
-    session: Annotated[float | Literal["token"], BeforeValidator(_session)] = Field(
+    session: Annotated[float | Literal["token"], BeforeValidator(_session), WithJsonSchema(_SESSION)] = Field(
         default="token", description="`token` ends a session with its token; a duration lets it run on to that bound.")
     record_claims: tuple[Text, ...] = Field(default=(), description="Claims recorded with `session.start`, such as run id, commit, actor.")
     people: StrictBool = Field(default=False, description="Its subjects are people: they approve and read the console.")
@@ -313,7 +316,8 @@ class StatementSpec(Keys):
     time: Duration | None = Field(default=None, gt=0, description="Running time on the target.")
 
 
-Matchers = Mapping[str, Mapping[str, Any]]
+Matchers = Annotated[Mapping[str, Mapping[str, Any]], WithJsonSchema({
+    "x-kind": "`sql: {…}`", "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "object"}})]
 """One protocol's matcher key (``sql``) and its mapping, compiled by ``gateway.protocols``."""
 
 
@@ -428,7 +432,8 @@ def _mask(value: object) -> object:
 
 
 _KEEP = {"type": "integer", "minimum": 0, "maximum": 1024}
-Mask = Annotated[MaskSpec, BeforeValidator(_mask), WithJsonSchema({"oneOf": [
+Mask = Annotated[MaskSpec, BeforeValidator(_mask), WithJsonSchema({
+    "x-kind": "`redact`, `email`, `{keep_last: N}`, `{keep_first: N}`", "oneOf": [
     {"enum": ["redact", "email"]},
     *({"type": "object", "properties": {kind: _KEEP}, "required": [kind], "additionalProperties": False}
       for kind in ("keep_last", "keep_first")),
@@ -442,7 +447,7 @@ def _column(value: str) -> str:
     return value
 
 
-Column = Annotated[str, AfterValidator(_column)]
+Column = Annotated[str, AfterValidator(_column), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.RELATION.COLUMN"})]
 Detector = Literal["private-key", "aws-access-key", "jwt", "payment-card"]
 DETECTORS: tuple[Detector, ...] = ("private-key", "aws-access-key", "jwt", "payment-card")
 

@@ -32,7 +32,7 @@ def parse_moment(value: object) -> datetime:
         raise ValueError(MOMENT_WANTED) from None
 
 
-Moment = Annotated[datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+Moment = Annotated[datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "format": "date-time", "x-kind": "moment"})]
 
 
 def _hours(value: str) -> str:
