@@ -155,7 +155,7 @@ class RunReader(_Buffer):
     Runs are maximal within what has been received. ``stream`` says whether big rows may pass in pieces.
     """
 
-    __slots__ = ("_fault", "_inside", "_left", "limit", "stream")
+    __slots__ = ("_fault", "_kind", "_left", "limit", "stream")
 
     def __init__(self, limit: int, stream: bool = False, fault: Fault = TargetFault) -> None:
         super().__init__()
@@ -163,18 +163,28 @@ class RunReader(_Buffer):
         self.limit = limit
         self.stream = stream
         self._left = 0
-        self._inside = 0
+        self._kind = 0
+
+    @property
+    def inside(self) -> bool:
+        """A large message has been given out in part."""
+        return self._left > 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes, int]]:
         while (block := self.next()) is not None:
             yield block
+
+    @property
+    def inside(self) -> bool:
+        """A large row is half given out: its next piece has to follow before anything else is written."""
+        return self._left > 0
 
     def next(self) -> tuple[int, bytes, int] | None:
         """The next block, ``None`` when more bytes are needed. Raises the fault (08P01) on a wrong length."""
         if self._parts:
             return None
         if self._left:
-            return self._piece(self._inside, 0)
+            return self._piece(self._kind, 0)
         data, at = self._data, self._at
         if len(data) - at < 5:
             self._starve(5)
@@ -205,7 +215,7 @@ class RunReader(_Buffer):
         if not count:
             if length > STREAM_ABOVE and self.stream:
                 self._left = length + 1
-                self._inside = kind
+                self._kind = kind
                 return self._piece(kind, 1)
             return self._one(kind, length)
         self._at = end

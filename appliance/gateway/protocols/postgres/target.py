@@ -15,6 +15,7 @@ authentication; a failed login tells its SQLSTATE alone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,10 @@ from gateway.protocols.postgres.messages import (
     cstring,
     parse_backend,
 )
+
+log = logging.getLogger("gateway.postgres")
+
+CLOSE_TIMEOUT = 2.0
 
 PINNED: Mapping[str, str] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 """What the gateway's reading of SQL depends on; given at start, whatever the caller asks for."""
@@ -108,10 +113,23 @@ class TargetConnection:
             self.stream.abort()
             raise
 
-    def close(self) -> None:
-        """Say goodbye and close."""
+    async def cancel(self) -> None:
+        """Cancel what runs on this connection; a target that cannot be reached, or gave no key, is no fault of the caller's."""
+        if self.key is None:
+            return
+        try:
+            await cancel(self.address, self.key, self.tls)
+        except TargetFault as fault:
+            log.warning("a statement could not be cancelled: %s", fault)
+
+    async def close(self) -> None:
+        """Say goodbye and close; a target that does not take it in time is cut off."""
         self.stream.write(b"X\0\0\0\4")
         self.stream.close()
+        try:
+            await asyncio.wait_for(self.stream.closed(), CLOSE_TIMEOUT)
+        except TimeoutError:
+            self.stream.abort()
 
 
 async def connect(address: Address, database: str, credential: Credential, tls: ssl.SSLContext | None, *,

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks on PostgreSQL results: what analysis says of a statement and the masks of an identity become a plan per output column.
+
+First lock: ``plan()`` goes by lineage. A plain column carries its rule; what is computed from a masked column, and what is of unknown
+origin, is hidden as a whole. Second lock: ``check_row_description()`` compares the table and column that the target itself names
+for each field with that plan, before any row passes. Third: detectors look at text that neither replaced.
+
+Text types carry the masked text in both formats, all other types become NULL. Writing a masked value where less of it would be
+hidden, or handing it to a setting, a notification or a new table, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gateway.errors import GatewayFault, Refused
+from gateway.masking.detect import Detectors
+from gateway.masking.model import MaskSet
+from gateway.masking.rules import HIDDEN, REDACT, MaskRule
+from gateway.protocols.postgres import rows
+from gateway.protocols.postgres.catalog.builtin import sensitive
+from gateway.protocols.postgres.catalog.model import Catalog, Relation
+from gateway.protocols.postgres.copytext import CopyMasker
+from gateway.protocols.postgres.messages import Field
+from gateway.protocols.postgres.rows import NULL, Change, Column, encoded
+from gateway.protocols.postgres.scrub import scrub_error
+from gateway.protocols.postgres.shown import shown_parameters, shown_text
+from gateway.protocols.postgres.statement import ColumnId, Flow, Output, Statement
+
+DENIED = "42501"
+
+BPCHAR = 1042
+TEXT_TYPES = frozenset({25, 1043, BPCHAR, 19, 705})
+"""text, varchar, bpchar, name, unknown; citext is looked up by name. A domain is described as its base type."""
+JSON_TYPES = frozenset({114, 3802})
+LOOKED_AT = TEXT_TYPES | JSON_TYPES | {142}
+"""Types whose values detectors look at: text types, json, jsonb, xml."""
+SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMask:
+    """How one output column is hidden. ``full``: computed or unknown, so that no part of it may be kept."""
+
+    rule: MaskRule
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CopyColumn:
+    """One column of COPY text: its masked value as it stands in the stream, or a change of the decoded value."""
+
+    constant: bytes | None = None
+    change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """A verified plan, ready for the loop: columns to replace, columns to look into when a candidate turns up."""
+
+    width: int
+    masked: tuple[tuple[int, Column], ...]
+    detected: tuple[tuple[int, Column], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPlan:
+    """What happens to a statement's answer.
+
+    ``columns``: a mask or ``None`` (clear) per output; ``None`` as a whole where analysis does not know the outputs. ``detect``: which of
+    them detectors may look into. ``scrub``: errors and notices may quote masked values. ``any``: rows may not pass as they
+    are; before ``check_row_description`` it also says that they may not pass without it. ``hidden`` counts masked outputs.
+    """
+
+    columns: tuple[ColumnMask | None, ...] | None = ()
+    flows: tuple[Flow, ...] = ()
+    detect: tuple[bool, ...] = ()
+    scrub: bool = False
+    any: bool = False
+    detectors: Detectors | None = None
+    rows: RowPlan | None = None
+    copy: tuple[tuple[int, CopyColumn], ...] = ()
+    copy_detect: tuple[tuple[int, CopyColumn], ...] = ()
+    copy_header: bool = False
+
+    @property
+    def hidden(self) -> int:
+        return sum(column is not None for column in self.columns or ())
+
+
+CLEAR = MaskPlan()
+
+
+def plan(statement: Statement, masks: MaskSet, catalog: Catalog) -> MaskPlan:
+    """The plan of one statement for one identity. Raises ``Refused`` (42501): laundering, a masked value into a sink, a COPY format
+    that cannot be masked."""
+    if not masks and not masks.detect:
+        return CLEAR
+    refuse_laundering(statement, masks)
+    scrub = bool(masks) and not speaks_of_system_only(statement)
+    if statement.returns not in ("rows", "copy-out"):
+        return MaskPlan(scrub=scrub)
+    outputs = statement.columns
+    if outputs is None:
+        return MaskPlan(columns=None, scrub=scrub, any=True, detectors=masks.detectors)
+    made = MaskPlan(
+        columns=tuple([column_mask(output.flow, masks) for output in outputs]), flows=tuple([output.flow for output in outputs]),
+        detect=tuple([may_detect(output, masks) for output in outputs]), scrub=scrub, detectors=masks.detectors)
+    if statement.returns == "copy-out":
+        return _copy_plan(made, statement, outputs, catalog)
+    return replace(made, any=bool(masks) or any(made.detect))
+
+
+def column_mask(flow: Flow, masks: MaskSet) -> ColumnMask | None:
+    """The mask of a value that flows from ``flow``, ``None`` where it is clear."""
+    if not masks:
+        return None
+    if flow.unknown or any(_sensitive(origin) for origin in flow.origins):
+        return ColumnMask(REDACT, full=True)
+    rule = masks.rule_of(flow.origins)
+    return None if rule is None else ColumnMask(rule, full=not flow.plain)
+
+
+def _sensitive(column: ColumnId) -> bool:
+    return (column[0] in SYSTEM_SCHEMAS or column[0].startswith("pg_toast_temp_")) and sensitive(*column) is not None
+
+
+def may_detect(output: Output, masks: MaskSet) -> bool:
+    """Whether detectors look into this output: not where the type says that it holds no text, not in columns of the system's relations,
+    not in columns under ``clear``."""
+    if not masks.detect or output.type_oid and output.type_oid < 16384 and output.type_oid not in LOOKED_AT:
+        return False
+    origins = output.flow.origins
+    if not origins or output.flow.unknown:
+        return True
+    if all(origin[0] in SYSTEM_SCHEMAS for origin in origins):
+        return False
+    clear = [masks.is_clear(origin) for origin in origins]
+    return not (any(clear) if output.flow.plain else all(clear))
+
+
+def speaks_of_system_only(statement: Statement) -> bool:
+    """True when no error of this statement can hold a value of a user's table: it names built-in relations and functions at most."""
+    if statement.verb not in _QUIET or statement.writes or statement.dml or statement.inner is not None:
+        return False
+    flows = [output.flow for output in statement.columns or ()]
+    return (not any(flow.unknown for flow in flows) and all(oid < 16384 for _, oid in statement.relations)
+            and not any(op.verb == "call" for op in statement.operations)
+            and all(column[0] in SYSTEM_SCHEMAS and not _sensitive(column) for column in statement.reads))
+
+
+_QUIET = frozenset({"select", "show", "set", "reset", "begin", "rollback", "savepoint", "empty", "listen", "unlisten", "discard",
+                    "deallocate"})
+
+
+# Laundering
+
+
+def refuse_laundering(statement: Statement, masks: MaskSet) -> None:
+    """Raises ``Refused`` when a masked value, or one of unknown origin, would be written where less of it is hidden."""
+    if statement.inner is not None:
+        refuse_laundering(statement.inner, masks)
+    for write in statement.writes:
+        mask = column_mask(write.flow, masks)
+        if mask is not None and not _covers(masks.rule_for(write.column), mask):
+            name = ".".join(write.column)
+            raise Refused(f"a masked value may only be written to a column with the same or a stronger mask, not to {name}", DENIED)
+    for sink in statement.sinks:
+        if column_mask(sink.flow, masks) is not None:
+            raise Refused(f"a masked value may not be given to {sink.what}", DENIED)
+
+
+def _covers(target: MaskRule | None, mask: ColumnMask) -> bool:
+    """A computed value needs a column that is hidden as a whole: half of a reversed card number is the other half."""
+    return target is not None and (target.kind == "redact" or not mask.full and target.hides_all_that(mask.rule))
+
+
+# The second lock
+
+
+def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequence[int], catalog: Catalog, masks: MaskSet) -> MaskPlan:
+    """Compare what the target says of its columns with the plan; gives the plan that ``mask_rows`` follows.
+
+    ``formats`` is not needed: text types are the same bytes in both formats, other types become NULL. Raises ``GatewayFault`` when
+    the number of columns differs, or a field comes from a masked column that the plan holds to be clear.
+    """
+    if not masks and not masks.detect:
+        return replace(made, any=False, rows=RowPlan(len(fields), (), ()))
+    columns = made.columns
+    if columns is None:
+        made = _all_unknown(made, len(fields), masks)
+        columns = made.columns or ()
+    if len(fields) != len(columns):
+        raise GatewayFault("the target's answer has another number of columns than the statement")
+    if masks:
+        for field, column, flow in zip(fields, columns, made.flows, strict=True):
+            if column is None:
+                _explain(field, flow, catalog, masks)
+    masked = tuple([(i, row_column(column, fields[i].type_oid, catalog)) for i, column in enumerate(columns) if column is not None])
+    detected = tuple([(i, Column(change=_look(fields[i].type_oid, made.detectors))) for i, column in enumerate(columns)
+                      if column is None and _looked_at(fields[i], made.detect[i], catalog)])
+    return replace(made, any=bool(masked or detected), rows=RowPlan(len(fields), masked, detected))
+
+
+def _all_unknown(made: MaskPlan, count: int, masks: MaskSet) -> MaskPlan:
+    flow = Flow(unknown=True, system=False)
+    return replace(made, columns=(column_mask(flow, masks),) * count, flows=(flow,) * count, detect=(bool(masks.detect),) * count)
+
+
+def _explain(field: Field, flow: Flow, catalog: Catalog, masks: MaskSet) -> None:
+    """A field that the plan holds to be clear must not come from a masked column."""
+    if not field.table_oid or field.attnum < 0:
+        return
+    relation = catalog.relation_by_oid(field.table_oid)
+    if relation is None:
+        raise GatewayFault("the target's answer comes from a relation that the catalog does not have")
+    if field.attnum == 0:
+        named = [(one.schema, one.name, column.name) for one in _kin(relation, catalog) for column in one.columns]
+    else:
+        column = next((column for column in relation.columns if column.number == field.attnum), None)
+        if column is None:
+            raise GatewayFault("the target's answer comes from a column that the catalog does not have")
+        named = [(one.schema, one.name, column.name) for one in _kin(relation, catalog)]
+        if relation.kind in "vm" and not catalog.is_builtin(relation.oid) and named[0] not in flow.origins:
+            raise GatewayFault("the target's answer comes from another column of a view than the statement says")
+    if any(masks.rule_for(name) is not None or _sensitive(name) for name in named):
+        raise GatewayFault("the target's answer comes from a masked column that the plan has not masked")
+
+
+def _kin(relation: Relation, catalog: Catalog) -> list[Relation]:
+    """The relation itself, its inheritance parents and children."""
+    if catalog.is_builtin(relation.oid):
+        return [relation]
+    return [relation, *catalog.ancestors(relation.oid), *catalog.children(relation.oid)]
+
+
+def is_text(type_oid: int, catalog: Catalog) -> bool:
+    """A type whose values may be any text."""
+    if type_oid in TEXT_TYPES:
+        return True
+    found = catalog.type_by_oid(type_oid) if type_oid >= 16384 else None
+    if found is not None and found.kind == "d":
+        return not found.checks and is_text(found.base, catalog)
+    return found is not None and found.name == "citext" and found.kind == "b" and found.category == "S"
+
+
+def _looked_at(field: Field, wanted: bool, catalog: Catalog) -> bool:
+    if not wanted or 0 < field.table_oid < 16384:
+        return False
+    return field.type_oid in LOOKED_AT or is_text(field.type_oid, catalog)
+
+
+def row_column(mask: ColumnMask, type_oid: int, catalog: Catalog) -> Column:
+    """The mask of a column of that type, as the row loop applies it."""
+    if not is_text(type_oid, catalog):
+        return Column(constant=NULL)
+    if mask.full or mask.rule.kind == "redact":
+        return Column(constant=encoded(HIDDEN.encode()))
+    return Column(change=partial(mask.rule, padded=type_oid == BPCHAR))
+
+
+def partial(rule: MaskRule, padded: bool = False) -> Change:
+    """A rule on UTF-8 bytes. The blanks that pad a bpchar are no part of its value. What is not UTF-8 is hidden."""
+    def change(value: bytes) -> bytes:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            return HIDDEN.encode()
+        if not padded:
+            return rule.apply(text).encode()
+        bare = text.rstrip(" ")
+        return (rule.apply(bare) + " " * (len(text) - len(bare))).encode()
+    return change
+
+
+def _look(type_oid: int, detectors: Detectors | None) -> Change:
+    if detectors is None:
+        raise GatewayFault("a plan with detection and no detectors")
+    return detectors.json if type_oid in JSON_TYPES else detectors.text
+
+
+# Rows
+
+
+def mask_rows(made: MaskPlan, data: bytes) -> tuple[bytes, int]:
+    """Apply a verified plan to whole DataRow messages: the new bytes, and how many values were replaced. Raises ``TargetFault`` on a
+    malformed row, ``GatewayFault`` on a plan that was not verified."""
+    row_plan = made.rows
+    if row_plan is None:
+        raise GatewayFault("rows came before their description was compared with the plan")
+    count = 0
+    if row_plan.masked:
+        data, count = rows.mask_rows(data, row_plan.width, row_plan.masked)
+    if row_plan.detected and made.detectors is not None and made.detectors.candidates(data):
+        data, found = _detect_rows(row_plan, made.detectors.places(data), data)
+        count += found
+    return data, count
+
+
+def _detect_rows(row_plan: RowPlan, places: list[int], data: bytes) -> tuple[bytes, int]:
+    """Look into the rows that hold a candidate; the others are not taken apart."""
+    out: list[bytes] = []
+    copied = count = at = next_place = 0
+    end = len(data)
+    while at < end and next_place < len(places):
+        row_end = at + 1 + int(rows.INT32(data, at + 1)[0])
+        if places[next_place] < row_end:
+            row, found = rows.mask_rows(data[at:row_end], row_plan.width, row_plan.detected)
+            if found:
+                out += (data[copied:at], row)
+                copied = row_end
+                count += found
+            while next_place < len(places) and places[next_place] < row_end:
+                next_place += 1
+        at = row_end
+    out.append(data[copied:])
+    return b"".join(out), count
+
+
+# COPY … TO STDOUT in text format
+
+
+def _copy_plan(made: MaskPlan, statement: Statement, outputs: Sequence[Output], catalog: Catalog) -> MaskPlan:
+    hidden = any(column is not None for column in made.columns or ())
+    if (hidden or any(made.detect)) and not statement.copy_text:
+        raise Refused("COPY can only be masked in text format with default options", DENIED)
+    types = [output.type_oid or _column_type(output.flow, catalog) for output in outputs]
+    masked = tuple([(i, _copy_column(column, types[i], catalog)) for i, column in enumerate(made.columns or ()) if column is not None])
+    detected = tuple([(i, CopyColumn(change=_look(types[i], made.detectors))) for i, column in enumerate(made.columns or ())
+                      if column is None and made.detect[i] and (types[i] in LOOKED_AT or not types[i] or is_text(types[i], catalog))])
+    return replace(made, any=bool(masked or detected), copy=masked, copy_detect=detected, copy_header=statement.copy_header)
+
+
+def _column_type(flow: Flow, catalog: Catalog) -> int:
+    """The type of a plain column by its origins, 0 where they do not agree."""
+    if not flow.plain:
+        return 0
+    found = set()
+    for schema, name, column in flow.origins:
+        relation = catalog.relation(name, schema)
+        known = relation.column(column) if relation is not None else None
+        found.add(known.type_oid if known is not None else 0)
+    return found.pop() if len(found) == 1 else 0
+
+
+def _copy_column(mask: ColumnMask, type_oid: int, catalog: Catalog) -> CopyColumn:
+    if not is_text(type_oid, catalog):
+        return CopyColumn(constant=b"\\N")
+    if mask.full or mask.rule.kind == "redact":
+        return CopyColumn(constant=HIDDEN.encode())
+    return CopyColumn(change=partial(mask.rule, padded=type_oid == BPCHAR))
+
+
+__all__ = [
+    "CLEAR", "ColumnMask", "CopyColumn", "CopyMasker", "MaskPlan", "RowPlan", "check_row_description", "column_mask", "mask_rows",
+    "plan", "refuse_laundering", "scrub_error", "shown_parameters", "shown_text",
+]
