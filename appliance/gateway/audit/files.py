@@ -132,7 +132,7 @@ class LogFile:
         """Empty when nothing was ever committed to the file."""
         if not self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]:
             return {}
-        return dict(self.connection.execute("SELECT key, CAST(value AS BLOB) FROM header").fetchall())
+        return read_header(self.connection)
 
     def append(self, first: int, lines: list[bytes], snapshot: bytes | None = None) -> int:
         """Commit one batch; on return it is on disk. Gives the bytes of the row."""
@@ -185,6 +185,12 @@ class LogFile:
 
     def close(self) -> None:
         self.connection.close(True)
+
+
+def read_header(connection: apsw.Connection) -> dict[str, bytes]:
+    """What the file says of itself; not evidence."""
+    rows = connection.execute("SELECT CAST(key AS BLOB), CAST(value AS BLOB) FROM header").fetchall()
+    return {key.decode("utf-8", "replace"): value for key, value in rows if isinstance(key, bytes) and isinstance(value, bytes)}
 
 
 def open_for_reading(path: Path, *, live: bool) -> apsw.Connection:

@@ -7,6 +7,7 @@ import logging
 from asyncio import Future
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.checkpoint import Signer
-from gateway.audit.files import LogFile, file_number, file_path, log_files, open_for_reading
+from gateway.audit.files import LogFile, file_number, file_path, log_files, open_for_reading, read_header
 from gateway.audit.note import raw_public
 from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, time_text, time_value
 from gateway.audit.recover import Recovered, recover
@@ -158,7 +159,9 @@ class Journal:
         if self.file is None or self._recording is None:
             raise GatewayFault("the audit log is not open")
         mark = self.encoder.mark()
-        first, lines, parts, snapshot = mark[0] + 1, [], [], None
+        first, snapshot = mark[0] + 1, None
+        lines: list[bytes] = []
+        parts: list[bytes] = []
         try:
             if sign:
                 line, snapshot = self._checkpoint(now)
@@ -213,7 +216,8 @@ class Journal:
             if mark is not None:
                 self.encoder.rewind(mark)
             _log.error("a record of kind %s cannot be kept: %s", kind, type(error).__name__)
-            return AuditUnavailable("too large for the audit log" if isinstance(error, RecordTooLarge) else "not a record the audit log can keep")
+            large = isinstance(error, RecordTooLarge)
+            return AuditUnavailable("too large for the audit log" if large else "not a record the audit log can keep")
         lines.extend(made)
         if entry.recording:
             parts.append(entry.recording)
@@ -233,7 +237,7 @@ class Journal:
         """Sealed files of this origin whose last record is older than ``horizon`` (microseconds), oldest first."""
         found: list[Expired] = []
         spans = [span for path in log_files(self._place.audit) if (span := self._span(path))]
-        for (path, first, _), (_, after, created) in zip(spans, spans[1:], strict=False):
+        for (path, first, _), (_, after, created) in pairwise(spans):
             if created >= horizon:
                 break
             recordings = tuple(self._place.recordings.glob(f"*/{file_number(path):06d}.rec"))
@@ -243,7 +247,7 @@ class Journal:
     def _span(self, path: Path) -> tuple[Path, int, int] | None:
         connection = open_for_reading(path, live=True)
         try:
-            header = {key: bytes(value) for key, value in connection.execute("SELECT key, CAST(value AS BLOB) FROM header")}
+            header = read_header(connection)
         finally:
             connection.close()
         if header.get("origin") != self._place.origin.encode():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import secrets
@@ -89,7 +90,7 @@ class AuditLog:
 
     def _queue(self, records: Sequence[tuple[str, Fields]], recording: bytes | None, *, lazy: bool, together: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        cost = sum([_cost(fields) for _, fields in records]) + len(recording or b"")
+        cost = sum(_cost(fields) for _, fields in records) + len(recording or b"")
         problem = self._problem(records, cost)
         if problem:
             future.set_exception(AuditUnavailable(problem))
@@ -107,15 +108,13 @@ class AuditLog:
             return "too large for the audit log"
         if self._pending + cost > MAX_PENDING:
             return "the queue of the audit log is full"
-        if not records or not all([ENVELOPE.isdisjoint(fields) for _, fields in records]):
+        if not records or not all(ENVELOPE.isdisjoint(fields) for _, fields in records):
             return "not a record the audit log can keep"
         return ""
 
     def _hand_over(self, outcomes: Outcomes) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the event loop is gone, and with it everybody who waited
             self._loop.call_soon_threadsafe(self._resolve, outcomes)
-        except RuntimeError:
-            pass  # the event loop is gone, and with it everybody who waited
 
     def _resolve(self, outcomes: Outcomes) -> None:
         for entry, value in outcomes:

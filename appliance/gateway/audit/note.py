@@ -160,7 +160,7 @@ def _pem(data: bytes) -> bytes | None:
 def _public(load: Callable[[], object]) -> bytes | None:
     try:
         key = load()
-    except Exception:  # noqa: BLE001 - cryptography raises many kinds for text that is another format
+    except Exception:  # cryptography raises many kinds for text that is another format
         return None
     return raw_public(key) if isinstance(key, Ed25519PublicKey) else None
 

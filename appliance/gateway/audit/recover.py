@@ -23,7 +23,7 @@ from gateway.errors import GatewayFault
 
 @dataclass(slots=True)
 class Recovered:
-    """Where the log ends. ``file`` is open for more, ``None`` where a new one has to begin; ``unsealed`` records follow the last checkpoint."""
+    """Where the log ends. ``file`` is open for more, ``None``: a new one has to begin. ``unsealed`` records follow the last checkpoint."""
 
     number: int = 0
     file: LogFile | None = None
@@ -84,6 +84,8 @@ def _scan(found: Recovered, file: LogFile) -> None:
     if not snapshot:
         raise ValueError("no snapshot")
     start, standing = snapshot[0]
+    if type(start) is not int or not isinstance(standing, bytes):
+        raise ValueError("a snapshot of another type")
     found.standing = Standing.from_json(orjson.loads(zstandard.decompress(standing, max_output_size=2**30)))
     begun = False
     for seq, line in _records(file.connection, start):

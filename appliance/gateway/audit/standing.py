@@ -53,7 +53,7 @@ class Standing:
         commands: list[tuple[str, dict[str, Any]]] = [
             ("command.end", _base(fields) | {"begin": seq, "status": "orphaned", "rows": 0, "bytes": 0, "masked": 0, "error": ""})
             for seq, (_, fields) in self.commands.items()]
-        approvals = [("approval.withdrawn", _base(fields) | {"approval": name, "reason": STOPPED}) for name, fields in self.approvals.items()]
+        approvals = [("approval.withdrawn", _base(fields) | {"id": name, "reason": STOPPED}) for name, fields in self.approvals.items()]
         sessions = [("session.end", _base(fields) | {"reason": STOPPED}) for fields in self.sessions.values()]
         return commands + approvals + sessions
 
@@ -62,7 +62,7 @@ class Standing:
         return {
             "sessions": [_base(fields) for fields in self.sessions.values()],
             "commands": [[seq, moment, _base(fields)] for seq, (moment, fields) in self.commands.items()],
-            "approvals": [_base(fields) | {"approval": name} for name, fields in self.approvals.items()],
+            "approvals": [_base(fields) | {"id": name} for name, fields in self.approvals.items()],
         }
 
     @classmethod

@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ import apsw
 
 from gateway.audit.files import check_sqlite
 from gateway.audit.journal import Entry, Journal, Place, Value
-from gateway.audit.note import fingerprint, raw_public
+from gateway.audit.note import fingerprint
 from gateway.audit.record import FORMAT
 from gateway.audit.space import Reserve, used
 from gateway.config.schema import AuditConfig
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 LINGER = 0.02
 _BATCH_RECORDS, _BATCH_BYTES = 4096, 8 * 2**20
 _PROBE_FIRST, _PROBE_LAST = 0.2, 5.0
-_MEASURE, _PRUNE = 10.0, 3600.0
+_UPKEEP, _MEASURE, _PRUNE = 0.5, 10.0, 3600.0
 _MISSED = 10_000
 _ENDS = ("command.end", "session.end", "approval.denied", "approval.expired", "approval.withdrawn")
 Outcomes = list[tuple[Entry, Value]]
@@ -54,7 +55,7 @@ class Writer:
         self._started = time.monotonic()
         self._opened_at = clock()
         self._sealed = self._beat = self._measured = self._pruned = self._started
-        self._lazy_since = self._probe_at = self._roll_at = 0.0
+        self._lazy_since = self._probe_at = self._roll_at = self._upkeep_at = 0.0
         self._backoff = _PROBE_FIRST
         self._used = 0
 
@@ -95,10 +96,14 @@ class Writer:
         else:
             self._journal.abandon()
         self.state, self.reason = "closed", "the gateway is stopping"
-        self._refuse(self._take(wait=False))
+        while late := self._take(wait=False):
+            self._refuse(late)
 
     def _now(self) -> int:
         return int(self._clock() * 1e6)
+
+    def _is_open(self) -> bool:
+        return self.state == "open"
 
     # ---- taking from the queue
 
@@ -121,7 +126,7 @@ class Writer:
         now = time.monotonic()
         if self.state != "open":
             return max(0.0, self._probe_at - now)
-        due = self._beat + self._config.heartbeat
+        due = max(self._beat + self._config.heartbeat, self._upkeep_at)
         if self._journal.dirty:
             due = min(due, self._sealed + self._config.checkpoint.every)
         if self._lazy:
@@ -137,13 +142,12 @@ class Writer:
             return
         ready = self._ready(entries, now)
         sign = self._journal.dirty and now >= self._sealed + self._config.checkpoint.every
-        for batch in _split(ready):
+        for batch in _split(ready) or [[]]:
             self._write(batch, sign=sign)
             sign = False
-        if sign and self.state == "open":
-            self._write([], sign=True)
-        if self.state == "open":
-            self._upkeep(time.monotonic())
+        if now >= self._upkeep_at:
+            self._upkeep_at = now + _UPKEEP
+            self._upkeep(now)
 
     def _ready(self, entries: Sequence[Entry], now: float) -> list[Entry]:
         """What goes to disk now: everything but lazy entries with a recording, which wait for each other up to ``LINGER``."""
@@ -157,7 +161,8 @@ class Writer:
         if lazy and not self._lazy:
             self._lazy_since = now
         self._lazy += lazy
-        over = now >= self._lazy_since + LINGER or len(self._lazy) > 1000 or any(kind == "session.end" for e in urgent for kind, _ in e.records)
+        ending = any(kind == "session.end" for entry in urgent for kind, _ in entry.records)
+        over = ending or now >= self._lazy_since + LINGER or len(self._lazy) > 1000
         riding = self._lazy if over else [e for e in self._lazy if not e.recording] if urgent else []
         self._lazy = [] if over else [e for e in self._lazy if e.recording] if urgent else self._lazy
         return riding + urgent
@@ -173,7 +178,7 @@ class Writer:
         try:
             self._check_room(entries)
             outcomes = self._journal.commit(entries, self._now(), sign=sign)
-        except Exception as error:  # noqa: BLE001 - whatever it is, no record may be taken for written
+        except Exception as error:  # whatever it is, no record may be taken for written
             self._failed(error, entries)
             return
         if sign:
@@ -193,18 +198,20 @@ class Writer:
 
     def _upkeep(self, now: float) -> None:
         """Heartbeats, new files, retention."""
+        if not self._is_open():
+            return
         try:
             if now >= self._beat + self._config.heartbeat:
                 self._beat = now
                 self._write([Entry(None, [("heartbeat", self._pulse(now))], self._now())])
             if now >= self._measured + _MEASURE:
                 self._measured, self._used = now, used(self._place.audit, self._place.recordings)
-            if self.state == "open" and now >= self._roll_at and self._file_is_over():
+            if self._is_open() and now >= self._roll_at and self._file_is_over():
                 self._roll_at = now + _PROBE_LAST
                 self._journal.roll(self._now())
-            if self.state == "open" and now >= self._pruned + _PRUNE:
+            if self._is_open() and now >= self._pruned + _PRUNE:
                 self._prune()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed(error, [])
 
     def _file_is_over(self) -> bool:
@@ -220,7 +227,7 @@ class Writer:
                 "clock_behind": max(0, self._journal.encoder.last - self._now()) / 1e6}
 
     def _prune(self) -> None:
-        """Remove sealed files whose time is over, each written down before it goes. A clock stepped forward while running removes nothing."""
+        """Remove sealed files whose time is over, each on record before it goes. A clock stepped forward meanwhile removes nothing."""
         self._pruned = time.monotonic()
         known = min(self._clock(), self._opened_at + self._pruned - self._started)
         for expired in self._journal.expired(int((known - self._config.retention.local) * 1e6)):
@@ -254,7 +261,7 @@ class Writer:
             self._reserve.release()
             self._journal.commit([Entry(None, [("audit.degraded", {"reason": self.reason})], self._now())], self._now())
             self._journal.commit([], self._now(), sign=True)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             _log.critical("audit log: not even the last note could be written (%s)", _named(error))
 
     def _probe(self) -> None:
@@ -269,7 +276,7 @@ class Writer:
             self._journal.commit(entries, self._now())
             self._journal.commit([], self._now(), sign=True)
             self._prune()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             _log.warning("audit log still %s: %s", self.state, _named(error))
             self._backoff = min(self._backoff * 2, _PROBE_LAST)
             self._probe_at = time.monotonic() + self._backoff
@@ -323,7 +330,6 @@ def _named(error: Exception) -> str:
 
 def _boot_id() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
