@@ -22,7 +22,7 @@ from typing import Any
 
 from gateway.testing.appliance import Appliance, ApplianceFailed, make_orders
 from gateway.testing.postgres import PostgresServer, PostgresUnavailable, embedded_binaries
-from gateway.testing.tamper import change_records, copy_of
+from gateway.testing.tamper import change_records
 
 _RAW = ("078-05-1120", "219-09-9999", "4111111111111111", "alice.secret@example.com")
 _WAIT_SECONDS = 30.0
@@ -205,6 +205,7 @@ class Story:
 
     def verify(self) -> str:
         self.appliance.stop()
+        print("# the gateway was stopped by SIGTERM: it drained and exited 0")
         self._lockgate("audit", "verify")
         leaked = self.appliance.leaked()
         self._must(not leaked, f"a secret was found: {leaked}")
@@ -214,11 +215,11 @@ class Story:
         return "every record is in its place; no token, password or unmasked value is in any of its files"
 
     def tampered(self) -> str:
-        copy = Appliance(self.root / "copy")
-        copy_of(self.root, copy.root)
-        print("# in a copy of the state, root edits the log: the approved DELETE becomes somebody's SELECT")
-        self._must(change_records(copy.state / "audit", b"delete from orders", b"select from orders") > 0, "there was no record to change")
-        self._lockgate("audit", "verify", expect=(1,), appliance=copy)
+        copy = self.root / "copy"
+        shutil.copytree(self.appliance.state, copy)
+        print(f"# in {self._short(copy)}, root edits the log: the approved DELETE becomes somebody's SELECT")
+        self._must(change_records(copy / "audit", b"delete from orders", b"select from orders") > 0, "there was no record to change")
+        self._lockgate("audit", "verify", str(copy), expect=(1,))
         return "verify says so, and where"
 
     # --- running things ---
@@ -230,8 +231,8 @@ class Story:
         words = ["lockgate", *command[3:]] if command[1:3] == ["-m", "gateway.cli"] else list(command)
         return self._short(shlex.join(words)).replace("'$DEMO", "$DEMO'")
 
-    def _lockgate(self, *words: str, expect: Sequence[int] = (0,), appliance: Appliance | None = None) -> str:
-        command = (appliance or self.appliance).command(*words)
+    def _lockgate(self, *words: str, expect: Sequence[int] = (0,)) -> str:
+        command = self.appliance.command(*words)
         print(f"$ {self._show(command)}", flush=True)
         done = subprocess.run(command, env=self.appliance.variables(), stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_WAIT_SECONDS * 2, check=False)

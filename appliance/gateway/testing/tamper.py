@@ -3,18 +3,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import apsw
 import zstandard
-
-
-def copy_of(root: Path, target: Path) -> Path:
-    """Copy a stopped gateway's folder and state (``etc`` and ``state`` under ``root``); gives the copy's folder."""
-    for name in ("etc", "state"):
-        shutil.copytree(root / name, target / name, symlinks=True)
-    return target / "etc"
 
 
 def change_records(audit: Path, old: bytes, new: bytes) -> int:
