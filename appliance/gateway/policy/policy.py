@@ -72,7 +72,7 @@ class Policy:
         until = scope.limits(now).until
         if until is not None and until <= now:
             return f"no grant gives {identity.name} anything on {resource} now"
-        return self._untrusted(identity, now)
+        return self.untrusted(identity, now)
 
     def masks(self, identity: Identity, resource: str, now: float) -> MaskSet:
         """What is hidden: the masks of all applicable grants, inside and outside of their windows."""
@@ -102,7 +102,7 @@ class Policy:
                 ("the session has reached its longest duration", None if limits.max is None else session.started + limits.max)]
         if session.resource not in self.resources:
             return "the resource is no longer there"
-        if reason := self._untrusted(identity, now):
+        if reason := self.untrusted(identity, now):
             return reason
         if over := [reason for reason, end in ends if end is not None and now >= end]:
             return over[0]
@@ -111,7 +111,7 @@ class Policy:
         self._fine[session.id] = (now, min(end for _, end in ends if end is not None))
         return None
 
-    def _untrusted(self, identity: Identity, now: float) -> str | None:
+    def untrusted(self, identity: Identity, now: float) -> str | None:
         """Revoked, or admitted by an identity entry or issuer that is not there any more."""
         if reason := self._revocations.reason(identity, now):
             return reason
