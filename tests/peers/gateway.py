@@ -23,7 +23,7 @@ def running(
 ) -> Iterator[Appliance]:
     """A gateway that serves ``server`` until the block ends; ``change`` may edit its folder before the start.
 
-    The role is new and a superuser unless ``options`` says otherwise: what stops an abuse is the gateway alone. When the block ends the gateway
+    The role is new and a superuser unless ``options`` says otherwise: what stops an abuse is the gateway alone. When the block ends it
     must exit 0 on SIGTERM, its log must verify, and no secret may be anywhere in its state, log or exported records.
     """
     appliance = _prepared(root, server, role, options, change)
