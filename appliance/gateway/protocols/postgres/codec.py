@@ -165,11 +165,6 @@ class RunReader(_Buffer):
         self._left = 0
         self._kind = 0
 
-    @property
-    def inside(self) -> bool:
-        """A large message has been given out in part."""
-        return self._left > 0
-
     def __iter__(self) -> Iterator[tuple[int, bytes, int]]:
         while (block := self.next()) is not None:
             yield block

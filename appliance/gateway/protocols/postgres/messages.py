@@ -15,7 +15,6 @@ from typing import Protocol
 
 from gateway.errors import ClientFault, TargetFault
 from gateway.protocols.postgres.codec import Fault, frame, kind_name
-from gateway.protocols.postgres.rows import fields
 
 _INT16 = Struct("!H")
 _INT32 = Struct("!i")
@@ -600,19 +599,6 @@ def parse_error(payload: bytes, notice: bool = False) -> ErrorResponse:
     if "M" not in fields or not (fields.get("V") or fields.get("S")):
         raise TargetFault("the target sent an error without severity or message", "08P01")
     return ErrorResponse(fields, notice)
-
-
-def text_rows(block: bytes) -> list[tuple[str | None, ...]]:
-    """The values of whole DataRow messages in text format. Raises ``TargetFault``."""
-    rows: list[tuple[str | None, ...]] = []
-    at = 0
-    while at < len(block):
-        values, at = fields(block, at)
-        try:
-            rows.append(tuple([None if value is None else value.decode() for value in values]))
-        except UnicodeDecodeError:
-            raise TargetFault("the target sent text that is not UTF-8", "22021") from None
-    return rows
 
 
 def _row_description(cursor: Cursor) -> RowDescription:
