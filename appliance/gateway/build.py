@@ -25,7 +25,7 @@ from gateway.console.server import ConsoleServer
 from gateway.errors import AuditUnavailable, ConfigError
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.clock import Clock, keep_floor, read_floor, start_floor
-from gateway.live import LiveSessions
+from gateway.live import LiveSessions, Rates
 from gateway.net.server import Server, serve
 from gateway.net.tls import server_context
 from gateway.policy.policy import Policy, compile_policy
@@ -53,6 +53,7 @@ class Gateway:
         self.folder = folder
         self.policy: Policy = compile_policy(folder)
         self.live = LiveSessions()
+        self._rates = Rates(folder.gateway.limits.operations_per_identity)
         self.ready = False
         self._floor = folder.state / "clock.floor"
         prepare_state(folder.state)
@@ -72,6 +73,9 @@ class Gateway:
 
     def now(self) -> float:
         return self.clock.now()
+
+    def may_start(self, identity: str) -> bool:
+        return self._rates.take(identity)
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret the gateway holds, to be hidden wherever text is kept."""

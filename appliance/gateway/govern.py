@@ -85,6 +85,9 @@ class Gate(Protocol):
 
     def now(self) -> float: ...
 
+    def may_start(self, identity: str) -> bool:
+        """Whether this identity is within its rate of operations."""
+
 
 @dataclass(slots=True)
 class Permit:
@@ -131,6 +134,8 @@ async def govern(gate: Gate, session: Session, command: Command) -> Permit:
     if reason := policy.ended(session, gate.now()):
         raise SessionOver(reason)
     decision = policy.decide(session.identity, session.resource, command.operations, gate.now())
+    if not gate.may_start(session.identity.name):
+        decision = Decision("deny", reason=f"{session.identity.name} is over its rate of operations (limits.operations_per_identity)")
     if decision.effect == "deny":
         await refuse(gate, session, command, decision)
     if decision.effect == "approve" and command.phase != "prepare":

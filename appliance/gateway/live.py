@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 from gateway.model import Session
+
+_K = TypeVar("_K")
 
 
 class LiveSessions:
@@ -26,11 +30,8 @@ class LiveSessions:
         found = self._open.pop(session_id, None)
         if found is None:
             return
-        key = (found[0].identity.name, found[0].resource)
-        for counter, name in ((self._count, key), (self._per_identity, key[0])):
-            counter[name] -= 1
-            if not counter[name]:
-                del counter[name]
+        _less(self._count, (found[0].identity.name, found[0].resource))
+        _less(self._per_identity, found[0].identity.name)
 
     def concurrent(self, identity: str, resource: str) -> int:
         return self._count[identity, resource]
@@ -55,3 +56,25 @@ class LiveSessions:
 
     def __len__(self) -> int:
         return len(self._open)
+
+
+def _less(counter: Counter[_K], key: _K) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
+
+
+class Rates:
+    """A token bucket per identity: ``rate`` operations a second, as many at once as one second gives."""
+
+    def __init__(self, rate: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._monotonic = rate, monotonic
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, identity: str) -> bool:
+        """Whether one more operation may start now."""
+        now = self._monotonic()
+        left, seen = self._left.get(identity, (self._rate, now))
+        left = min(self._rate, left + (now - seen) * self._rate)
+        self._left[identity] = (left - 1 if left >= 1 else left, now)
+        return left >= 1

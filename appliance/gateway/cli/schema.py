@@ -8,13 +8,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from gateway.cli.options import add_config, add_json
 from gateway.cli.output import emit
 from gateway.config.load import Folder, load_folder
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog.load import load_builtin, load_catalog, to_json
+from gateway.protocols.postgres.catalog.offline import dump
 from gateway.protocols.postgres.listener import open_catalog_connection
 from gateway.protocols.postgres.settings import PostgresResource
 
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     path: Path = args.out or folder.path / "policy" / "schemas" / f"{resource.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
-    draft.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    draft.write_text(dump(document), encoding="utf-8")
     draft.replace(path)
     emit(args, {"resource": resource.name, "database": database, "file": str(path)},
          lambda said: f"{said['resource']}: catalog of {said['database']} written to {said['file']}")
@@ -59,4 +58,4 @@ async def pull(folder: Folder, resource: PostgresResource, database: str) -> dic
         catalog = await load_catalog(connection.query, await load_builtin(connection.query), database)
         return to_json(catalog)
     finally:
-        connection.close()
+        await connection.close()

@@ -17,6 +17,7 @@ from gateway.govern import finish
 from gateway.model import SessionLimits
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
+from gateway.protocols.postgres.copytext import CopyMasker
 from gateway.protocols.postgres.expect import (
     BIND,
     CLOSE,
@@ -30,8 +31,9 @@ from gateway.protocols.postgres.expect import (
     Fields,
     Running,
 )
-from gateway.protocols.postgres.masking import CopyMasker, MaskPlan, check_row_description, mask_rows, scrub_error
+from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows
 from gateway.protocols.postgres.rows import INT32
+from gateway.protocols.postgres.scrub import scrub_error
 from gateway.protocols.postgres.target import cancel
 
 if TYPE_CHECKING:
@@ -305,7 +307,7 @@ class Backend:
         running = head.running
         if running is not None and not running.permit.recorded.done():
             self._gates.append(running.permit.recorded)
-        shown = head.instead or scrub_error(fields, self._reads_masked(head))
+        shown = head.instead or self._shown(fields, self._reads_masked(head))
         if not head.silent:
             self._out += messages.ErrorResponse(shown).encode()
         self._copy = None
@@ -338,13 +340,16 @@ class Backend:
     def _reads_masked(self, head: Expect) -> bool:
         return any(plan is None or plan.scrub for plan in head.plans) or (not head.plans and bool(self.relay.context.masks()))
 
+    def _shown(self, fields: Fields, scrub: bool) -> Fields:
+        return scrub_error(fields, scrub, catalog=self.relay.context.last(), secrets=self.relay.secrets)
+
     def _notice(self, kind: str, payload: bytes) -> None:
         fields = dict(messages.parse_error(payload, notice=True).fields)
         head = self.relay.pending.head()
         if head is not None and head.silent:
             return
         scrub = bool(self.relay.context.masks()) if head is None else self._reads_masked(head)
-        self._out += messages.ErrorResponse(scrub_error(fields, scrub), notice=True).encode()
+        self._out += messages.ErrorResponse(self._shown(fields, scrub), notice=True).encode()
 
     def _notification(self, kind: str, payload: bytes) -> None:
         """A notification's payload comes from anywhere: with masks in force it is not shown (contract section 2, unknown origin)."""
@@ -425,6 +430,8 @@ class Backend:
         running.rows += count
         running.size += len(block)
         self.relay.totals.rows += count
+        if running.sample is not None and not running.sample.full and count:
+            running.sample.copy(block)
         if running.status != "refused":
             self._out += block
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from gateway.errors import Refused
 from gateway.govern import Gate
 from gateway.masking.model import MaskSet
 from gateway.model import Binding, Command, Operation, Session
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
-from gateway.protocols.postgres.masking import MaskPlan, plan, shown_parameters, shown_text
+from gateway.protocols.postgres.masking import MaskPlan, plan
+from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.literals import hide_all_literals
 from gateway.protocols.postgres.statement import Context, Output, SqlFault, Statement
@@ -53,9 +55,9 @@ class SessionContext:
     """One session's names. ``ask`` runs a query of the gateway's own on the session's connection."""
 
     def __init__(self, session: Session, gate: Gate, shared: SharedTarget, ask: Ask, in_block: Callable[[], bool],
-                 secrets: tuple[str, ...]) -> None:
+                 secrets: tuple[str, ...], text_limit: int) -> None:
         self._session, self._gate, self._shared, self._ask, self._secrets = session, gate, shared, ask, secrets
-        self._in_block = in_block
+        self._in_block, self._text_limit = in_block, text_limit
         self.prepared: dict[str, str] = {}
         self.cursors: dict[str, tuple[Output, ...] | None] = {}
         self.stale = True                    # the target's settings may differ from ``_context``
@@ -71,6 +73,8 @@ class SessionContext:
 
     async def compile(self, text: str, types: tuple[int, ...] = ()) -> Compiled:
         """Understand ``text`` as the target would now. Raises ``SqlFault``, ``TargetFault``."""
+        if len(text.encode(errors="surrogatepass")) > self._text_limit:
+            raise SqlFault("54000", f"the statement is longer than {self._text_limit} bytes (limits.statement_text)")
         if self.stale and not self._independent(text):
             await self._refresh()
         catalog = await self.catalog()
@@ -119,7 +123,7 @@ class SessionContext:
         for statement in statements:
             try:
                 plans.append(plan(statement, masks, catalog))
-            except Exception as no:
+            except Refused as no:
                 plans.append(None)
                 refusal = refusal or str(no)
         binding = Binding(
@@ -138,6 +142,10 @@ class SessionContext:
     def known(self) -> Catalog:
         """The catalog that the statement in hand was understood with."""
         return self._overlay or self._shared_now()
+
+    def last(self) -> Catalog | None:
+        """The catalog as last read, if it ever was."""
+        return self._overlay or self._shared.last
 
     def unparsable(self, text: str) -> Command:
         """The command of a text that could not be understood: recorded with every literal hidden."""
@@ -158,7 +166,7 @@ class SessionContext:
         await self._ask(f"savepoint {CATALOG_SAVEPOINT}")
         try:
             await self._ask("set local search_path = pg_catalog")
-            return await load_catalog(self._ask, base.builtin, self._session.database)
+            return await load_catalog(self._ask, base.builtin, self._session.database, base)
         finally:
             await self._ask(f"rollback to savepoint {CATALOG_SAVEPOINT}")
             await self._ask(f"release savepoint {CATALOG_SAVEPOINT}")

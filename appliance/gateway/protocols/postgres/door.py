@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import Refused
 from gateway.protocols.postgres import messages
-from gateway.protocols.postgres.sql.settings import HARMLESS, is_pinned_value
+from gateway.protocols.postgres.sql.settings import HARMLESS, pinned
 
 _OWN = frozenset({"user", "database", "options", "replication"})
 
@@ -82,7 +82,7 @@ def _setting(draft: _Draft, name: str, value: str) -> None:
         if value not in ("on", "off"):
             raise Refused("lockgate.wait is on or off", "28000")
         draft.wait = value == "on"
-    elif is_pinned_value(key, value):
+    elif pinned(key, value):
         return
     elif key in HARMLESS and key not in ("role", "session_authorization"):
         draft.settings[key] = value

@@ -377,6 +377,7 @@ class Frontend:
         if decision.effect == "deny" or not compiled.early or self.relay.gate.audit.strict:
             permit = await self._permit(command)
             gate = permit.recorded
+        self._check_room()
         before = self.statements.get(name)
         self.statements[name] = Prepared(text, types, compiled)
         texts = self.relay.context.prepared
@@ -391,6 +392,10 @@ class Frontend:
         running = None if gate is None else Running(Permit(decision, gate, early=False), compiled.statements)
         self._pipeline = True
         self._send(frame(b"P", payload), Expect(PARSE, running=running, undo=undo), gate)
+
+    def _check_room(self) -> None:
+        if len(self.statements) + len(self.portals) >= self.relay.names_limit:
+            raise Refused("too many prepared statements and portals in this session (limits.statements)", "53400")
 
     def _decide(self, command: Command) -> Decision:
         relay = self.relay
@@ -413,6 +418,7 @@ class Frontend:
         prepared = await self._current(bind.statement)
         compiled = prepared.compiled
         command = self.relay.context.command(compiled, typed_parameters(bind, prepared.types), wait=self.relay.wait)
+        self._check_room()
         await self._before_permit(command)
         permit = await self._permit(command)
         running = self._running(permit, compiled)

@@ -31,7 +31,8 @@ from gateway.protocols.postgres.targets import SharedTarget
 if TYPE_CHECKING:
     from gateway.build import Gateway
 
-CATALOG_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate catalog", "statement_timeout": "30000"}
+CATALOG_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate catalog", "statement_timeout": "30000",
+                    "lock_timeout": "2000"}
 
 
 @dataclass(slots=True)
@@ -66,11 +67,22 @@ class PostgresListener:
         self._tls = tls
         self._loopback = loopback
         self._keys = CancelKeys()
+        self._open_now = 0
         self._shared: dict[tuple[PostgresResource, str, str], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
         """One connection, from its first byte to its last."""
+        self._open_now += 1
+        try:
+            await self._handle(stream)
+        finally:
+            self._open_now -= 1
+
+    async def _handle(self, stream: ByteStream) -> None:
         gateway = self._gateway
+        if self._open_now > gateway.folder.gateway.limits.connections:
+            self._turn_away(stream, fatal("53300", "this gateway has too many connections (limits.connections)"))
+            return
         try:
             async with asyncio.timeout(gateway.folder.gateway.limits.handshake):
                 greeted = await self._greet(stream)
@@ -205,7 +217,7 @@ class PostgresListener:
                      target: TargetConnection) -> None:
         gateway = self._gateway
         relay = Relay(session, gateway, stream, target, self._shared_target(resource, database),
-                      gateway.secrets(), startup.wait, gateway.folder.gateway.limits.message)
+                      gateway.secrets(), startup.wait, gateway.folder.gateway.limits)
         pid, secret = self._keys.issue(relay.cancel)
         gateway.live.remove(session.id)
         gateway.live.add(session, relay.end)

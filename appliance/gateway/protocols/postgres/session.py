@@ -12,6 +12,7 @@ import logging
 import traceback
 from dataclasses import dataclass
 
+from gateway.config.schema import Limits
 from gateway.errors import AuditUnavailable, ClientFault, GatewayFault, Refused, SessionOver, TargetFault
 from gateway.govern import Gate, session_fields
 from gateway.model import Session, SessionLimits
@@ -58,15 +59,16 @@ class Relay:
     """The session. ``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
 
     def __init__(self, session: Session, gate: Gate, client: ByteStream, target: TargetConnection, shared: SharedTarget,
-                 secrets: tuple[str, ...], wait: bool, message_limit: int) -> None:
+                 secrets: tuple[str, ...], wait: bool, limits: Limits) -> None:
         self.session, self.gate, self.client, self.target = session, gate, client, target
         self.pending = Pending()
         self.totals = Totals()
         self.wait = wait
-        self.message_limit = message_limit
+        self.secrets = secrets
+        self.message_limit, self.names_limit = limits.message, limits.statements
         self.status = "I"
         self.held = False
-        self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets)
+        self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets, limits.statement_text)
         self.frontend = Frontend(self)
         self.backend = Backend(self)
         self._over: asyncio.Future[Ended] | None = None
@@ -134,7 +136,7 @@ class Relay:
         if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
             self.client.write(messages.ErrorResponse(ended.fields).encode())
         await self.backend.close()
-        self.target.close()
+        await self.target.close()
         self.client.close()
 
     async def _ask(self, sql: str) -> list[tuple[str | None, ...]]:

@@ -67,7 +67,7 @@ class SharedTarget:
                 epoch = (await connection.query(EPOCH_SQL))[0][0]
                 if self._catalog is None or self._catalog.epoch != epoch:
                     builtin = await builtin_of(connection)
-                    self._catalog = await load_catalog(connection.query, builtin, self._database)
+                    self._catalog = await load_catalog(connection.query, builtin, self._database, self._catalog)
                 self._checked = started
                 return
             except (TargetFault, OSError, TimeoutError):
@@ -83,7 +83,7 @@ class SharedTarget:
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            await connection.close()
 
 
 async def builtin_of(connection: TargetConnection) -> BuiltinCatalog:
