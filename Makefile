@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
 
-.PHONY: help test unit lint bench fuzz docs docs-check demo wheel requirements clean
+.PHONY: help test unit lint bench fuzz docs demo wheel requirements clean
 
 help:  ## what the targets do (this text)
 	@echo "Lockgate: make TARGET"
