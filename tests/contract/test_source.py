@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "appliance" / "gateway"
 PURE_NAMES = ("codec", "messages", "machine", "operations", "masking", "recorder", "rows", "statement", "scram")
-# The parser is C code with a stack of its own: sql/parse.py runs it on a thread, and is the one module there that may.
+# sql/parse.py is the door to PostgreSQL's own parser, C code behind a lock: the one module there that is not pure.
 PURE = sorted({
     *(path for name in PURE_NAMES for path in PACKAGE.glob(f"protocols/*/{name}.py")), *PACKAGE.glob("protocols/*/sql/*.py"),
     *PACKAGE.glob("masking/*.py")} - {PACKAGE / "protocols" / "postgres" / "sql" / "parse.py"})

@@ -51,6 +51,6 @@ def connect_psycopg(appliance: Appliance, name: str = "ci-bot", **keywords: obje
 async def connect_asyncpg(appliance: Appliance, name: str = "ci-bot", **keywords: object) -> asyncpg.Connection:
     """asyncpg through the gateway."""
     context = ssl.create_default_context(cafile=str(appliance.ca))
-    connection: asyncpg.Connection = await asyncpg.connect(  # type: ignore[no-untyped-call]
+    connection: asyncpg.Connection = await asyncpg.connect(
         host="127.0.0.1", port=appliance.port, user=name, password=appliance.token(name), database="orders-db", ssl=context, **keywords)
     return connection
