@@ -27,11 +27,13 @@ def fields_of(held: Held) -> dict[str, Any]:
 
 
 def requested_fields(held: Held) -> dict[str, Any]:
+    """``text_secret`` only becomes the keyed ``text_digest``, the same as that of the ``command.begin`` it may lead to."""
     request = held.request
     return fields_of(held) | {
         "verb": request.verbs[0] if request.verbs else "empty", "verbs": list(request.verbs), "objects": list(request.objects),
-        "text": request.shown_text, "parameters": list(request.shown_parameters), "rules": list(request.rules),
-        "expires": timestamp(request.expires), "waits": request.waits,
+        "text": request.shown_text, "text_secret": request.command.text if request.command else "",
+        "parameters": list(request.shown_parameters), "rules": list(request.rules), "expires": timestamp(request.expires),
+        "waits": request.waits,
     }
 
 

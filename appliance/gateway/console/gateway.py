@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the console needs of the gateway: ``build.Gateway`` has all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.approvals.desk import ApprovalsDesk
+from gateway.govern import AuditLog
+from gateway.live import LiveSessions
+from gateway.model import Identity
+
+
+class ConsoleSettings(Protocol):
+    """``config.schema.ConsoleConfig``: entries are ``NAME`` or ``group:NAME``; ``metrics`` is loopback, token or off."""
+
+    @property
+    def read(self) -> Sequence[str]: ...
+    @property
+    def end(self) -> Sequence[str]: ...
+    @property
+    def metrics(self) -> str: ...
+
+
+class Authenticator(Protocol):
+    """The part of ``identity.authenticate.Authenticator`` used here."""
+
+    async def admit(self, text: str, source: str, now: float, *, people: bool = False) -> Identity:
+        """Who presents the token. Raises ``Refused``."""
+
+
+class Audit(AuditLog, Protocol):
+    """The audit log, and whether records can be written now."""
+
+    @property
+    def available(self) -> bool: ...
+
+
+class Archive(Protocol):
+    """``recording.read.Archive``: reads the log and the recordings. Every call may block on the disk: it is made in a thread."""
+
+    def sessions(self, limit: int = 100, *, identity: str | None = None, resource: str | None = None,
+                 open_only: bool = False) -> list[dict[str, Any]]:
+        """The newest sessions first, as ``lockgate sessions list --json`` prints them."""
+
+    def session(self, session_id: str) -> dict[str, Any] | None: ...
+
+    def events(self, session_id: str) -> list[dict[str, Any]]:
+        """Its records in order; those with a sample of the masked result carry it as ``sample``."""
+
+    def search(self, text: str, limit: int = 100) -> list[dict[str, Any]]: ...
+
+    def head(self) -> str:
+        """The newest signed note. Raises ``GatewayFault`` where there is none."""
+
+
+class Settings(Protocol):
+    """``config.schema.GatewayConfig``."""
+
+    @property
+    def console(self) -> ConsoleSettings: ...
+
+
+class Settled(Protocol):
+    """``config.load.Folder``."""
+
+    @property
+    def gateway(self) -> Settings: ...
+
+
+class Told(Protocol):
+    """``approvals.notify.Notifier``."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """sent, failed, dropped."""
+
+
+class ConsoleGateway(Protocol):
+    """The gateway as the console sees it (``build.Gateway``). Attributes are looked at with each request: a reload is seen at once."""
+
+    @property
+    def folder(self) -> Settled: ...
+    @property
+    def approvals(self) -> ApprovalsDesk: ...
+    @property
+    def audit(self) -> Audit: ...
+    @property
+    def live(self) -> LiveSessions: ...
+    @property
+    def authenticator(self) -> Authenticator: ...
+    @property
+    def notifier(self) -> Told: ...
+    @property
+    def ready(self) -> bool: ...
+    def now(self) -> float: ...

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For machines that watch the gateway: ready, alive, numbers, the API's description; and who a token is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from gateway.approvals.binding import timestamp
+from gateway.approvals.view import STATES
+from gateway.approvals.voters import is_reader
+from gateway.console.documents import Health, Readiness, WhoAmI
+from gateway.console.gateway import ConsoleGateway
+from gateway.console.guard import Guard
+from gateway.console.problem import answer
+
+
+class HealthRoutes:
+    """Handlers. ``document`` is the OpenAPI document."""
+
+    def __init__(self, gateway: ConsoleGateway, guard: Guard) -> None:
+        self._gateway = gateway
+        self._guard = guard
+        self.document: Mapping[str, Any] = {}
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 while the gateway serves, else 503 with the reason."""
+        if not self._gateway.ready:
+            return answer(Readiness(False, "the gateway is starting or stopping"), 503)
+        if not self._gateway.audit.available:
+            return answer(Readiness(False, "the audit log cannot be written"), 503)
+        return answer(Readiness(True, ""))
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """200 while the process answers."""
+        return answer(Health(True))
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Prometheus text format 0.0.4."""
+        await self._guard.watcher(request)
+        text = "".join(_line(name, value) for name, value in sorted(self._numbers().items()))
+        return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """This document."""
+        return answer(self.document)
+
+    async def whoami(self, request: web.Request) -> web.Response:
+        """The person the token is."""
+        who = await self._guard.person(request)
+        settings = self._gateway.folder.gateway.console
+        return answer(WhoAmI(who.name, who.issuer, who.subject, tuple(sorted(who.groups)), timestamp(who.expires),
+                             is_reader(who, settings.read), is_reader(who, settings.end or settings.read)))
+
+    def _numbers(self) -> dict[str, float]:
+        """By name; no labels, so that no identity and nothing from a request can get in."""
+        desk = self._gateway.approvals
+        numbers: dict[str, float] = {
+            "ready": float(self._gateway.ready), "audit_available": float(self._gateway.audit.available),
+            "sessions_live": len(self._gateway.live), "approvals_pending": desk.pending(),
+            "console_requests_in_flight": self._guard.in_flight,
+        }
+        for state in ("requested", *STATES[1:]):
+            numbers[f"approvals_{state}_total"] = desk.counts[state]
+        for name in ("answers_2xx", "answers_4xx", "answers_5xx", "refused_tokens"):
+            numbers[f"console_{name}_total"] = self._guard.counts[name]
+        for name in ("sent", "failed", "dropped"):
+            numbers[f"webhook_{name}_total"] = self._gateway.notifier.counts.get(name, 0)
+        return numbers
+
+
+def _line(name: str, value: float) -> str:
+    kind = "counter" if name.endswith("_total") else "gauge"
+    return f"# TYPE lockgate_{name} {kind}\nlockgate_{name} {value:g}\n"

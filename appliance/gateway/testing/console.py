@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small real assembly around the console: real desk, real authenticator on a real folder, real sockets on loopback."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from gateway.config.load import Folder, load_folder
+from gateway.console.app import make_app
+from gateway.console.limits import ConsoleLimits
+from gateway.console.listener import ConsoleListener
+from gateway.errors import GatewayFault
+from gateway.identity.authenticate import Authenticator
+from gateway.live import LiveSessions
+from gateway.testing.audit import MemoryAudit
+from gateway.testing.desk import DeskRoom
+from gateway.testing.issuer import TokenIssuer
+
+_GATEWAY = """\
+name: plant-a-1
+segment: plant-a
+state: ../state
+listeners:
+  console: {address: "127.0.0.1:PORT"}
+console: {read: [group:security], metrics: METRICS}
+"""
+_POLICY = """\
+issuers:
+  - {name: ci, issuer: "https://ci.example", audience: lockgate/plant-a, jwks: trust/ci.json, algorithms: [ES256]}
+  - name: staff
+    issuer: https://login.example
+    audience: lockgate/plant-a/people
+    jwks: trust/staff.json
+    algorithms: [ES256]
+    max_lifetime: 12h
+    people: true
+    name_claim: preferred_username
+    groups_claim: groups
+identities:
+  - {name: ci-bot, issuer: ci, match: {sub: "project:payments/*"}, groups: [robots], owner: dana}
+revoked:
+  - {person: gone}
+"""
+
+
+@dataclass
+class MemoryArchive:
+    """What the console reads, as lists. Set ``broken`` for a log that cannot be read."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    broken: bool = False
+
+    def sessions(self, limit: int = 100, *, identity: str | None = None, resource: str | None = None,
+                 open_only: bool = False) -> list[dict[str, Any]]:
+        found = [one for one in self._all() if one["kind"] == "session.start" and identity in (None, one.get("identity"))]
+        return [{"id": one["session"], **one} for one in found][-limit:]
+
+    def session(self, session_id: str) -> dict[str, Any] | None:
+        return next(({"id": session_id, **one} for one in self._all() if one.get("session") == session_id), None)
+
+    def events(self, session_id: str) -> list[dict[str, Any]]:
+        return [one for one in self._all() if one.get("session") == session_id]
+
+    def search(self, text: str, limit: int = 100) -> list[dict[str, Any]]:
+        return [one for one in self._all() if text in str(one)][:limit]
+
+    def head(self) -> str:
+        self._all()
+        return "plant-a-1\n7\nroot\n\n— plant-a-1 signature\n"
+
+    def _all(self) -> list[dict[str, Any]]:
+        if self.broken:
+            raise GatewayFault("the log cannot be read")
+        return self.records
+
+
+@dataclass
+class Webhooks:
+    """The notifier's numbers."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class ConsoleRoom:
+    """A console on ``url`` while inside ``async with``. ``tokens`` of staff and robots are real and signed."""
+
+    def __init__(self, folder: Path, *, audit: MemoryAudit | None = None, limits: ConsoleLimits | None = None,
+                 metrics: str = "loopback", clock: Callable[[], float] | None = None) -> None:
+        self.staff = TokenIssuer("https://login.example", "lockgate/plant-a/people")
+        self.ci = TokenIssuer("https://ci.example", "lockgate/plant-a")
+        self.room = DeskRoom(audit)
+        self.audit = self.room.audit
+        self.approvals = self.room.desk
+        self.live = LiveSessions()
+        self.notifier = Webhooks()
+        self.archive = MemoryArchive()
+        self.ready = True
+        self.folder = self._written(folder, metrics)
+        self.authenticator = Authenticator(self.folder)
+        self._listener = ConsoleListener(make_app(self, self.archive, limits), "127.0.0.1", 0, None, limits or ConsoleLimits())
+
+    def now(self) -> float:
+        return self.room.clock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.port}"
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    @property
+    def connections(self) -> int:
+        """How many the listener counts as open."""
+        return len(self._listener.connections)
+
+    def person(self, name: str, *groups: str, **more: Any) -> str:
+        """A token of a person."""
+        return self.staff.person(name, list(groups), now=self.now(), **more)
+
+    def robot(self) -> str:
+        """A token of ci-bot."""
+        return self.ci.mint("project:payments/api", now=self.now())
+
+    async def __aenter__(self) -> ConsoleRoom:
+        await self._listener.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._listener.close()
+        await self.approvals.close()
+        self.authenticator.close()
+
+    def _written(self, folder: Path, metrics: str) -> Folder:
+        config = folder / "config"
+        (config / "policy").mkdir(parents=True)
+        (config / "trust").mkdir()
+        (config / "tls").mkdir()
+        (config / "tls" / "audit_ed25519_key").write_bytes(Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        (folder / "state").mkdir()
+        (config / "gateway.yaml").write_text(_GATEWAY.replace("PORT", "0").replace("METRICS", metrics))
+        (config / "policy" / "all.yaml").write_text(_POLICY)
+        (config / "trust" / "ci.json").write_text(self.ci.jwks_json())
+        (config / "trust" / "staff.json").write_text(self.staff.jwks_json())
+        return load_folder(config, check_modes=False)
