@@ -20,8 +20,8 @@ from tests.peers.postgres import PostgresServer
 
 BACKSLASH = [f"\\{command}" for command in (
     "d", "dt", "dt+", "d customers", "d+ customers", "d orders", "d customer_v", "d+ customer_v", "dv", "dv+", "di", "di+", "ds", "df",
-    "df+ get_ssn", "sf get_ssn", "sv customer_v", "dn", "dn+", "du", "dg+", "l", "dp", "z customers", "dT", "dD", "do", "dC", "dc", "dx", "dL",
-    "db", "dew", "des", "det", "dF", "dO", "dRp", "dRs", "dy", "drds", "dconfig", "encoding")]
+    "df+ get_ssn", "sf get_ssn", "sv customer_v", "dn", "dn+", "du", "dg+", "l", "dp", "z customers", "dT", "dD", "do", "dC", "dc", "dx",
+    "dL", "db", "dew", "des", "det", "dF", "dO", "dRp", "dRs", "dy", "drds", "dconfig", "encoding")]
 
 
 def _both(server: PostgresServer, gateway: Appliance, *arguments: str) -> tuple[str, str]:
