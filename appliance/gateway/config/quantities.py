@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,6})?"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|[smhdw])")
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|[smhdw]))+")
 _SIZE = re.compile(rf"({_NUMBER})\s?([KMGT]i?B|B)")

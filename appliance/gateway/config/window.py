@@ -14,8 +14,8 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOMENT_WANTED = "expected a date and time with its offset, such as 2026-01-01T00:00:00Z"
 HOURS_WANTED = "expected hours such as 08:00-18:00 (22:00-06:00 runs past midnight)"
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
-_HOURS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_HOURS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)
 _SEARCHED = 9
 """Days looked ahead for a change: a week, and one on either side for hours past midnight."""
 

@@ -77,8 +77,8 @@ def known_columns(schema: bytes) -> frozenset[str]:
 
     try:
         catalog = from_json(json.loads(schema))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ConfigError("not a JSON document") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ConfigError("not a pulled catalog") from None
     relations = catalog.user.relations
     return frozenset(f"{relation.schema}.{relation.name}.{column.name}" for relation in relations for column in relation.columns)
 

@@ -1,0 +1,522 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder as a whole: what is merged, and every refusal of contract section 1 with its file, line and key."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.config import fresh
+from gateway.config.load import load_folder
+from gateway.config.problem import InvalidFolder
+from gateway.errors import ConfigError
+from gateway.protocols.postgres.settings import PostgresResource
+from tests.unit.config.folder import NOW, Demo
+
+GATEWAY, CI_BOT, MASKS = "gateway.yaml", "policy/grants/ci-bot.yaml", "policy/masks.yaml"
+IDENTITIES, RESOURCES, APPROVALS = "policy/identities.yaml", "policy/resources.yaml", "policy/approvals.yaml"
+
+
+def test_the_example(demo: Demo) -> None:
+    folder = demo.load()
+    assert folder.gateway.name == "plant-a-1"
+    assert folder.gateway.limits.message == 64 * 2**20
+    assert folder.gateway.limits.operations_per_identity == 100000
+    assert [issuer.name for issuer in folder.policy.issuers] == ["ci", "staff"]
+    assert folder.policy.issuers[0].session == 8 * 3600
+    assert folder.policy.issuers[1].session == "token"
+    assert {grant.name for grant in folder.policy.grants} == {"ci works on orders", "reporting reads orders"}
+    [resource] = folder.policy.resources
+    assert isinstance(resource, PostgresResource)
+    assert resource.offered == ("orders",)
+    assert resource.place == ("127.0.0.1", 5432)
+    assert folder.credentials["orders-db"].password.reveal() == "REPLACED-BY-THE-RENDERER"
+    assert len(folder.tests) == 16
+    assert folder.key_sets.keys() == {"ci", "staff"}
+    assert folder.warnings == ()
+    assert folder.where("grants", "ci works on orders") == f"{CI_BOT}:2"
+    assert folder.where("grants", "nobody") == ""
+    assert folder.state == demo.path.parent / "state"
+
+
+def test_serving_ignores_the_tests(demo: Demo) -> None:
+    demo.write("policy/tests/broken.yaml", "tests: 3\n")
+    assert demo.load(need_tests=False).tests == ()
+    assert len(demo.problems()) == 1
+
+
+def test_the_order_of_files_means_nothing(demo: Demo) -> None:
+    before = demo.load().policy
+    for path in demo.path.glob("policy/**/*.yaml"):
+        if "tests" not in path.parts:
+            shutil.move(path, path.with_name(f"{'zz' if path.name < 'm' else 'aa'}-{path.name}"))
+    after = demo.load().policy
+    assert {grant.name: grant for grant in after.grants} == {grant.name: grant for grant in before.grants}
+
+
+def test_the_digest_is_that_of_policy_and_trust(demo: Demo) -> None:
+    first = demo.load().digest
+    demo.write("policy/tests/more.yaml", "tests: []\n").write("README.md", "hello\n").replace(GATEWAY, "10000", "9999")
+    assert demo.load().digest == first
+    demo.write("trust/more.pem", "x")
+    second = demo.load().digest
+    assert second != first
+    demo.replace(CI_BOT, "8h", "7h")
+    assert demo.load().digest not in (first, second)
+    assert second.startswith("sha256:")
+
+
+def test_all_problems_are_listed(demo: Demo) -> None:
+    demo.replace(GATEWAY, "handshake: 10s", "handshake: ten").replace(CI_BOT, "targets: [orders-db]", "targets: [orders]")
+    demo.replace(APPROVALS, "count: 1", "count: 0").write("policy/broken.yaml", "grants: [\n")
+    problems = demo.problems()
+    assert list(dict.fromkeys(problem.split(":")[0] for problem in problems)) == [GATEWAY, APPROVALS, "policy/broken.yaml", CI_BOT]
+    assert problems[0] == "gateway.yaml:12: limits.handshake: expected a duration such as 500ms, 30s, 15m, 8h or 30d"
+
+
+def test_an_error_is_a_config_error_with_every_line(demo: Demo) -> None:
+    demo.replace(GATEWAY, "name: plant-a-1", "nam: plant-a-1")
+    with pytest.raises(ConfigError) as caught:
+        demo.load()
+    assert str(caught.value).splitlines() == demo.problems()
+    assert len(demo.problems()) == 2
+
+
+REFUSED = {
+    "unknown key at the top": (
+        GATEWAY,
+        "segment:",
+        "segmant:",
+        "gateway.yaml:2: segmant: expected one of audit, console, limits, listeners, "
+        "name, notify, segment, state; there is no key 'segmant', did you mean 'segment'?",
+    ),
+    "unknown key inside": (GATEWAY, "handshake:", "handshakes:", "gateway.yaml:12: limits.handshakes: expected one of"),
+    "unknown key in a list": (CI_BOT, "targets:", "target:", f"{CI_BOT}:4: grants[0].target: expected one of"),
+    "unknown list": (MASKS, "masks:", "mask:", f"{MASKS}:1: mask: expected one of"),
+    "unknown key of a resource": (RESOURCES, "database:", "dbname:", f"{RESOURCES}:5: resources[0].dbname: expected one of"),
+    "unknown key of tls": (RESOURCES, "mode:", "modus:", f"{RESOURCES}:6: resources[0].tls.modus: expected one of ca, mode"),
+    "missing key": (
+        RESOURCES,
+        "    credential: orders-db\n",
+        "",
+        f"{RESOURCES}:2: resources[0].credential: expected this key, which is missing",
+    ),
+    "number instead of text": (GATEWAY, "name: plant-a-1", "name: 1", "gateway.yaml:1: name: expected text (write it in quotes)"),
+    "bool instead of text in match": (
+        IDENTITIES,
+        'ref_protected: "true"',
+        "ref_protected: true",
+        f"{IDENTITIES}:24: identities[0].match.ref_protected: expected text (write it in quotes)",
+    ),
+    "text instead of number": (
+        GATEWAY,
+        "connections: 10000",
+        'connections: "10000"',
+        "gateway.yaml:10: limits.connections: expected a whole number",
+    ),
+    "text instead of bool": (IDENTITIES, "people: true", "people: yes", f"{IDENTITIES}:17: issuers[1].people: expected true or false"),
+    "text instead of list": (CI_BOT, "to: [ci-bot]", "to: ci-bot", f"{CI_BOT}:3: grants[0].to: expected a list"),
+    "list instead of mapping": (
+        GATEWAY,
+        "console:\n  read: [group:security, group:dba]   # sessions, replay, audit\n  metrics: loopback\n",
+        "console: []\n",
+        "gateway.yaml:16: console: expected a mapping",
+    ),
+    "unknown word": (GATEWAY, "durability: effects", "durability: effect", "did you mean 'effects'?"),
+    "algorithm none": (IDENTITIES, "[ES256, RS256]", "[none]", f"{IDENTITIES}:6: issuers[0].algorithms[0]: expected 'ES256'"),
+    "symmetric algorithm": (IDENTITIES, "[ES256, RS256]", "[ES256, HS256]", f"{IDENTITIES}:6: issuers[0].algorithms[1]: expected 'ES256'"),
+    "no algorithm": (IDENTITIES, "[ES256, RS256]", "[]", f"{IDENTITIES}:6: issuers[0].algorithms: expected at least one entry"),
+    "no key source": (IDENTITIES, "    jwks: trust/ci.jwks.json", "#", f"{IDENTITIES}:2: issuers[0]: expected either `jwks: FILE`"),
+    "two key sources": (
+        IDENTITIES,
+        "    max_lifetime: 1h",
+        "    jwks_url: https://x.example/k\n    max_lifetime: 1h",
+        f"{IDENTITIES}:2: issuers[0]: expected either",
+    ),
+    "plain jwks_url": (IDENTITIES, "jwks: trust/ci.jwks.json", "jwks_url: http://ci.example/k", "expected an https:// address"),
+    "leeway too wide": (IDENTITIES, "leeway: 30s", "leeway: 1h", "issuers[0].leeway: expected at most 300"),
+    "match of nothing": (IDENTITIES, 'match: {sub: "service:reporting"}', "match: {}", "identities[1].match: expected at least one entry"),
+    "bad network": (IDENTITIES, "127.0.0.0/8", "127.0.0.1/8", "identities[0].sources[0]: expected a network"),
+    "unknown issuer": (
+        IDENTITIES,
+        "    issuer: ci\n",
+        "    issuer: cii\n",
+        "identities[0].issuer: expected the name of an issuer; there is no 'cii', did you mean 'ci'?",
+    ),
+    "unknown identity": (CI_BOT, "to: [ci-bot]", "to: [ci-bod]", f"{CI_BOT}:3: grants[0].to[0]: expected the name of an identity"),
+    "unknown resource": (
+        CI_BOT,
+        "targets: [orders-db]",
+        "targets: [orders]",
+        f"{CI_BOT}:4: grants[0].targets[0]: expected the name of a resource; there is no 'orders', did you mean 'orders-db'?",
+    ),
+    "unknown approval": (CI_BOT, "by: one-dba", "by: two-dba", "grants[0].rules[4].by: expected the name of an approval"),
+    "unknown mask set": (CI_BOT, "masks: [customer-data]", "masks: [customers]", "grants[0].masks[0]: expected the name of a mask set"),
+    "unknown credential": (
+        RESOURCES,
+        "credential: orders-db",
+        "credential: orders",
+        "resources[0].credential: expected a credential; there is no credentials/orders.yaml, did you mean 'orders-db'?",
+    ),
+    "kind of subject": (CI_BOT, "to: [ci-bot]", "to: [role:x]", "grants[0].to[0]: expected NAME or group:NAME"),
+    "to nobody": (CI_BOT, "to: [ci-bot]", "to: []", "grants[0].to: expected at least one entry"),
+    "window over": (
+        CI_BOT,
+        "until: 2036-01-01",
+        "until: 2026-01-02",
+        f"{CI_BOT}:5: grants[0].when.until: expected a window that is not over yet",
+    ),
+    "window backwards": (CI_BOT, "from: 2026-01-01", "from: 2037-01-01", "grants[0].when: expected `from` to be earlier than `until`"),
+    "moment without offset": (
+        CI_BOT,
+        "2026-01-01T00:00:00Z",
+        "2026-01-01",
+        "grants[0].when.from: expected a date and time with its offset",
+    ),
+    "quorum of zero": (APPROVALS, "count: 1", "count: 0", f"{APPROVALS}:3: approvals[0].all_of[0].count: expected at least 1"),
+    "quorum of nobody": (APPROVALS, "[{group: dba, count: 1}]", "[]", f"{APPROVALS}:3: approvals[0].all_of: expected at least one entry"),
+    "negative quorum": (APPROVALS, "count: 1", "count: -1", "approvals[0].all_of[0].count: expected at least 1"),
+    "group twice": (APPROVALS, "{group: security, count: 1}", "{group: dba}", "approvals[1].all_of[1].group: expected each group once"),
+    "no expiry": (APPROVALS, "expires: 15m", "expires: 0s", "approvals[0].expires: expected more than 0"),
+    "matcher of another protocol": (
+        CI_BOT,
+        "deny: {sql: {functions",
+        "deny: {ssh: {functions",
+        "grants[0].rules[7].deny.ssh: expected the matcher of a protocol",
+    ),
+    "no effect": (CI_BOT, "{name: data, allow:", "{name: data, alow:", "grants[0].rules[0]"),
+    "two effects": (CI_BOT, "{name: data, allow:", "{name: data, deny: {sql: {}}, allow:", "grants[0].rules[0]: expected exactly one of"),
+    "approve without by": (CI_BOT, ", by: one-dba", "", "grants[0].rules[4]: expected `by: APPROVAL` with `approve`"),
+    "by without approve": (
+        CI_BOT,
+        'relations: ["public.*"]}}}\n',
+        'relations: ["public.*"]}}, by: one-dba}\n',
+        "grants[0].rules[0]: expected `by: APPROVAL`",
+    ),
+    "max_rows on a deny": (
+        CI_BOT,
+        "{name: never, deny:",
+        "{name: never, max_rows: 3, deny:",
+        "grants[0].rules[6]: expected `max_rows` only with `allow`",
+    ),
+    "rule named twice": (
+        CI_BOT,
+        "name: never-functions",
+        "name: never",
+        "grants[0]: expected each rule of a grant to have a name of its own",
+    ),
+    "slash in a name": (CI_BOT, "name: ci works on orders", "name: ci/works", "grants[0].name: expected a name"),
+    "strange resource name": (RESOURCES, "name: orders-db", "name: orders/db", "resources[0].name: expected a name of letters"),
+    "masks of a column without schema": (MASKS, "public.customers.ssn", "customers.ssn", "expected SCHEMA.RELATION.COLUMN"),
+    "unknown mask": (MASKS, "ssn: redact", "ssn: hide", "expected redact, email, {keep_last: N} or {keep_first: N}"),
+    "negative mask": (MASKS, "{keep_last: 4}", "{keep_last: -4}", "expected redact, email"),
+    "unknown detector": (MASKS, "jwt: redact", "jwd: redact", "did you mean 'jwt'?"),
+    "protocol not spoken": (
+        RESOURCES,
+        "protocol: postgres",
+        "protocol: ssh",
+        f"{RESOURCES}:3: resources[0].protocol: expected one of postgres: this gateway does not speak 'ssh'",
+    ),
+    "target address": (RESOURCES, "127.0.0.1:5432", "127.0.0.1", "resources[0].address: expected HOST:PORT"),
+    "plaintext to a target elsewhere": (RESOURCES, "127.0.0.1:5432", "10.0.0.5:5432", "resources[0]: expected `tls: {mode: verify-full}`"),
+    "database and databases": (
+        RESOURCES,
+        "database: orders",
+        "database: orders\n    databases: [a]",
+        "resources[0]: expected either `database: NAME`",
+    ),
+    "no database": (RESOURCES, "    database: orders", "#", "resources[0]: expected either `database: NAME`"),
+    "missing ca": (RESOURCES, "mode: disable", "mode: disable, ca: trust/no.pem", "resources[0].tls.ca: expected a file"),
+    "listener of another protocol": (
+        GATEWAY,
+        "  console:",
+        '  ssh: {address: "127.0.0.1:1"}\n  console:',
+        "gateway.yaml:7: listeners.ssh: expected one of console, postgres; there is no key 'ssh': this gateway does not speak 'ssh'",
+    ),
+    "listener address": (GATEWAY, "127.0.0.1:15432", "15432", "gateway.yaml:6: listeners.postgres.address: expected HOST:PORT"),
+    "two listeners on one port": (
+        GATEWAY,
+        "127.0.0.1:19443",
+        "0.0.0.0:15432",
+        "gateway.yaml:7: listeners.console.address: expected an address of its own",
+    ),
+    "no certificate file": (
+        GATEWAY,
+        "certificate: tls/gateway.crt",
+        "certificate: tls/no.crt",
+        "gateway.yaml:6: listeners.postgres.tls.certificate: expected a file",
+    ),
+    "no key file": (GATEWAY, "key: tls/gateway.key", "key: tls/no.key", "gateway.yaml:6: listeners.postgres.tls.key: expected a file"),
+    "key of another certificate": (
+        GATEWAY,
+        "key: tls/gateway.key",
+        "key: tls/ca.key",
+        "gateway.yaml:6: listeners.postgres.tls.key: expected the key of the certificate",
+    ),
+    "certificate as key": (GATEWAY, "key: tls/gateway.key", "key: tls/gateway.crt", "expected an unencrypted PKCS 8 PEM key"),
+    "audit key of another kind": (
+        GATEWAY,
+        "key: tls/audit_ed25519_key",
+        "key: tls/gateway.key",
+        "gateway.yaml:23: audit.checkpoint.key: expected an OpenSSH Ed25519",
+    ),
+    "no audit key": (GATEWAY, "key: tls/audit_ed25519_key", "key: tls/none", "audit.checkpoint.key: expected a file"),
+    "state inside": (GATEWAY, "state: ../state", "state: state", "gateway.yaml:3: state: expected a folder outside of this one"),
+    "state is the folder": (GATEWAY, "state: ../state", "state: .", "gateway.yaml:3: state: expected a folder outside of this one"),
+    "size of a message": (GATEWAY, "message: 64MiB", "message: 2GiB", "limits.message: expected at most"),
+    "no connections": (GATEWAY, "connections: 10000", "connections: 0", "limits.connections: expected at least 1"),
+    "anchor": (CI_BOT, "to: [ci-bot]", "to: &x [ci-bot]", f"{CI_BOT}:3: grants[0].to: expected no anchor"),
+    "duplicate key": (
+        CI_BOT,
+        "    to: [ci-bot]\n",
+        "    to: [ci-bot]\n    to: [reporting]\n",
+        f"{CI_BOT}:4: grants[0].to: expected each key once",
+    ),
+    "webhook in clear": (
+        GATEWAY,
+        "audit:\n",
+        'notify: {webhook: {url: "http://x.example/"}}\naudit:\n',
+        "notify.webhook.url: expected an https:// address",
+    ),
+    "webhook secret": (
+        GATEWAY,
+        "audit:\n",
+        'notify: {webhook: {url: "https://x.example/", secret: orders-db}}\naudit:\n',
+        "notify.webhook.secret: expected a credential of kind bearer",
+    ),
+    "ended test resource": (
+        "policy/tests/orders.yaml",
+        "resource: orders-db",
+        "resource: web-1",
+        "tests[0].resource: expected the name of a resource",
+    ),
+    "test of another protocol": (
+        "policy/tests/orders.yaml",
+        'sql: "select id, name from customers"',
+        "ssh: {exec: uptime}",
+        "tests[0].ssh: expected one of",
+    ),
+    "test of an unknown rule": (
+        "policy/tests/orders.yaml",
+        "rules: [never]",
+        "rules: [newer]",
+        "tests[6].rules: expected RULE or GRANT/RULE",
+    ),
+    "test of an unknown effect": (
+        "policy/tests/orders.yaml",
+        "effect: allow",
+        "effect: unknown",
+        "tests[0].effect: expected 'allow', 'approve' or 'deny'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_refused(case: str, demo: Demo) -> None:
+    file, old, new, wanted = REFUSED[case]
+    problems = demo.replace(file, old, new).problems()
+    assert any(wanted in problem for problem in problems), problems
+    assert all("expected" in problem for problem in problems)
+
+
+def test_plaintext_listener_on_anything_but_loopback(demo: Demo) -> None:
+    tls = ", tls: {certificate: tls/gateway.crt, key: tls/gateway.key}}"
+    demo.replace(GATEWAY, f'"127.0.0.1:15432"{tls}', '"127.0.0.1:15432"}')
+    assert demo.problems() == []
+    demo.replace(GATEWAY, '"127.0.0.1:15432"', '"0.0.0.0:15432"')
+    assert demo.only_problem().startswith("gateway.yaml:6: listeners.postgres: expected `tls: {certificate, key}`")
+
+
+def test_names_that_occur_twice(demo: Demo) -> None:
+    demo.write("policy/zz.yaml", demo.file(RESOURCES).read_text())
+    assert (
+        demo.only_problem()
+        == f"policy/zz.yaml:2: resources[0].name: expected a name of its own; 'orders-db' already stands at {RESOURCES}:2"
+    )
+
+
+def test_two_issuers_that_one_token_would_fit(demo: Demo) -> None:
+    demo.write(
+        "policy/more.yaml",
+        "issuers:\n  - {name: b, issuer: 'https://ci.plant-a.example', audience: lockgate/plant-a, "
+        "jwks: trust/ci.jwks.json, algorithms: [ES256]}\n",
+    )
+    assert "expected another issuer or audience than" in demo.only_problem()
+
+
+def test_a_group_that_nobody_can_be_in(demo: Demo) -> None:
+    demo.replace(CI_BOT, "to: [ci-bot]", 'to: ["group:unheard-of"]')
+    assert demo.problems() == [], "an issuer with groups_claim may bring any group"
+    demo.replace(IDENTITIES, "    groups_claim: groups\n", "")
+    problems = demo.problems()
+    assert f"{CI_BOT}:3: grants[0].to[0]: expected a group that somebody can be in" in problems[-1]
+    assert any("approvals[0].all_of[0].group: expected a group that people can be in" in problem for problem in problems)
+    assert any("console.read[0]: expected a group that people can be in" in problem for problem in problems)
+
+
+def test_approvals_without_people(demo: Demo) -> None:
+    demo.replace(IDENTITIES, "    people: true", "    people: false")
+    assert any("approvals[0]: expected an issuer with `people: true`" in problem for problem in demo.problems())
+
+
+@pytest.mark.parametrize(
+    "keys", ['{"keys": []}', "{}", "[]", "not json", "", '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', '{"keys": [3]}']
+)
+def test_key_sets(keys: str, demo: Demo) -> None:
+    demo.write("trust/ci.jwks.json", keys)
+    assert demo.only_problem().startswith(f"{IDENTITIES}:5: issuers[0].jwks: expected a")
+
+
+def test_private_keys_do_not_belong_into_trust(demo: Demo) -> None:
+    private = fresh.signing_key()
+    demo.write("trust/ci.jwks.json", json.dumps({"keys": [private]}))
+    problem = demo.only_problem()
+    assert "private" in problem
+    assert private["d"] not in problem
+
+
+def test_a_key_set_for_another_algorithm(demo: Demo) -> None:
+    demo.replace(IDENTITIES, "[ES256, RS256]", "[RS256]")
+    assert "issuers[0].jwks: expected a key for RS256" in demo.only_problem()
+
+
+@pytest.mark.parametrize(
+    ("entry", "wanted"),
+    [
+        ("{token_id: abc}", None),
+        ("{issuer: ci, subject: x}", None),
+        ("{issuer: 'https://ci.plant-a.example', subject: x}", None),
+        ("{identity: ci-bot, until: 2030-01-01T00:00:00Z}", None),
+        ("{person: dana}", None),
+        ("{key_id: k}", None),
+        ("{certificate: '0123'}", None),
+        ("{identity: nobody}", "revoked[0].identity: expected the name of an identity"),
+        ("{issuer: cx, subject: x}", "revoked[0].issuer: expected the name of"),
+        ("{issuer: ci}", "revoked[0]: expected one of"),
+        ("{}", "revoked[0]: expected one of"),
+        ("{token_id: a, person: b}", "revoked[0]: expected one of"),
+        ("{serial: 3}", "revoked[0].serial: expected one of"),
+        ("{token_id: 3}", "revoked[0].token_id: expected text"),
+    ],
+)
+def test_revoked(entry: str, wanted: str | None, demo: Demo) -> None:
+    demo.write("policy/revoked.yaml", f"revoked:\n  - {entry}\n")
+    problems = demo.problems()
+    assert problems == [] if wanted is None else wanted in problems[0]
+
+
+def test_max_rows_may_stand_inside_the_matcher(demo: Demo) -> None:
+    demo.replace(CI_BOT, "[select, insert, update, delete], relations", "[insert, update, delete], max_rows: 10, relations")
+    rule = demo.load().policy.grants[0].rules[0]
+    assert rule.max_rows == 10
+    assert rule.allow is not None
+    assert "max_rows" not in rule.allow["sql"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("kind: password\nusername: a\n", "credentials/orders-db.yaml:1: password: expected this key"),
+        (
+            "kind: password\nusername: a\npassword: hunter2-secret\npasword: hunter2-secret\n",
+            "credentials/orders-db.yaml:4: pasword: expected one of",
+        ),
+        (
+            "kind: password\nusername: a\npassword: 12345\n",
+            "credentials/orders-db.yaml:3: password: expected text that is not empty (numbers in quotes)",
+        ),
+        ("kind: password\nusername: a\npassword: ''\n", "password: expected text that is not empty"),
+        ("kind: password\nusername: a\npassword: [hunter2-secret]\n", "password: expected text"),
+        (
+            "kind: certificate\ncertificate: x\n",
+            "credentials/orders-db.yaml:1: kind: expected one of password, bearer: kind 'certificate' is not supported yet",
+        ),
+        ("kind: ephemeral-role\n", "kind 'ephemeral-role' is not supported yet"),
+        ("kind: magic\n", "kind: expected one of password, bearer"),
+        ("kind: bearer\ntoken: hunter2-secret\n", "resources[0].credential: expected a credential of kind password; 'orders-db' is bearer"),
+        ("", "kind: expected kind"),
+        ("- hunter2-secret\n", "kind: expected kind"),
+        (
+            "kind: password\nusername: a\npassword: hunter2-secret\npassword: hunter2-secret\n",
+            "credentials/orders-db.yaml:4: password: expected each key once",
+        ),
+        ('kind: password\nusername: a\npassword: "hunter2-secret\n', "expected YAML"),
+        ("kind: password\nusername: a\npassword: &hunter2-secret b\n", "expected no anchor"),
+    ],
+)
+def test_credentials(text: str, wanted: str, demo: Demo) -> None:
+    problem = demo.write("credentials/orders-db.yaml", text).only_problem()
+    assert wanted in problem
+    assert "hunter2-secret" not in problem
+
+
+def test_files_that_would_have_no_effect(demo: Demo) -> None:
+    demo.write("policy/deny.yml", "grants: []\n")
+    assert demo.only_problem() == "policy/deny.yml: expected a name that ends in .yaml: a .yml file has no effect"
+
+
+def test_linked_folders_in_policy(demo: Demo, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    demo.file("policy/more").symlink_to(tmp_path / "elsewhere")
+    assert demo.only_problem() == "policy/more: expected a folder, not a link"
+
+
+def test_lists_that_are_empty_or_absent(demo: Demo) -> None:
+    demo.write("policy/empty.yaml", "").write("policy/null.yaml", "grants:\n").write("policy/comment.yaml", "# nothing\n")
+    assert demo.problems() == []
+
+
+def test_a_policy_file_that_is_a_list(demo: Demo) -> None:
+    assert "policy/x.yaml:1: expected a mapping with issuers" in demo.write("policy/x.yaml", "- a\n").only_problem()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFolder, match=r"there is no gateway\.yaml in"):
+        load_folder(tmp_path)
+
+
+def test_an_encrypted_key(demo: Demo) -> None:
+    demo.write("tls/gateway.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+    assert all("expected an unencrypted PKCS 8 PEM key" in problem for problem in demo.problems())
+    assert len(demo.problems()) == 2
+
+
+@pytest.mark.parametrize("folder", ["example-ssh", "example-http-kubernetes"])
+def test_protocols_of_later_are_refused_clearly(folder: str, demo: Demo) -> None:
+    """The contract's further examples hold keys of protocols that this gateway does not speak yet."""
+    source = Path(__file__).parents[4] / "shared" / "contract" / folder
+    if source.is_dir():
+        shutil.copytree(source, demo.path, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        problems = demo.problems()
+        assert any("this gateway does not speak" in problem for problem in problems)
+
+
+def test_warnings(demo: Demo) -> None:
+    demo.replace(MASKS, "public.customers.ssn", "public.customers.snn")
+    demo.write("credentials/unused.yaml", "kind: password\nusername: a\npassword: b\n")
+    demo.write("policy/revoked.yaml", "revoked:\n  - {token_id: a, until: 2026-01-01T00:00:00Z}\n")
+    demo.write("policy/more.yaml", "masks:\n  - {name: spare}\n")
+    warnings = [str(warning) for warning in demo.load().warnings]
+    assert warnings == [
+        "credentials/unused.yaml: no resource uses this credential",
+        f'{MASKS}:4: masks[0].columns."public.customers.snn": orders-db has no such column, as its schema file says, '
+        "did you mean 'public.customers.ssn'?",
+        "policy/more.yaml:2: masks[0].name: no grant names 'spare'",
+        "policy/revoked.yaml:2: revoked[0]: this entry has ended and revokes nothing any more",
+    ]
+
+
+def test_a_schema_file_that_is_none(demo: Demo) -> None:
+    demo.write("policy/schemas/orders-db.json", "[]")
+    assert [
+        "policy/schemas/orders-db.json: not what `lockgate schema pull` writes" in str(warning) for warning in demo.load().warnings
+    ] == [True]
+
+
+def test_nothing_is_written(demo: Demo) -> None:
+    before = {path: path.stat().st_mtime_ns for path in demo.path.rglob("*")}
+    load_folder(demo.path, check_modes=False, now=NOW)
+    assert {path: path.stat().st_mtime_ns for path in demo.path.rglob("*")} == before
