@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayFault, TargetFault
 from gateway.govern import finish
 from gateway.model import SessionLimits
-from gateway.protocols.postgres import messages
+from gateway.protocols.postgres import machine, messages
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
 from gateway.protocols.postgres.copytext import CopyMasker
 from gateway.protocols.postgres.expect import (
-    BIND,
-    CLOSE,
     DESCRIBE_PORTAL,
-    DESCRIBE_STATEMENT,
     EXECUTE,
     PARSE,
     QUERY,
-    SYNC,
     Expect,
     Fields,
     Running,
@@ -38,8 +35,6 @@ from gateway.protocols.postgres.target import cancel
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
-
-SIMPLE_ANSWERS = {"1": PARSE, "2": BIND, "3": CLOSE}
 
 
 class Backend:
@@ -58,12 +53,12 @@ class Backend:
         self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
         self._copy_known = asyncio.Event()
         self._cancelling: asyncio.Task[None] | None = None
-        self._handlers = {
-            "1": self._simple, "2": self._simple, "3": self._simple, "n": self._no_data, "t": self._parameter_description,
-            "T": self._row_description, "C": self._complete, "I": self._empty, "s": self._suspended,
-            "E": self._error, "N": self._notice, "S": self._parameter_status, "A": self._notification, "Z": self._ready,
+        self._handlers: dict[str, Callable[[Expect, str, bytes], None]] = {
+            "1": self._relayed, "2": self._relayed, "3": self._relayed, "n": self._relayed, "t": self._relayed, "s": self._relayed,
+            "T": self._row_description, "C": self._complete, "I": self._statement_done, "Z": self._ready,
             "G": self._copy_in, "H": self._copy_out, "c": self._copy_done,
         }
+        self._any_time = {"N": self._notice, "S": self._parameter_status, "A": self._notification}
 
     # state that the frontend looks at
 
@@ -130,63 +125,52 @@ class Backend:
             self._over(f"more than {self._limits.bytes} bytes in this session")
 
     def _message(self, kind: int, block: bytes, count: int) -> None:
-        if kind == DATA_ROW:
-            self._data_rows(block, count)
+        """One message, or one run of rows: allowed by the table, handled, and the answer is that much further."""
+        letter = chr(kind)
+        if letter in machine.ANY_TIME:
+            self._any_time[letter](block[5:])
             return
-        if kind == COPY_DATA:
-            self._copy_data(block, count)
-            return
-        handler = self._handlers.get(chr(kind))
-        if handler is None:
-            raise TargetFault(f"the target sent a message of unknown kind {chr(kind)!r}", "08P01")
-        handler(chr(kind), block[5:])
-
-    def _head(self, kind: str, *expected: str) -> Expect:
         head = self.relay.pending.head()
-        if head is None or head.kind not in expected:
-            raise TargetFault(f"the target sent {kind!r} when nothing like it was asked for", "08P01")
-        running = head.running
-        if running is not None and not running.permit.recorded.done():
-            self._gates.append(running.permit.recorded)
-        return head
+        if letter == "E":
+            self._error(head, block[5:])
+            return
+        state = machine.target(head.kind if head else None, head.state if head else "", kind)
+        if head is None:
+            raise TargetFault("the target answers what nobody asked", "08P01")
+        if head.running is not None and not head.running.permit.recorded.done():
+            self._gates.append(head.running.permit.recorded)
+        if kind == DATA_ROW:
+            self._data_rows(head, block, count)
+        elif kind == COPY_DATA:
+            self._copy_data(head, block, count)
+        else:
+            self._handlers[letter](head, letter, block[5:])
+        head.state = state
+        if state == machine.DONE:
+            self.relay.pending.queue.popleft()
+            head.done(head.failed)
 
     def _pass(self, expect: Expect | None, kind: str, payload: bytes) -> None:
         if expect is None or not expect.silent:
             self._out += frame(kind.encode(), payload)
 
-    def _answered(self, expect: Expect, failed: Fields | None = None) -> None:
-        self.relay.pending.queue.popleft()
-        expect.done(failed)
-
     # answers of the extended protocol
 
-    def _simple(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, SIMPLE_ANSWERS[kind])
-        self._pass(expect, kind, b"")
+    def _relayed(self, expect: Expect, kind: str, payload: bytes) -> None:
+        """ParseComplete, BindComplete, CloseComplete, ParameterDescription, NoData, PortalSuspended."""
+        self._pass(expect, kind, payload)
         if expect.kind == PARSE and expect.running is not None:
             self._ended.append((expect.running, "ok", {}))
-        self._answered(expect)
 
-    def _parameter_description(self, kind: str, payload: bytes) -> None:
-        self._pass(self._head(kind, DESCRIBE_STATEMENT), kind, payload)
-
-    def _no_data(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, DESCRIBE_STATEMENT, DESCRIBE_PORTAL)
-        self._pass(expect, kind, b"")
-        self._answered(expect)
-
-    def _row_description(self, kind: str, payload: bytes) -> None:
+    def _row_description(self, expect: Expect, kind: str, payload: bytes) -> None:
         """The second lock: compared with the plan before any row may pass."""
-        expect = self._head(kind, DESCRIBE_STATEMENT, DESCRIBE_PORTAL, QUERY)
-        if expect.silent and expect.rows is not None:
+        if expect.rows is not None:
             return
         fields = messages.parse_row_description(payload).fields
         plan = self._verified(expect, fields)
         self._pass(expect, kind, payload)
         if expect.kind == QUERY:
-            if expect.state:
-                raise TargetFault("the target sent a second RowDescription", "08P01")
-            expect.state, expect.plan = "rows", plan
+            expect.plan = plan
             self._columns(expect, fields)
             self._stream(expect, plan)
             return
@@ -194,7 +178,6 @@ class Backend:
             expect.running.plan = plan
             self._stream(expect, plan)
             self._columns(expect, fields)
-        self._answered(expect)
 
     def _stream(self, expect: Expect, plan: MaskPlan | None) -> None:
         """Rows that need no change may pass in pieces, so that memory stays flat at any row size."""
@@ -212,17 +195,14 @@ class Backend:
         formats = expect.formats
         return check_row_description(plan, fields, formats, self.relay.context.known(), self.relay.context.masks())
 
-    def _data_rows(self, block: bytes, count: int) -> None:
+    def _data_rows(self, expect: Expect, block: bytes, count: int) -> None:
         """A run of rows, or a piece of one too large to hold (``count`` 0 for all but the first piece)."""
-        expect = self._head("D", QUERY, EXECUTE)
         if expect.rows is not None:
             self._own_rows(expect, block)
             return
         running = expect.running
         if running is None:
             raise TargetFault("the target sent a row that nobody asked for", "08P01")
-        if expect.kind == QUERY and expect.state != "rows":
-            raise TargetFault("the target sent DataRow before RowDescription", "08P01")
         plan = expect.plan if expect.kind == QUERY else self._portal_plan(expect, running)
         room = self._room(running)
         if count > room:
@@ -267,20 +247,11 @@ class Backend:
             raise TargetFault("the target's answer to the gateway's own query is too long", "54000")
         expect.rows.extend(text_rows(block))
 
-    def _complete(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, QUERY, EXECUTE)
+    def _complete(self, expect: Expect, kind: str, payload: bytes) -> None:
         complete = messages.parse_backend(ord("C"), payload)
         if isinstance(complete, messages.CommandComplete):
             expect.affected += complete.rows
         self._statement_done(expect, kind, payload)
-
-    def _empty(self, kind: str, payload: bytes) -> None:
-        self._statement_done(self._head(kind, QUERY, EXECUTE), kind, payload)
-
-    def _suspended(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, EXECUTE)
-        self._pass(expect, kind, payload)
-        self._answered(expect)
 
     def _statement_done(self, expect: Expect, kind: str, payload: bytes) -> None:
         if expect.live is not None:
@@ -292,18 +263,18 @@ class Backend:
         if expect.kind == EXECUTE:
             if expect.running is not None and expect.hold is None:
                 self._ended.append((expect.running, "ok", {}))
-            self._answered(expect)
             return
         expect.at += 1
-        expect.state, expect.plan = "", None
+        expect.plan = None
 
     # errors and what comes at any time
 
-    def _error(self, kind: str, payload: bytes) -> None:
+    def _error(self, head: Expect | None, payload: bytes) -> None:
+        """An error ends the answer; one that comes unasked (the server stops, an administrator ended it) ends the session."""
         fields = dict(messages.parse_error(payload).fields)
-        head = self.relay.pending.head()
         if head is None:
-            raise TargetFault(fields.get("M", "") if not self.relay.context.masks() else f"error {fields['C']}", fields["C"])
+            raise TargetFault(self._shown(fields, bool(self.relay.context.masks())).get("M", ""), fields["C"])
+        head.state = machine.target(head.kind, head.state, ord("E"))
         running = head.running
         if running is not None and not running.permit.recorded.done():
             self._gates.append(running.permit.recorded)
@@ -343,7 +314,7 @@ class Backend:
     def _shown(self, fields: Fields, scrub: bool) -> Fields:
         return scrub_error(fields, scrub, catalog=self.relay.context.last(), secrets=self.relay.secrets)
 
-    def _notice(self, kind: str, payload: bytes) -> None:
+    def _notice(self, payload: bytes) -> None:
         fields = dict(messages.parse_error(payload, notice=True).fields)
         head = self.relay.pending.head()
         if head is not None and head.silent:
@@ -351,28 +322,27 @@ class Backend:
         scrub = bool(self.relay.context.masks()) if head is None else self._reads_masked(head)
         self._out += messages.ErrorResponse(self._shown(fields, scrub), notice=True).encode()
 
-    def _notification(self, kind: str, payload: bytes) -> None:
+    def _notification(self, payload: bytes) -> None:
         """A notification's payload comes from anywhere: with masks in force it is not shown (contract section 2, unknown origin)."""
         told = messages.parse_backend(ord("A"), payload)
         if isinstance(told, messages.Notification) and told.payload and self.relay.context.masks():
             told = replace(told, payload="****")
         self._out += told.encode()
 
-    def _parameter_status(self, kind: str, payload: bytes) -> None:
+    def _parameter_status(self, payload: bytes) -> None:
         told = messages.parse_backend(ord("S"), payload)
         if not isinstance(told, messages.ParameterStatus):
             raise TargetFault("the target sent a malformed ParameterStatus", "08P01")
         name, value = told.name, told.value
         if name == "standard_conforming_strings" and value != "on" or name == "client_encoding" and value.upper() != "UTF8":
             raise TargetFault(f"the target changed the pinned setting {name}", "42501")
+        machine.check_parameter_status(name, value)
         self.relay.target.parameters[name] = value
-        self._out += frame(kind.encode(), payload)
+        self._out += told.encode()
 
-    def _ready(self, kind: str, payload: bytes) -> None:
-        status = payload.decode("latin-1")
-        if status not in ("I", "T", "E"):
-            raise TargetFault("the target sent an unknown transaction status", "08P01")
-        expect = self._head(kind, SYNC, QUERY)
+    def _ready(self, expect: Expect, kind: str, payload: bytes) -> None:
+        told = messages.parse_backend(ord("Z"), payload)
+        status = told.status if isinstance(told, messages.ReadyForQuery) else ""
         running = expect.running
         if running is not None and expect.kind == QUERY and expect.failed is None and expect.hold is None:
             self._ended.append((running, "ok", {}))
@@ -386,19 +356,16 @@ class Backend:
         self.relay.context.ready(status)
         self._copy = None
         self._copy_known.set()
-        self._answered(expect, expect.failed)
 
     # COPY
 
-    def _copy_in(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, QUERY, EXECUTE)
+    def _copy_in(self, expect: Expect, kind: str, payload: bytes) -> None:
         self._check_copy(expect, "copy-in")
         self._pass(expect, kind, payload)
         self._copy = expect
         self._copy_known.set()
 
-    def _copy_out(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, QUERY, EXECUTE)
+    def _copy_out(self, expect: Expect, kind: str, payload: bytes) -> None:
         plan = self._check_copy(expect, "copy-out")
         told = messages.parse_backend(ord("H"), payload)
         if plan is not None and plan.any:
@@ -407,7 +374,6 @@ class Backend:
             expect.live = CopyMasker(plan, len(told.columns))
         if self._frames is not None:
             self._frames.stream = expect.live is None
-        expect.state = "copy-out"
         self._pass(expect, kind, payload)
 
     def _check_copy(self, expect: Expect, what: str) -> MaskPlan | None:
@@ -416,10 +382,9 @@ class Backend:
             raise TargetFault("the target began a COPY that nobody asked for", "08P01")
         return expect.plans[expect.at] if expect.at < len(expect.plans) else None
 
-    def _copy_data(self, block: bytes, count: int) -> None:
-        expect = self._head("d", QUERY, EXECUTE)
+    def _copy_data(self, expect: Expect, block: bytes, count: int) -> None:
         running = expect.running
-        if expect.state != "copy-out" or running is None:
+        if running is None:
             raise TargetFault("the target sent CopyData outside of a COPY", "08P01")
         room = self._room(running)
         if count > room:
@@ -435,10 +400,7 @@ class Backend:
         if running.status != "refused":
             self._out += block
 
-    def _copy_done(self, kind: str, payload: bytes) -> None:
-        expect = self._head(kind, QUERY, EXECUTE)
-        if expect.state != "copy-out":
-            raise TargetFault("the target ended a COPY that had not begun", "08P01")
+    def _copy_done(self, expect: Expect, kind: str, payload: bytes) -> None:
         if expect.live is not None:
             self._out += expect.live.close()
         self._pass(expect, kind, payload)

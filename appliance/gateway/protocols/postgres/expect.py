@@ -14,14 +14,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.govern import Permit
+from gateway.protocols.postgres.machine import (
+    BIND,
+    CLOSE,
+    DESCRIBE_PORTAL,
+    DESCRIBE_STATEMENT,
+    EXECUTE,
+    PARSE,
+    QUERY,
+    SYNC,
+)
 from gateway.protocols.postgres.masking import MaskPlan
 from gateway.protocols.postgres.recorder import Sample
 from gateway.protocols.postgres.statement import Statement
 
 Fields = dict[str, str]
 
-PARSE, BIND, DESCRIBE_STATEMENT, DESCRIBE_PORTAL, EXECUTE, CLOSE, SYNC, QUERY = (
-    "parse", "bind", "describe-statement", "describe-portal", "execute", "close", "sync", "query")
 
 
 @dataclass(slots=True)
@@ -67,7 +75,7 @@ class Expect:
     hold: bytearray | None = None    # CommandComplete and ReadyForQuery kept back until max_rows is settled
     affected: int = 0
     at: int = 0                      # index into plans: which statement of a simple query is being answered
-    state: str = ""                  # "", rows, copy-in, copy-out
+    state: str = ""                  # how far the answer is: machine.TARGET
     plan: MaskPlan | None = None     # the verified plan of the result being sent
     live: Any = None                 # the masker of the copy being sent
     failed: Fields | None = None
@@ -105,3 +113,7 @@ class Pending:
 
     def __bool__(self) -> bool:
         return bool(self.queue)
+
+
+__all__ = ["BIND", "CLOSE", "DESCRIBE_PORTAL", "DESCRIBE_STATEMENT", "EXECUTE", "PARSE", "QUERY", "SYNC", "Expect", "Fields", "Pending",
+           "Running"]

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gateway.errors import AuditUnavailable, ClientFault, Refused
+from gateway.errors import AuditUnavailable, Refused
 from gateway.govern import Permit, govern, recheck, refuse
 from gateway.model import Command, Decision
-from gateway.protocols.postgres import messages
-from gateway.protocols.postgres.codec import FrameReader, frame, kind_name
+from gateway.protocols.postgres import machine, messages
+from gateway.protocols.postgres.codec import FrameReader, frame
 from gateway.protocols.postgres.context import Compiled
+from gateway.protocols.postgres.ending import Ended
 from gateway.protocols.postgres.expect import (
     BIND,
     CLOSE,
@@ -103,27 +104,23 @@ class Frontend:
 
     async def run(self) -> None:
         """Until the client says goodbye or is gone."""
-        from gateway.protocols.postgres.session import Ended
         client = self.relay.client
         reader = FrameReader(self.relay.message_limit)
         while data := await client.read():
             reader.feed(data)
             for kind, payload in reader:
-                if kind == ord("X"):
-                    raise Ended("closed by the caller")
                 await self._message(kind, payload)
             await self.flush()
         raise Ended("the caller disconnected")
 
     async def _message(self, code: int, payload: bytes) -> None:
-        kind = chr(code)
-        handler = self._handlers.get(kind)
-        if handler is None:
-            raise ClientFault(f"message {kind_name(code)} is not supported by this gateway", "0A000" if kind == "F" else "08P01")
-        if kind != "S" and (self._skip or self.relay.pending.skipping):
+        action = machine.caller(self._phase(), code)
+        if action is machine.Action.END:
+            raise Ended("closed by the caller")
+        if action is machine.Action.DISCARD:
             return
-        if self.relay.backend.copying_in() and kind not in "dcfHS":
-            raise ClientFault(f"message {kind_name(code)} during COPY FROM STDIN", "08P01")
+        kind = chr(code)
+        handler = self._handlers[kind]
         message = messages.parse_frontend(code, payload)
         try:
             await handler(message, payload)
@@ -134,6 +131,13 @@ class Frontend:
             self._count_denial()
             code_shown = CODES.get(no.code, no.code) or "42501"
             self._deny(kind, error(code_shown, str(no), detail=no.detail, hint=no.hint))
+
+    def _phase(self) -> str:
+        if self._skip or self.relay.pending.skipping:
+            return machine.SKIPPING
+        if self.relay.backend.copying_in():
+            return machine.COPY_IN
+        return machine.EXTENDED if self._pipeline else machine.READY
 
     def _count_denial(self) -> None:
         totals, limit = self.relay.totals, self.relay.limits.denials
@@ -532,8 +536,6 @@ class Frontend:
         self._send(frame(b"C", payload), Expect(CLOSE, undo=undo))
 
     async def _sync(self, sync: messages.Sync, payload: bytes) -> None:
-        if self.relay.backend.copying_in():
-            return                      # a server in COPY FROM STDIN ignores Sync (manual 55.2.6); another one follows
         self._send_sync()
 
     def _send_sync(self) -> None:
@@ -548,13 +550,12 @@ class Frontend:
         self._out += FLUSH
 
     async def _copy(self, part: messages.CopyData | messages.CopyDone | messages.CopyFail, payload: bytes) -> None:
-        """CopyData, CopyDone, CopyFail: only while a COPY FROM STDIN is open; else dropped, as a server does after an error."""
-        if self.relay.backend.copying_in():
-            self._out += part.encode()
-            if not isinstance(part, messages.CopyData):
-                self.relay.backend.copy_sent()
-            if len(self._out) >= FLUSH_BYTES:
-                await self.flush()
+        """CopyData, CopyDone, CopyFail of a COPY FROM STDIN that the target has begun."""
+        self._out += part.encode()
+        if not isinstance(part, messages.CopyData):
+            self.relay.backend.copy_sent()
+        if len(self._out) >= FLUSH_BYTES:
+            await self.flush()
 
     def transaction_over(self) -> None:
         """Portals end with their transaction (manual 55.2.3); a command bound and never executed is withdrawn."""

@@ -23,7 +23,8 @@ from gateway.net.stream import ByteStream
 from gateway.net.tls import client_context
 from gateway.protocols.postgres import door, messages
 from gateway.protocols.postgres.codec import PASSWORD_LIMIT, startup_length
-from gateway.protocols.postgres.session import Relay, fatal
+from gateway.protocols.postgres.ending import fatal
+from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.target import Address, TargetConnection, connect
 from gateway.protocols.postgres.targets import SharedTarget

@@ -8,41 +8,23 @@ clock and the ending. Both loops run in one TaskGroup, so nothing outlives the s
 from __future__ import annotations
 
 import asyncio
-import logging
-import traceback
 from dataclasses import dataclass
 
 from gateway.config.schema import Limits
-from gateway.errors import AuditUnavailable, ClientFault, GatewayFault, Refused, SessionOver, TargetFault
-from gateway.govern import Gate, session_fields
+from gateway.govern import Gate, Policy, session_fields
 from gateway.model import Session, SessionLimits
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.backend import Backend
 from gateway.protocols.postgres.context import SessionContext
-from gateway.protocols.postgres.expect import Fields, Pending
+from gateway.protocols.postgres.ending import Ended, ended_by, fatal
+from gateway.protocols.postgres.expect import Pending
 from gateway.protocols.postgres.frontend import Frontend
 from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
 
-log = logging.getLogger("gateway.postgres")
-
 LOOK_EVERY = 1.0
 """Seconds between looks at what may end an idle or long-running session."""
-
-
-class Ended(Exception):
-    """The session ends: ``reason`` for the record, ``fields`` for the caller (``None``: nobody is there to tell)."""
-
-    def __init__(self, reason: str, fields: Fields | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.fields = fields
-
-
-def fatal(code: str, message: str, hint: str = "") -> Fields:
-    fields = {"S": "FATAL", "V": "FATAL", "C": code, "M": message}
-    return fields | ({"H": hint} if hint else {})
 
 
 @dataclass(slots=True)
@@ -72,9 +54,16 @@ class Relay:
         self.frontend = Frontend(self)
         self.backend = Backend(self)
         self._over: asyncio.Future[Ended] | None = None
+        self._limits: tuple[Policy, SessionLimits] | None = None
 
     @property
     def limits(self) -> SessionLimits:
+        """The bounds that hold now; asked of the policy once per policy and once per look of the watch."""
+        if self._limits is None or self._limits[0] is not self.gate.policy:
+            self._limits = (self.gate.policy, self._ask_limits())
+        return self._limits[1]
+
+    def _ask_limits(self) -> SessionLimits:
         return self.gate.policy.session_limits(self.session.identity, self.session.resource, self.gate.now())
 
     def end(self, reason: str, code: str = "57P01") -> None:
@@ -106,7 +95,7 @@ class Relay:
                 group.create_task(self._watch())
                 group.create_task(self._asked_to_end())
         except BaseExceptionGroup as problems:
-            return _reason(problems)
+            return ended_by(problems)
         return Ended("closed by the caller")
 
     async def _asked_to_end(self) -> None:
@@ -117,6 +106,7 @@ class Relay:
         """What may end a session while no command passes: policy, windows, length, idle time, a silent caller."""
         loop = asyncio.get_running_loop()
         while True:
+            self._limits = None
             limits = self.limits
             if reason := self.gate.policy.ended(self.session, self.gate.now()):
                 raise Ended(reason, fatal("57P01", f"session ended: {reason}"))
@@ -147,46 +137,3 @@ class Relay:
         fields = session_fields(self.session, self.gate.policy)
         fields.update(reason=reason, rows=self.totals.rows, bytes=self.totals.bytes, denials=self.totals.denials)
         return self.gate.audit.record("session.end", fields)
-
-
-def _ended_by(fault: BaseException) -> Ended | None:
-    """How a fault of a known kind ends the session; ``None`` for anything else."""
-    code = getattr(fault, "code", "")
-    match fault:
-        case Ended():
-            return fault
-        case AuditUnavailable():
-            return Ended("audit cannot be written", fatal("58030", "the audit log cannot be written; nothing runs until it can"))
-        case SessionOver():
-            return Ended(str(fault), fatal("57P01", f"session ended: {fault}"))
-        case Refused():
-            return Ended(str(fault), fatal(code or "42501", str(fault)))
-        case ClientFault():
-            return Ended(f"client: {fault}", fatal(code or "08P01", str(fault)))
-        case TargetFault():
-            return Ended(f"target: {fault}", fatal(code or "08006", f"the target ended the session: {fault}"))
-        case GatewayFault():
-            return Ended(f"gateway: {fault}", fatal("XX000", f"refused: {fault}"))
-        case OSError():
-            return Ended("connection lost")
-    return None
-
-
-def _reason(problems: BaseExceptionGroup[BaseException]) -> Ended:
-    """The one reason among what the loops raised: an ordered ending first, then the fault; anything unknown is the gateway's."""
-    flat = list(_flatten(problems))
-    known = [ended for problem in flat if (ended := _ended_by(problem)) is not None]
-    if known:
-        return next((ended for ended in known if ended.fields is not None), known[0])
-    if any(isinstance(problem, asyncio.CancelledError | KeyboardInterrupt | SystemExit) for problem in flat):
-        return Ended("gateway stopping", fatal("57P01", "the gateway is stopping"))
-    place = traceback.extract_tb(flat[0].__traceback__)[-1]
-    log.error("session failed: %s at %s:%d", type(flat[0]).__name__, place.filename, place.lineno or 0)
-    return Ended(f"internal error ({type(flat[0]).__name__})", fatal("XX000", "internal error of the gateway; the session was ended"))
-
-
-def _flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for problem in group.exceptions:
-        found.extend(_flatten(problem) if isinstance(problem, BaseExceptionGroup) else [problem])
-    return found
