@@ -13,6 +13,7 @@ from gateway.cli.output import emit
 from gateway.config.load import Folder, load_folder
 from gateway.config.problem import InvalidFolder, Problem
 from gateway.policy.policy import compile_policy
+from gateway.policy.warnings import warnings
 
 
 def register(subparsers: Any) -> None:
@@ -53,7 +54,7 @@ def _document(folder: Folder) -> dict[str, Any]:
         "issuers": [issuer.name for issuer in policy.issuers], "identities": [entry.name for entry in policy.identities],
         "resources": [resource.name for resource in policy.resources], "grants": [grant.name for grant in policy.grants],
         "rules": sum(len(grant.rules) for grant in policy.grants), "revoked": len(policy.revoked), "tests": len(folder.tests),
-        "problems": [], "warnings": [warning.as_document() for warning in folder.warnings],
+        "problems": [], "warnings": [warning.as_document() for warning in (*folder.warnings, *warnings(folder))],
     }
 
 
