@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.config import keyfiles, speaks
 from gateway.config.draft import Draft, Item
-from gateway.config.problem import Problem
+from gateway.config.problem import Problem, file_name
 from gateway.errors import ConfigError
 
 
@@ -64,7 +64,7 @@ def _columns(draft: Draft, item: Item, name: str, resource: Any) -> Iterator[Pro
     try:
         known = known_columns(keyfiles.content(path))
     except (ConfigError, ValueError) as wrong:
-        yield Problem(path.relative_to(draft.folder).as_posix(), 0, "", f"not what `lockgate schema pull` writes: {wrong}")
+        yield Problem(file_name(draft.folder, path), 0, "", f"not what `lockgate schema pull` writes: {wrong}")
         return
     for key in ("columns", "clear"):
         for number, column in enumerate(getattr(item.value, key)):

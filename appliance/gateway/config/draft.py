@@ -12,7 +12,8 @@ from typing import Any
 from gateway.config import keyfiles, speaks
 from gateway.config.document import Document, read_document
 from gateway.config.document import Path as KeyPath
-from gateway.config.problem import Problem
+from gateway.config.modes import files, walk
+from gateway.config.problem import Problem, file_name
 from gateway.config.schema import (
     ApprovalRule,
     GatewayConfig,
@@ -70,7 +71,7 @@ class Draft:
 
     def read(self, path: Path) -> Document:
         """One YAML file; what is wrong with it is kept."""
-        name = path.relative_to(self.folder).as_posix()
+        name = file_name(self.folder, path)
         document = Document(name)
         try:
             self.contents[name] = keyfiles.content(path)
@@ -112,13 +113,12 @@ def policy_files(draft: Draft) -> list[Path]:
     """policy/**/*.yaml without policy/tests and policy/schemas. A ``.yml`` would be silently without effect: refused."""
     top = draft.folder / "policy"
     found: list[Path] = []
-    for at, folders, names in os.walk(top):
-        here = Path(at)
+    for here, folders, names in walk(top):
         if here == top:
             folders[:] = [name for name in folders if name not in ("tests", "schemas")]
         for name in folders:
             if (here / name).is_symlink():
-                draft.problems.append(Problem((here / name).relative_to(draft.folder).as_posix(), 0, "", "expected a folder, not a link"))
+                draft.problems.append(Problem(file_name(draft.folder, here / name), 0, "", "expected a folder, not a link"))
         _refuse_yml(draft, here, names)
         found += [here / name for name in names if name.endswith(".yaml")]
     return sorted(found)
@@ -127,7 +127,7 @@ def policy_files(draft: Draft) -> list[Path]:
 def _refuse_yml(draft: Draft, folder: Path, names: list[str]) -> None:
     for name in names:
         if name.endswith(".yml"):
-            file = (folder / name).relative_to(draft.folder).as_posix()
+            file = file_name(draft.folder, folder / name)
             draft.problems.append(Problem(file, 0, "", "expected a name that ends in .yaml: a .yml file has no effect"))
 
 
@@ -172,11 +172,11 @@ def _entry(key: str, entry: object, document: Document, path: KeyPath) -> Keys |
 
 def read_credentials(draft: Draft) -> None:
     """credentials/*.yaml. No message shows a value."""
-    for path in sorted((draft.folder / "credentials").glob("*.y*ml")):
+    for path in sorted(path for path in files(draft.folder / "credentials") if path.suffix in (".yaml", ".yml")):
         _refuse_yml(draft, path.parent, [path.name])
         document = draft.read(path)
         values = _credential(document)
-        if values is not None and path.suffix == ".yaml":
+        if values is not None and path.suffix == ".yaml" and path.parent.name == "credentials":
             draft.credentials[path.stem] = credential(path.stem, values)
         else:
             draft.broken.add(f"credentials:{path.stem}")
@@ -212,7 +212,7 @@ def _credential_keys(document: Document, values: Mapping[str, object], known: tu
 
 def read_cases(draft: Draft) -> None:
     """policy/tests/**/*.yaml."""
-    for path in sorted((draft.folder / "policy" / "tests").rglob("*.yaml")):
+    for path in sorted(path for path in files(draft.folder / "policy" / "tests") if path.suffix == ".yaml"):
         document = draft.read(path)
         if document.problems or document.value is None:
             continue

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.config import modes, references
 from gateway.config.advice import advise
 from gateway.config.draft import Draft, read_cases, read_credentials, read_gateway, read_policy
-from gateway.config.problem import InvalidFolder, Problem
+from gateway.config.problem import InvalidFolder, Problem, file_name, printable
 from gateway.config.schema import GatewayConfig, PolicyFile, TestCase
 from gateway.credentials import Credential
 from gateway.identity.keys import KeySet
@@ -60,6 +60,14 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
         raise InvalidFolder([Problem("gateway.yaml", 0, "", f"expected a configuration folder; there is no gateway.yaml in {folder}")])
     moment = time.time() if now is None else now
     draft = Draft(folder)
+    try:
+        return _load(draft, moment, check_modes=check_modes, need_tests=need_tests)
+    except OSError as wrong:
+        unread = Problem(printable(str(wrong.filename)), 0, "", f"expected what can be read: {wrong.strerror}")
+        raise InvalidFolder([*draft.all_problems(), unread]) from None
+
+
+def _load(draft: Draft, now: float, *, check_modes: bool, need_tests: bool) -> Folder:
     if check_modes:
         _check_modes(draft)
     read_gateway(draft)
@@ -67,10 +75,10 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
     read_credentials(draft)
     if need_tests:
         read_cases(draft)
-    key_sets = references.check(draft, moment)
+    key_sets = references.check(draft, now)
     if check_modes:
         _check_used(draft)
-    advise(draft, moment)
+    advise(draft, now)
     problems = draft.all_problems()
     if problems or draft.gateway is None:
         raise InvalidFolder(problems)
@@ -99,7 +107,7 @@ def _digest(draft: Draft) -> str:
     for path in modes.files(draft.folder / "trust"):
         if path.is_file():
             with path.open("rb") as file:
-                contents[path.relative_to(draft.folder).as_posix()] = hashlib.file_digest(file, "sha256").digest()
+                contents[file_name(draft.folder, path)] = hashlib.file_digest(file, "sha256").digest()
     whole = hashlib.sha256()
     for name, digest in sorted(contents.items()):
         whole.update(hashlib.sha256(name.encode()).digest() + digest)
@@ -113,7 +121,7 @@ def _check_modes(draft: Draft) -> None:
         draft.problems.append(Problem(".", 0, "", found))
         return
     for path in modes.files(draft.folder):
-        name = path.relative_to(draft.folder).as_posix()
+        name = file_name(draft.folder, path)
         found = guard.complaint(path)
         if found is None and is_private(path, name):
             found = guard.readable(path)

@@ -130,7 +130,17 @@ def _user(uid: int) -> str:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Every file and folder inside, links not followed."""
-    for at, folders, names in os.walk(folder):
+    """Every file and folder inside, links not followed. Raises ``OSError`` where a folder cannot be read; none there is empty."""
+    for at, folders, names in walk(folder):
         for name in sorted((*folders, *names)):
-            yield Path(at, name)
+            yield at / name
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As ``os.walk``, but what cannot be read is an error and not left out: a deny might be in it."""
+    def refuse(wrong: OSError) -> None:
+        if not isinstance(wrong, FileNotFoundError):
+            raise wrong
+
+    for at, folders, names in os.walk(folder, onerror=refuse):
+        yield Path(at), folders, names

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from gateway.errors import ConfigError
 
@@ -35,6 +36,16 @@ class InvalidFolder(ConfigError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def printable(text: str) -> str:
+    """Control characters, and bytes of a file name that are no UTF-8, as escapes: what is shown changes no terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text)
+
+
+def file_name(folder: Path, path: Path) -> str:
+    """``path`` as problems show it: relative to the folder."""
+    return printable(path.relative_to(folder).as_posix())
+
+
 def key_text(path: Iterable[str | int]) -> str:
     """``("grants", 0, "by")`` is ``grants[0].by``; a key with a dot in it stands in quotes."""
     text = ""
@@ -42,6 +53,6 @@ def key_text(path: Iterable[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = part if part.replace("_", "").replace("-", "").isalnum() else f'"{part}"'
+            shown = part if part.replace("_", "").replace("-", "").isalnum() else f'"{printable(part)}"'
             text += f".{shown}" if text else shown
     return text

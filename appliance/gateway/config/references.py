@@ -163,6 +163,8 @@ def _matcher(draft: Draft, item: Item, rule: Rule, number: int) -> None:
         if resource.protocol != protocol.name:
             wanted = protocols.protocol(resource.protocol).matcher
             item.complain(f"expected the matcher `{wanted}`: resource {resource.name!r} speaks {resource.protocol}", *inside)
+    if found := speaks.settings(protocol.name).rule_problem(rule):
+        item.complain(found, "rules", number, "max_rows")
     try:
         protocol.compile_matcher(body, rule.effect)
     except ValueError as wrong:

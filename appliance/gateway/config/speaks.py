@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from gateway import protocols
-from gateway.config.schema import Listener, Resource, TestCase
+from gateway.config.schema import Listener, Resource, Rule, TestCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Settings:
     ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
     ``test`` is the key of a test case that holds what is asked. ``columns`` gives every SCHEMA.RELATION.COLUMN that a file
     ``policy/schemas/NAME.json`` knows, and raises ``ConfigError`` for what is no such file; ``None`` where there are no columns.
+    ``rule_problem`` says what is wrong with a rule beyond its matcher.
     """
 
     protocol: str
@@ -28,6 +29,7 @@ class Settings:
     credentials: frozenset[str]
     later: frozenset[str] = frozenset()
     columns: Callable[[bytes], frozenset[str]] | None = None
+    rule_problem: Callable[[Rule], str | None] = lambda rule: None
 
 
 def settings(protocol: str) -> Settings:

@@ -34,7 +34,7 @@ class Secret:
         return isinstance(other, Secret) and hmac.compare_digest(self.__value.encode(), other.__value.encode())
 
     def __hash__(self) -> int:
-        return object.__hash__(self)
+        return hash(self.__value)
 
     def __bool__(self) -> bool:
         return bool(self.__value)

@@ -65,7 +65,7 @@ def _valid(value: Any, schema: dict[str, Any], top: dict[str, Any]) -> bool:
     if "$ref" in schema:
         return _valid(value, top["$defs"][schema["$ref"].rsplit("/", 1)[1]], top)
     if "anyOf" in schema or "oneOf" in schema:
-        matching = sum(_valid(value, choice, top) for choice in schema.get("anyOf", schema.get("oneOf")))
+        matching = sum(_valid(value, choice, top) for choice in schema.get("anyOf") or schema["oneOf"])
         return matching >= 1 if "anyOf" in schema else matching == 1
     if "const" in schema and value != schema["const"]:
         return False

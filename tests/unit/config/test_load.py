@@ -6,10 +6,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.config import fresh
+from gateway.config.document import read_document
 from gateway.config.load import load_folder
 from gateway.config.problem import InvalidFolder
 from gateway.errors import ConfigError
@@ -520,3 +524,64 @@ def test_nothing_is_written(demo: Demo) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.path.rglob("*")}
     load_folder(demo.path, check_modes=False, now=NOW)
     assert {path: path.stat().st_mtime_ns for path in demo.path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["policy", "credentials", "policy/tests"])
+def test_what_cannot_be_read_is_not_left_out(name: str, demo: Demo) -> None:
+    shutil.rmtree(demo.file(name))
+    demo.file(name).write_text("")
+    assert any("expected what can be read: Not a directory" in problem for problem in demo.problems())
+
+
+def test_names_that_would_change_a_terminal(demo: Demo) -> None:
+    demo.write("policy/\x1b[2J.yaml", 'grants: [{"\\e[31m": 1}]\n')
+    assert all(problem.isprintable() for problem in demo.problems())
+    assert demo.problems()
+
+
+def test_max_rows_that_bounds_nothing(demo: Demo) -> None:
+    demo.replace(CI_BOT, "{name: catalog, allow:", "{name: catalog, max_rows: 5, allow:")
+    assert (
+        "grants[0].rules[1].max_rows: expected `max_rows` only where `verbs` has one of delete, insert, merge, update"
+        in demo.only_problem()
+    )
+
+
+_ANY: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.just([])
+    | st.just({})
+    | st.just(["x", 1])
+    | st.just({"sql": 3})
+)
+_FILES = (GATEWAY, CI_BOT, MASKS, IDENTITIES, RESOURCES, APPROVALS, "policy/tests/orders.yaml", "credentials/orders-db.yaml")
+
+
+def _places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, part in inner for place in _places(part, (*at, key)))]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(file=st.sampled_from(_FILES), data=st.data())
+def test_whatever_stands_anywhere_it_is_valid_or_explained(file: str, data: st.DataObject, demo: Demo) -> None:
+    """One value of one file replaced by any other: never another exception, and every problem says what was expected."""
+    before = demo.file(file).read_text()
+    top = {"top": read_document(file, before.encode()).value}
+    place = ("top", *data.draw(st.sampled_from(_places(top["top"]))))
+    holder: Any = top
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = data.draw(_ANY)
+    try:
+        demo.write(file, json.dumps(top["top"], ensure_ascii=False))
+    except UnicodeEncodeError:
+        return
+    try:
+        assert all("expected" in problem for problem in demo.problems())
+    finally:
+        demo.write(file, before)

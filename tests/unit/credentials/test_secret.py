@@ -75,6 +75,7 @@ def test_comparison() -> None:
     assert Secret(VALUE) == Secret(VALUE)
     assert Secret(VALUE) != Secret(VALUE + "x")
     assert Secret(VALUE) != VALUE
+    assert len({Secret(VALUE), Secret(VALUE), Secret("x")}) == 2
     assert Secret("é") == Secret("é")
     assert not Secret("")
     assert Secret("x")

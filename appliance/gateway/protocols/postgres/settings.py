@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gateway.config.address import is_loopback, split_address
 from gateway.config.quantities import Duration
-from gateway.config.schema import Address, Keys, Listener, Resource, TestCase
+from gateway.config.schema import Address, Keys, Listener, Resource, Rule, TestCase
 from gateway.config.speaks import Settings
 from gateway.errors import ConfigError
 
@@ -83,7 +83,20 @@ def known_columns(schema: bytes) -> frozenset[str]:
     return frozenset(f"{relation.schema}.{relation.name}.{column.name}" for relation in relations for column in relation.columns)
 
 
+COUNTED = frozenset({"insert", "update", "delete", "merge"})
+"""Verbs whose affected rows ``max_rows`` bounds."""
+
+
+def rule_problem(rule: Rule) -> str | None:
+    """A ``max_rows`` that would bound nothing."""
+    named = rule.matcher[1].get("verbs")
+    if rule.max_rows is not None and isinstance(named, list) and not COUNTED & set(map(str, named)):
+        return f"expected `max_rows` only where `verbs` has one of {', '.join(sorted(COUNTED))}"
+    return None
+
+
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
-    credentials=frozenset({"password"}), later=frozenset({"certificate", "ephemeral-role"}), columns=known_columns,
+    credentials=frozenset({"password"}), later=frozenset({"certificate", "ephemeral-role"}),
+    columns=known_columns, rule_problem=rule_problem,
 )
