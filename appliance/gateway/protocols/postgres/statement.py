@@ -122,6 +122,7 @@ class Context:
     prepared: Mapping[str, str] = field(default_factory=dict)      # SQL and protocol prepared statements: name -> text
     cursors: Mapping[str, tuple[Output, ...] | None] = field(default_factory=dict)
     parameter_types: tuple[int, ...] = ()
+    early_cursors: frozenset[str] = frozenset()     # cursors over an early read (``inner.early`` of their DECLARE)
 
 
 class SqlFault(Exception):

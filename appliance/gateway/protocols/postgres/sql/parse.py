@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL's own parser (libpg_query, grammar of PostgreSQL 18) behind one function.
+
+The parser answers JSON, which is faster to read from Python than its protobuf form (5 µs for a short SELECT). Bytes in,
+plain dictionaries out: a node is ``{"Kind": {…}}``; zero values and empty lists are absent; locations are byte offsets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.protocols.postgres.statement import SqlFault
+
+Node = dict[str, Any]
+
+DEFAULT_LIMIT = 65536
+"""Bytes of text the parser is given: its recursion is bounded by the C stack."""
+
+
+class _Error(ctypes.Structure):
+    _fields_ = [
+        ("message", ctypes.c_char_p),
+        ("funcname", ctypes.c_char_p),
+        ("filename", ctypes.c_char_p),
+        ("lineno", ctypes.c_int),
+        ("cursorpos", ctypes.c_int),
+        ("context", ctypes.c_char_p),
+    ]
+
+
+class _Result(ctypes.Structure):
+    _fields_ = [("parse_tree", ctypes.c_char_p), ("stderr_buffer", ctypes.c_char_p), ("error", ctypes.POINTER(_Error))]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One statement of a text: ``kind`` and ``body`` of its node, ``start`` and ``end`` as byte offsets."""
+
+    kind: str
+    body: Node
+    start: int
+    end: int
+
+
+def _load() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("postgast")
+    if spec is None or spec.origin is None:
+        raise OSError("libpg_query is not installed (package postgast)")
+    return ctypes.CDLL(os.path.join(os.path.dirname(spec.origin), "libpg_query.so"))
+
+
+_LIBRARY = _load()
+_parse = _LIBRARY.pg_query_parse
+_parse.argtypes = [ctypes.c_char_p]
+_parse.restype = _Result
+_free = _LIBRARY.pg_query_free_parse_result
+_free.argtypes = [_Result]
+_free.restype = None
+_LOCK = threading.Lock()
+
+
+def parse(text: str, limit: int = DEFAULT_LIMIT) -> tuple[list[Parsed], bytes]:
+    """The statements of ``text`` and its UTF-8 bytes.
+
+    Raises ``SqlFault``: 42601 unparsable, 54001 longer than ``limit`` bytes or nested too deeply, 22021 not UTF-8 or with a NUL.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SqlFault("22021", "the text is not valid UTF-8") from None
+    if b"\0" in data:
+        raise SqlFault("22021", "the text holds a NUL character")
+    if len(data) > limit:
+        raise SqlFault("54001", f"the statement is longer than {limit} bytes")
+    return _statements(_tree(data, text), len(data)), data
+
+
+def _tree(data: bytes, text: str) -> list[Node]:
+    with _LOCK:
+        result = _parse(data)
+        try:
+            if result.error:
+                raise _fault(result.error.contents, text)
+            answer = result.parse_tree
+        finally:
+            _free(result)
+    try:
+        tree: list[Node] = orjson.loads(answer).get("stmts", [])
+    except orjson.JSONDecodeError:
+        raise SqlFault("54001", "the statement is nested too deeply") from None
+    return tree
+
+
+def _statements(tree: list[Node], size: int) -> list[Parsed]:
+    found = []
+    for entry in tree:
+        start = entry.get("stmt_location", 0)
+        end = start + entry["stmt_len"] if entry.get("stmt_len") else size
+        ((kind, body),) = entry["stmt"].items()
+        found.append(Parsed(kind, body, start, end))
+    return found
+
+
+_NEAR = re.compile(r'^(?P<head>.*) at or near "(?P<token>.*)"$', re.DOTALL)
+_IDENTIFIER = re.compile(r"^(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]{0,62}|[-+*/<>=~!@#%^&|`?(){}\[\],;:.]{1,8})$")
+_SAFE = re.compile(r"^[a-zA-Z0-9 ,.()_/\-]{1,160}$")
+
+
+def _fault(error: _Error, text: str) -> SqlFault:
+    message = (error.message or b"").decode("utf-8", "replace")
+    position = max(error.cursorpos, 0)
+    if "stack depth" in message or "memory exhausted" in message or "out of memory" in message:
+        return SqlFault("54001", "the statement is nested too deeply")
+    return SqlFault("42601", safe_message(message), position)
+
+
+def safe_message(message: str) -> str:
+    """The parser's message with the token it quotes, unless that could be a value."""
+    near = _NEAR.match(message)
+    if near and _SAFE.match(near["head"]):
+        return message if _IDENTIFIER.match(near["token"]) else f'{near["head"]} at or near a value'
+    return message if _SAFE.match(message) else "syntax error"
+
+
+class Offsets:
+    """Byte offsets of a text as character offsets."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._ascii = data.isascii()
+
+    def character(self, offset: int) -> int:
+        return offset if self._ascii else len(self._data[:offset].decode("utf-8", "ignore"))

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What analysis knows of a value while it walks an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gateway.protocols.postgres.statement import ColumnId, Flow
+
+NO_ORIGINS: frozenset[ColumnId] = frozenset()
+
+BOOL, INT4, TEXT, UNKNOWN, RECORD = 16, 23, 25, 705, 2249
+"""Type oids from pg_type.dat. ``UNKNOWN`` is the type of a bare string literal or untyped parameter."""
+
+
+class Value:
+    """A value's lineage and type. Never changed once made: values are shared between statements.
+
+    ``origins``, ``plain``, ``unknown`` and ``system`` are those of ``Flow``. ``type`` is a type oid, 0 where analysis does not
+    know it. ``fields`` are the columns of a row value whose shape is known. ``literals`` are the constants (character
+    offset + 1) and parameters (minus their number) whose content may still be in the value.
+    """
+
+    __slots__ = ("fields", "literals", "origins", "plain", "system", "type", "unknown")
+
+    def __init__(
+        self,
+        origins: frozenset[ColumnId] = NO_ORIGINS,
+        plain: bool = False,
+        unknown: bool = False,
+        system: bool = True,
+        type: int = 0,
+        fields: tuple[tuple[str, Value], ...] | None = None,
+        literals: tuple[int, ...] = (),
+    ) -> None:
+        self.origins = origins
+        self.plain = plain
+        self.unknown = unknown
+        self.system = system
+        self.type = type
+        self.fields = fields
+        self.literals = literals
+
+    @property
+    def flow(self) -> Flow:
+        return Flow(self.origins, self.plain, self.unknown, self.system)
+
+    @property
+    def carries(self) -> bool:
+        """True when something other than constants may be in it."""
+        return self.unknown or bool(self.origins)
+
+    def derived(self, type: int = 0, *, keep_literals: bool = True) -> Value:
+        """The result of a computation on this value alone."""
+        return Value(self.origins, False, self.unknown, self.system, type, None, self.literals if keep_literals else ())
+
+    def as_type(self, type: int) -> Value:
+        """The same value, known to have another type."""
+        return Value(self.origins, self.plain, self.unknown, self.system, type, self.fields, self.literals)
+
+    def field(self, name: str) -> Value | None:
+        """The field of a row value; ``None`` where it has none of that name or its shape is not known."""
+        for own, value in self.fields or ():
+            if own == name:
+                return value
+        return None
+
+
+CONSTANT = Value()
+
+
+def constant(type: int) -> Value:
+    """A value that carries nothing of the target's tables."""
+    return Value(type=type)
+
+
+def combine(values: Sequence[Value], type: int = 0) -> Value:
+    """The result of a computation on several values: it carries everything they carry."""
+    if not values:
+        return Value(type=type)
+    if len(values) == 1:
+        return values[0].derived(type)
+    origins = NO_ORIGINS
+    unknown, system = False, True
+    literals: list[int] = []
+    for value in values:
+        if value.origins:
+            origins = origins | value.origins if origins else value.origins
+        unknown = unknown or value.unknown
+        system = system and value.system
+        if value.literals:
+            literals.extend(value.literals)
+    return Value(origins, False, unknown, system, type, None, tuple(literals))
+
+
+def union_type(values: Iterable[Value]) -> int:
+    """The type of a set operation, CASE or array where that is certain, else 0 (manual 10.5)."""
+    types = {value.type for value in values} - {UNKNOWN}
+    if not types:
+        return TEXT
+    return types.pop() if len(types) == 1 else 0
+
+
+def row(names: Sequence[str], values: Sequence[Value], type: int = RECORD) -> Value:
+    """A row value over the given columns."""
+    whole = combine(values, type) if len(values) != 1 else values[0].derived(type)
+    return Value(whole.origins, False, whole.unknown, whole.system, type, tuple(zip(names, values, strict=True)), whole.literals)

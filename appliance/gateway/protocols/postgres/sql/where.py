@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``where: missing``: whether a condition holds for every row without looking at the row (contract section 2).
+
+Only what can be seen in the text counts: constants, ``x = x``, boolean algebra over them, and expressions that read no column of the
+target. ``id > -2147483648`` reads one and is a condition; ``max_rows`` bounds those.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from gateway.protocols.postgres.sql.parse import Node
+
+
+class Holds(Enum):
+    """What is known of a condition without the target's rows."""
+
+    ALWAYS = 1
+    NEVER = 2
+    WITHOUT_TARGET = 3
+    DEPENDS = 4
+
+
+ALWAYS, NEVER, WITHOUT_TARGET, DEPENDS = Holds.ALWAYS, Holds.NEVER, Holds.WITHOUT_TARGET, Holds.DEPENDS
+
+_REFLEXIVE = frozenset({"=", "<=", ">=", "~=", "~~", "~~*", "@>", "<@"})
+_IRREFLEXIVE = frozenset({"<>", "!=", "<", ">"})
+
+
+def missing(node: Node | None, target_refs: set[int]) -> bool:
+    """True when the condition is absent or does not depend on the target's rows. ``target_refs`` are the ids of the column references
+    (their bodies) that read the target."""
+    return node is None or holds(node, target_refs) in (ALWAYS, WITHOUT_TARGET)
+
+
+def holds(node: Node, target_refs: set[int]) -> Holds:
+    """What is known of a condition."""
+    ((kind, body),) = node.items()
+    if kind == "CurrentOfExpr":
+        return DEPENDS
+    known = _KNOWN[kind](body, target_refs) if kind in _KNOWN else None
+    if known is not None:
+        return known
+    return DEPENDS if reads(node, target_refs) else WITHOUT_TARGET
+
+
+def reads(node: Any, target_refs: set[int]) -> bool:
+    """Whether any column reference inside reads the target."""
+    waiting = [node]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, dict):
+            if id(at) in target_refs:
+                return True
+            waiting.extend(at.values())
+        elif isinstance(at, list):
+            waiting.extend(at)
+    return False
+
+
+def _constant(body: Node, target_refs: set[int]) -> Holds | None:
+    if body.get("isnull"):
+        return NEVER
+    if "boolval" in body:
+        return ALWAYS if body["boolval"].get("boolval") else NEVER
+    text = body.get("sval", {}).get("sval", "").strip().lower()
+    if text:
+        return ALWAYS if text in ("t", "true", "y", "yes", "on", "1") else NEVER
+    return None
+
+
+def _boolean(body: Node, target_refs: set[int]) -> Holds | None:
+    found = [holds(arg, target_refs) for arg in body["args"]]
+    kind = body.get("boolop")
+    if kind == "NOT_EXPR":
+        return {ALWAYS: NEVER, NEVER: ALWAYS}.get(found[0], found[0])
+    strong, weak = (NEVER, ALWAYS) if kind == "AND_EXPR" else (ALWAYS, NEVER)
+    if strong in found or (kind == "OR_EXPR" and _either(body["args"])):
+        return strong
+    for answer in (DEPENDS, WITHOUT_TARGET) if kind == "AND_EXPR" else (WITHOUT_TARGET, DEPENDS):
+        if answer in found:
+            return answer
+    return weak
+
+
+def _either(args: list[Node]) -> bool:
+    """``x IS NULL OR x IS NOT NULL``, ``x OR NOT x``."""
+    tests = [arg["NullTest"] for arg in args if "NullTest" in arg]
+    for one in tests:
+        for other in tests:
+            if one["nulltesttype"] != other["nulltesttype"] and same(one["arg"], other["arg"]):
+                return True
+    negated = [arg["BoolExpr"]["args"][0] for arg in args if arg.get("BoolExpr", {}).get("boolop") == "NOT_EXPR"]
+    return any(same(one, other) for one in negated for other in args)
+
+
+def _operator(body: Node, target_refs: set[int]) -> Holds | None:
+    kind, name = body.get("kind", "AEXPR_OP"), body["name"][-1]["String"]["sval"]
+    left, right = body.get("lexpr"), body.get("rexpr")
+    if left is None or right is None:
+        return None
+    left, right = _bare(left), _bare(right)
+    if kind in ("AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE") and same(left, right):
+        return ALWAYS if name in _REFLEXIVE else NEVER if name in _IRREFLEXIVE else None
+    if kind == "AEXPR_OP" and name in ("=", "<>"):
+        return _compared(left, right, name == "=", target_refs)
+    if kind in ("AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT") and same(left, right):
+        return NEVER if kind == "AEXPR_DISTINCT" else ALWAYS
+    if kind == "AEXPR_IN" and any(same(left, _bare(item)) for item in right["List"]["items"]):
+        return ALWAYS if name == "=" else NEVER
+    if kind in ("AEXPR_BETWEEN", "AEXPR_BETWEEN_SYM") and all(same(left, _bare(item)) for item in right["List"]["items"]):
+        return ALWAYS
+    return None
+
+
+def _compared(left: Node, right: Node, equal: bool, target_refs: set[int]) -> Holds | None:
+    """Constants against each other, and a condition against ``true`` or ``false``."""
+    one, other = left.get("A_Const"), right.get("A_Const")
+    if one is not None and other is not None:
+        if one.get("isnull") or other.get("isnull"):
+            return NEVER
+        values = [{key: value for key, value in const.items() if key != "location"} for const in (one, other)]
+        if values[0].keys() == values[1].keys():
+            return ALWAYS if (values[0] == values[1]) == equal else NEVER
+        return WITHOUT_TARGET
+    for const, condition in ((one, right), (other, left)):
+        if const is not None and "boolval" in const:
+            found = holds(condition, target_refs)
+            same_way = bool(const["boolval"].get("boolval")) == equal
+            return found if same_way else {ALWAYS: NEVER, NEVER: ALWAYS}.get(found, found)
+    return None
+
+
+def _tested(body: Node, target_refs: set[int]) -> Holds | None:
+    """``condition IS TRUE`` and its kin."""
+    found = holds(body["arg"], target_refs)
+    kind = body.get("booltesttype", "IS_TRUE")
+    wanted = {"IS_TRUE": (ALWAYS,), "IS_NOT_FALSE": (ALWAYS,), "IS_FALSE": (NEVER,), "IS_NOT_TRUE": (NEVER,)}.get(kind)
+    if found in (DEPENDS, WITHOUT_TARGET) or wanted is None:
+        return found if found in (DEPENDS, WITHOUT_TARGET) else None
+    return ALWAYS if found in wanted else NEVER
+
+
+def _null_test(body: Node, target_refs: set[int]) -> Holds | None:
+    constant = _bare(body["arg"]).get("A_Const")
+    if constant is None:
+        return None
+    null = bool(constant.get("isnull"))
+    return ALWAYS if null == (body.get("nulltesttype", "IS_NULL") == "IS_NULL") else NEVER
+
+
+def _cast(body: Node, target_refs: set[int]) -> Holds | None:
+    return holds(body["arg"], target_refs)
+
+
+def _first(body: Node, target_refs: set[int]) -> Holds | None:
+    """COALESCE of conditions: every one has to be known."""
+    found = {holds(arg, target_refs) for arg in body["args"]}
+    if ALWAYS in found and found <= {ALWAYS, DEPENDS}:
+        return found.pop() if len(found) == 1 else DEPENDS
+    return found.pop() if len(found) == 1 else None
+
+
+_KNOWN = {
+    "A_Const": _constant,
+    "BoolExpr": _boolean,
+    "A_Expr": _operator,
+    "BooleanTest": _tested,
+    "NullTest": _null_test,
+    "TypeCast": _cast,
+    "CoalesceExpr": _first,
+}
+
+
+def _bare(node: Node) -> Node:
+    while "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    return node
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two expressions read the same, wherever they stand in the text."""
+    waiting = [(one, other)]
+    while waiting:
+        a, b = waiting.pop()
+        if isinstance(a, dict):
+            if not isinstance(b, dict):
+                return False
+            keys = {key for key in (*a, *b) if not key.endswith("location")}
+            if any(key not in a or key not in b for key in keys):
+                return False
+            waiting.extend((a[key], b[key]) for key in keys)
+        elif isinstance(a, list):
+            if not isinstance(b, list) or len(a) != len(b):
+                return False
+            waiting.extend(zip(a, b, strict=True))
+        elif a != b:
+            return False
+    return True
