@@ -42,9 +42,10 @@ class Chain:
         self.origin = origin
         self._keys, self._find, self._recordings = keys, find, recordings
         self._anchors = sorted((anchor for anchor in anchors if anchor.origin == origin), key=lambda anchor: anchor.size)
+        self.given = len(self._anchors)
         self.begins = self.next = 0
         self._tree: Tree | None = None
-        self._prev, self._time, self._segment, self._file = "", "", "", ""
+        self._prev = self._time = self._segment = self._file = self._before = ""
         self._announced: bytes | None = None
         self._restart = self._unexplained = 0
         self._odd = False
@@ -57,8 +58,8 @@ class Chain:
 
     # ---- what the files say
 
-    def _report(self, seq: int, what: str) -> None:
-        self._find(Finding(self.origin, seq, self._file, what))
+    def _report(self, seq: int, what: str, file: str | None = None) -> None:
+        self._find(Finding(self.origin, seq, self._file if file is None else file, what))
 
     def row(self, first: int, file: str) -> None:
         """A row says that its records begin with ``first``."""
@@ -86,7 +87,7 @@ class Chain:
     # ---- one record
 
     def feed(self, line: bytes, file: str) -> None:
-        self._file = file
+        self._before, self._file = self._file, file
         record = self._parsed(line)
         if record is None:
             self._report(self.next, "not a record")
@@ -138,7 +139,7 @@ class Chain:
         if record.get("origin") != self.origin:
             self._report(seq, f"a record of another origin, {str(record.get('origin'))[:80]!r}")
         if self._prev and record.get("prev") != self._prev:
-            self._report(max(seq - 1, 1), f"changed: it is not the record that record {seq} was written after")
+            self._report(max(seq - 1, 1), f"changed: it is not the record that record {seq} was written after", self._before)
             self._odd = True
         time = record.get("time")
         if not isinstance(time, str) or len(time) != 27 or time < self._time:

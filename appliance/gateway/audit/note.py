@@ -167,7 +167,7 @@ def _public(load: Callable[[], object]) -> bytes | None:
 
 def _verifier_key(data: bytes) -> bytes | None:
     try:
-        name, hashed, encoded = data.decode("ascii").strip().rsplit("+", 2)
+        name, hashed, encoded = data.decode("ascii").strip().split("+", 2)
         key = base64.b64decode(encoded, validate=True)
     except ValueError:
         return None

@@ -204,7 +204,7 @@ def _conclude(report: Report, chain: Chain, *, complete: bool) -> None:
         report.notes.append(f"{said}{chain.unseen_recordings} recordings are named but not part of this file: not looked at")
     for seq, why in chain.resets[1:] if chain.begins == 1 else chain.resets:
         report.notes.append(f"{said}the chain of one-time keys begins anew at checkpoint {seq} ({why})")
-    if chain.anchor is None:
+    if not chain.given:
         report.notes.append(f"{said}no anchor given: a tail cut off at a checkpoint, or a log put back to an older state, cannot be seen")
     report.notes.extend(said + note for note in chain.notes)
 

@@ -138,7 +138,7 @@ def _lines(report: Report) -> Iterator[str]:
                f"{said['recordings']} recordings")
         if said["vouched_time"]:
             yield f"  vouched for up to record {said['vouched']} by the checkpoint of {said['vouched_time']}, signed with {said['key']}"
-        if said["unsealed"]:
+        if said["unsealed"] and not report.findings:
             yield f"  {said['unsealed']} records after it are not covered by a signature yet"
         if said["anchored"] is not None:
             yield f"  compared with the anchor of {said['anchored_time']}, which covers records 1 to {said['anchored']}"
