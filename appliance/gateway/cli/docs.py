@@ -100,7 +100,7 @@ def _verb(words: tuple[str, ...], parser: argparse.ArgumentParser, summary: str)
     lines += [_sentence(summary), ""] if summary else []
     lines += ["```", _usage(words, parser), "```", ""]
     actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-    rows = [f"| {_option(action)} | {_help(parser, action)} |" for action in actions]
+    rows = [f"| {_cell(_option(action))} | {_cell(_help(parser, action))} |" for action in actions]
     return [*lines, "| option | meaning |", "|---|---|", *rows, ""] if rows else lines
 
 
@@ -131,4 +131,8 @@ def _option(action: argparse.Action) -> str:
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     values = {"default": action.default, "prog": parser.prog, "type": "", "dest": action.dest, "metavar": action.metavar}
-    return ((action.help or "") % values).replace("|", "\\|")
+    return (action.help or "") % values
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -151,10 +151,7 @@ def _matcher(draft: Draft, item: Item, rule: Rule, number: int) -> None:
     """The matcher's key, its protocol against that of every target, and its body through the protocol itself."""
     key, body = rule.matcher
     inside = ("rules", number, rule.effect, key)
-    try:
-        protocol = protocols.by_matcher(key)
-    except ModuleNotFoundError:
-        return
+    protocol = protocols.by_matcher(key)
     if protocol is None:
         known = [protocols.protocol(name).matcher for name in protocols.names()]
         item.complain(f"expected the matcher of a protocol this gateway speaks: {', '.join(known)}", *inside)
@@ -168,8 +165,9 @@ def _matcher(draft: Draft, item: Item, rule: Rule, number: int) -> None:
     try:
         protocol.compile_matcher(body, rule.effect)
     except ValueError as wrong:
-        message = str(wrong)
-        item.complain(message if message.startswith("expected") else f"expected otherwise: {message}", *inside)
+        name, _, message = str(wrong).partition(": ")
+        where = (*inside, name) if name in body else inside
+        item.complain(message if name in body else str(wrong), *where)
 
 
 def _approval(draft: Draft, item: Item) -> None:

@@ -191,6 +191,31 @@ REFUSED = {
         "deny: {ssh: {functions",
         "grants[0].rules[7].deny.ssh: expected the matcher of a protocol",
     ),
+    "unknown verb": (
+        CI_BOT,
+        "[drop-table, truncate]",
+        "[drop-tabel, truncate]",
+        f"{CI_BOT}:14: grants[0].rules[5].approve.sql.verbs: expected verbs of the published table; there is no 'drop-tabel', "
+        "did you mean 'drop-table'?",
+    ),
+    "unknown key of a matcher": (
+        CI_BOT,
+        "where: missing",
+        "were: missing",
+        "grants[0].rules[4].approve.sql: unknown key 'were': expected one of verbs",
+    ),
+    "relation without schema": (
+        CI_BOT,
+        'relations: ["public.*"]}}, by',
+        "relations: [orders]}}, by",
+        "rules[5].approve.sql.relations: expected schema.relation",
+    ),
+    "matcher that is no mapping": (
+        CI_BOT,
+        "deny: {sql: {functions:",
+        "deny: {sql: [1], x: {functions:",
+        "grants[0].rules[7].deny.sql: expected a mapping",
+    ),
     "no effect": (CI_BOT, "{name: data, allow:", "{name: data, alow:", "grants[0].rules[0]"),
     "two effects": (CI_BOT, "{name: data, allow:", "{name: data, deny: {sql: {}}, allow:", "grants[0].rules[0]: expected exactly one of"),
     "approve without by": (CI_BOT, ", by: one-dba", "", "grants[0].rules[4]: expected `by: APPROVAL` with `approve`"),

@@ -8,6 +8,7 @@ pinned value), ``free`` (needs no allow rule: a built-in function without effect
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -70,7 +71,9 @@ def _free(spec: Mapping[str, Any]) -> _Test:
 def _verbs(entries: tuple[str, ...], parameters_named: bool, allowing: bool) -> _Test:
     for entry in entries:
         if entry not in VERBS:
-            raise ValueError(f"verbs: unknown verb {entry!r}")
+            close = difflib.get_close_matches(entry, VERBS, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"verbs: expected verbs of the published table; there is no {entry!r}{hint}")
     exact = frozenset(entries)
     generic = tuple(f"{entry}-" for entry in entries if entry in GENERIC)
     settings = "set" in exact and (parameters_named or not allowing)
