@@ -31,7 +31,7 @@ failed field for foreign format from function group has have identifier idle idl
 insert integer internal interval into invalid is isolation it job key latter length level limit lock lookbehind match memory
 missing more must name negative no non not null number numeric object of on one only open operation operator out out-of-range
 outside overflow owner parameter permission plan points portal privilege privileges query range reached read read-only read-write
-read/write recovery relation remaining required reserved restart returned role rollback row rows savepoint schema security select
+read/write recovery relation remaining request required reserved restart returned role rollback row rows savepoint schema security select
 sequence serialize server session set shutdown shutting single slots snapshot specified starting statement statements stopping
 string subquery subtransaction such superuser supported syntax system table tables temporary terminating text than that the there
 this time timed timeout timestamp to too transaction trigger tuple type types undefined unexpected unique unknown until update use
