@@ -124,6 +124,10 @@ class Scope:
             self._found[key] = found
         return found
 
+    def hits(self, operations: Iterable[Operation]) -> frozenset[str]:
+        """Every rule that matches any of them, whether it decides or not."""
+        return frozenset(one.rule.name for operation in operations for one in self._matching(operation))
+
     def _passed(self, matched: list[Matched], open_grants: frozenset[int]) -> Decision:
         approves, allows = _rules_of(matched, "approve"), _rules_of(matched, "allow")
         winning = approves or allows
