@@ -21,7 +21,7 @@ from tests.peers.postgres import PostgresServer
 BACKSLASH = [f"\\{command}" for command in (
     "d", "dt", "dt+", "d customers", "d+ customers", "d orders", "d customer_v", "d+ customer_v", "dv", "dv+", "di", "di+", "ds", "df",
     "df+ get_ssn", "sf get_ssn", "sv customer_v", "dn", "dn+", "du", "dg+", "l", "dp", "z customers", "dT", "dD", "do", "dC", "dc", "dx",
-    "dL", "db", "dew", "des", "det", "dF", "dO", "dRp", "dRs", "dy", "drds", "dconfig", "encoding")]
+    "dL", "db", "dew", "des", "det", "dF", "dO", "dRp", "dRs", "dy", "drds", "encoding")]
 
 
 def _both(server: PostgresServer, gateway: Appliance, *arguments: str) -> tuple[str, str]:
@@ -185,7 +185,8 @@ def test_psycopg_listens(postgres: PostgresServer, gateway: Appliance) -> None:
     with connect_psycopg(gateway, autocommit=True) as connection:
         connection.execute("listen orders_changed")
         postgres.execute("notify orders_changed, 'order 7'", "orders")
-        assert [(note.channel, note.payload) for note in connection.notifies(timeout=20, stop_after=1)] == [("orders_changed", "order 7")]
+        notes = [(note.channel, note.payload) for note in connection.notifies(timeout=20, stop_after=1)]
+    assert notes == [("orders_changed", "****")]  # nobody knows where a payload came from, and this identity has masks here
 
 
 def test_psycopg_held_statement_and_resumption(postgres: PostgresServer, gateway: Appliance) -> None:
