@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,9 @@ CONTRADICTIONS = {
 }
 """Cases whose expectation the contract overrules, with the reason."""
 
-INFERENCE = "predicates and row counts are not masked: docs/masking.md says what masking does not promise"
+IN_ANOTHER_COLUMN = {"m-alias-star", "p-copy-table"}
+"""These read whole rows: `notes` holds a copy of the number, and no mask names `notes` (finding it there is the detector tier's
+case s-json-path). They run without that copy."""
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,8 @@ def test_core_leaks_and_abuses_are_stopped(case: Case, strict_catalog: Appliance
     fresh(postgres)
     for text in case.extra.get("setup", []):
         postgres.execute(text, "orders")
+    if case.id in IN_ANOTHER_COLUMN:
+        postgres.execute("update customers set notes = null", "orders")
     with through(strict_catalog, case) as wire:
         frames = play(wire, case)
     answers = shown(frames, "DdENASVT" if case.kind == "mask" else "DdENASVCtT")
@@ -155,15 +160,19 @@ def test_what_tools_ask_the_catalog_comes_back_byte_for_byte(tool: str, strict_c
                 continue
             expected, got = played(play(straight, case)), played(play(gated, case))
             if got != expected:
-                differing.append(f"{case.id}: {codes(got)} {case.sql[:200]}")
+                said = [payload.decode(errors="replace") for kind, payload in got if kind == "E"]
+                differing.append(f"{case.id}: {said} {case.sql[:200]}")
     assert differing == []
 
 
 def played(frames: list[Frame]) -> list[Frame]:
-    """Answers without what differs between any two connections: the location of an error in the server's source."""
+    """Answers without what differs between any two databases: oids of user tables, the place of an error in the server's source."""
     found: list[Frame] = []
     for kind, payload in frames:
-        if kind == "E":
+        if kind == "T":
+            described = messages.parse_row_description(payload)
+            payload = repr([replace(field, table_oid=min(field.table_oid, 16384)) for field in described.fields]).encode()
+        elif kind == "E":
             fields = dict(messages.parse_error(payload).fields)
             payload = repr({key: fields.get(key) for key in "SCMP"}).encode()
         found.append((kind, payload))
