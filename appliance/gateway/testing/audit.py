@@ -79,7 +79,7 @@ class MemoryAudit:
             done, records = self._queued.pop(0)
             try:
                 seqs = self._write(records)
-            except AuditUnavailable as fault:
+            except Exception as fault:  # whatever it is, it is the caller's
                 if not done.cancelled():
                     done.set_exception(fault)
                 continue
@@ -93,7 +93,7 @@ class MemoryAudit:
         kept = dict(fields)
         secret = kept.pop("text_secret", None)
         if secret is not None:
-            kept["text_digest"] = hmac.new(_KEY, secret.encode(), hashlib.sha256).hexdigest()
+            kept["text_digest"] = hmac.new(_KEY, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         self.records.append(Record(len(self.records) + 1, kind, kept, recording))
         return len(self.records)
 

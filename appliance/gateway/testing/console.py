@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gateway.errors import GatewayFault
 from gateway.identity.authenticate import Authenticator
 from gateway.live import LiveSessions
 from gateway.testing.audit import MemoryAudit
+from gateway.testing.certificates import Pair
 from gateway.testing.desk import DeskRoom
 from gateway.testing.issuer import TokenIssuer
 
@@ -28,7 +28,7 @@ name: plant-a-1
 segment: plant-a
 state: ../state
 listeners:
-  console: {address: "127.0.0.1:PORT"}
+  console: {address: "127.0.0.1:PORT"TLS}
 console: {read: [group:security], metrics: METRICS}
 """
 _POLICY = """\
@@ -92,7 +92,7 @@ class ConsoleRoom:
     """A console on ``url`` while inside ``async with``. ``tokens`` of staff and robots are real and signed."""
 
     def __init__(self, folder: Path, *, audit: MemoryAudit | None = None, limits: ConsoleLimits | None = None,
-                 metrics: str = "loopback", clock: Callable[[], float] | None = None) -> None:
+                 metrics: str = "loopback", tls: Pair | None = None, port: int = 0) -> None:
         self.staff = TokenIssuer("https://login.example", "lockgate/plant-a/people")
         self.ci = TokenIssuer("https://ci.example", "lockgate/plant-a")
         self.room = DeskRoom(audit)
@@ -102,7 +102,7 @@ class ConsoleRoom:
         self.notifier = Webhooks()
         self.archive = MemoryArchive()
         self.ready = True
-        self.folder = self._written(folder, metrics)
+        self.folder = self._written(folder, metrics, tls, port)
         self.authenticator = Authenticator(self.folder)
         self._listener = ConsoleListener(make_app(self, self.archive, limits), "127.0.0.1", 0, None, limits or ConsoleLimits())
 
@@ -139,7 +139,7 @@ class ConsoleRoom:
         await self.approvals.close()
         self.authenticator.close()
 
-    def _written(self, folder: Path, metrics: str) -> Folder:
+    def _written(self, folder: Path, metrics: str, tls: Pair | None, port: int) -> Folder:
         config = folder / "config"
         (config / "policy").mkdir(parents=True)
         (config / "trust").mkdir()
@@ -147,7 +147,8 @@ class ConsoleRoom:
         (config / "tls" / "audit_ed25519_key").write_bytes(Ed25519PrivateKey.generate().private_bytes(
             Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         (folder / "state").mkdir()
-        (config / "gateway.yaml").write_text(_GATEWAY.replace("PORT", "0").replace("METRICS", metrics))
+        shown = f', tls: {{certificate: "{tls.certificate}", key: "{tls.key}"}}' if tls is not None else ""
+        (config / "gateway.yaml").write_text(_GATEWAY.replace("PORT", str(port)).replace("TLS", shown).replace("METRICS", metrics))
         (config / "policy" / "all.yaml").write_text(_POLICY)
         (config / "trust" / "ci.json").write_text(self.ci.jwks_json())
         (config / "trust" / "staff.json").write_text(self.staff.jwks_json())
