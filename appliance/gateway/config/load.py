@@ -76,7 +76,7 @@ def _load(draft: Draft, now: float, *, check_modes: bool, need_tests: bool) -> F
     if need_tests:
         read_cases(draft)
     key_sets = references.check(draft, now)
-    if check_modes:
+    if check_modes and not any(problem.file == "." for problem in draft.problems):
         _check_used(draft)
     advise(draft, now)
     problems = draft.all_problems()
