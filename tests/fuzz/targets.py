@@ -14,7 +14,7 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.catalog import Catalog
 from gateway.protocols.postgres.catalog.offline import from_json
 from gateway.protocols.postgres.codec import FrameReader, RunReader, frame
-from gateway.protocols.postgres.sql import analyze
+from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context, SqlFault
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,8 @@ def sql(data: bytes) -> None:
 
 def _sql_seeds() -> Iterable[bytes]:
     for line in (ROOT / "tests" / "corpus" / "postgres.jsonl").read_text().splitlines():
-        yield str(json.loads(line)["sql"]).encode()
+        text = json.loads(line).get("sql")
+        yield from (part.encode() for part in ([text] if isinstance(text, str) else text or []))
 
 
 TARGETS = {
