@@ -10,11 +10,13 @@ import json
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.cli.options import add_config, add_json
 from gateway.cli.output import emit, printable
 from gateway.config.load import load_folder
+from gateway.config.quantities import show_duration
 from gateway.errors import ConfigError
 from gateway.policy.access import access, subjects
 from gateway.policy.policy import compile_policy
@@ -57,7 +59,13 @@ def _human(document: dict[str, Any]) -> Iterator[str]:
     for kind in ("masks", "detect"):
         yield from (f"  {kind:6} {printable(name)}: {rule}" for name, rule in document[kind].items())
     if document["limits"]:
-        yield "  limits " + ", ".join(f"{key} {value:g}" for key, value in document["limits"].items())
+        yield "  limits " + ", ".join(f"{key} {_limit(key, value)}" for key, value in document["limits"].items())
+
+
+def _limit(key: str, value: float) -> str:
+    if key == "until":
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return show_duration(value) if key in ("max", "idle") else str(round(value))
 
 
 def _when(grant: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ class SqlReader:
         return _HIDDEN.sub("NULL", text)
 
     def names(self) -> Iterable[str]:
-        return tuple(f"{relation.schema}.{relation.name}" for relation in self.catalog.user.relations)
+        return tuple(f"{relation.schema}.{relation.name}" for relation in self.catalog.user.relations if relation.kind in "rvmpf")
 
 
 def explain_sql(text: str, catalog: Catalog, masks: MaskSet, context: Context) -> Meaning:
