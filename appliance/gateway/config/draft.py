@@ -20,7 +20,6 @@ from gateway.config.schema import (
     Grant,
     IdentityEntry,
     Issuer,
-    Keys,
     Listener,
     MaskSetEntry,
     Resource,
@@ -28,6 +27,7 @@ from gateway.config.schema import (
     TestCase,
 )
 from gateway.config.validate import unknown_key, validate
+from gateway.config.values import Keys
 from gateway.credentials import Credential
 from gateway.credentials.credential import KINDS, LATER, credential
 

@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from gateway.config import speaks
 from gateway.config.quantities import show_duration, show_rate, show_size
-from gateway.config.schema import GatewayConfig, Listener, MaskSpec, PolicyFile, Resource
+from gateway.config.schema import GatewayConfig, Listener, PolicyFile, Resource
+from gateway.config.values import MaskSpec
 from gateway.credentials.credential import KINDS
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config.document import Document, Path
 from gateway.config.problem import Problem, key_text
-from gateway.config.schema import Keys
+from gateway.config.values import Keys
 
 Model = TypeVar("Model", bound=Keys)
 _TYPES = {

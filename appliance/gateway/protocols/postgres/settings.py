@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gateway.config.address import is_loopback, split_address
 from gateway.config.quantities import Duration
-from gateway.config.schema import Address, Keys, Listener, Resource, Rule, TestCase
+from gateway.config.schema import Listener, Resource, Rule, TestCase
 from gateway.config.speaks import Settings
+from gateway.config.values import Address, Keys
 from gateway.errors import ConfigError
 
 
