@@ -172,8 +172,9 @@ def patterns_of(entries: Sequence[str], key: str, separator: str = ".") -> list[
 def _pattern(entry: str, separator: str) -> Callable[[str], bool]:
     if "*" not in entry and "?" not in entry:
         return entry.__eq__
-    any_character = f"[^{separator}]" if separator else "."
-    parts = (any_character + "*" if part == "*" else any_character if part == "?" else re.escape(part) for part in re.split(r"([*?])", entry))
+    one = f"[^{separator}]" if separator else "."
+    special = {"*": one + "*", "?": one}
+    parts = (special.get(part) or re.escape(part) for part in re.split(r"([*?])", entry))
     compiled = re.compile("".join(parts), re.DOTALL)
     return lambda name: compiled.fullmatch(name) is not None
 

@@ -15,7 +15,7 @@ from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function, Operato
 from gateway.protocols.postgres.catalog.builtin import effect, reveals
 from gateway.protocols.postgres.sql.casts import _could_be, user_casts, user_code
 from gateway.protocols.postgres.sql.knowledge import PG_CATALOG, POLYMORPHIC, BuiltinFunction
-from gateway.protocols.postgres.sql.values import BOOL, RECORD, UNKNOWN, Value, combine
+from gateway.protocols.postgres.sql.values import BOOL, RECORD, TEXT, UNKNOWN, Value, combine
 from gateway.protocols.postgres.sql.walk import Walk, dotted
 from gateway.protocols.postgres.statement import SqlFault
 
@@ -201,7 +201,9 @@ def _result(walk: Walk, functions: Sequence[Function], args: Sequence[Value]) ->
     """The type of the result where it is certain."""
     fitting = [f for f in functions if len(f.arg_types) == len(args)] or functions
     if len(fitting) > 1:
-        fitting = [f for f in fitting if _agrees(f, args)] or fitting
+        fitting = [f for f in fitting if _agrees(walk, f, args)] or fitting
+    if len(fitting) > 1:
+        fitting = [f for f in fitting if _prefers(f, args)] or fitting
     results = {f.result for f in fitting}
     if len(results) != 1:
         return 0
@@ -209,8 +211,27 @@ def _result(walk: Walk, functions: Sequence[Function], args: Sequence[Value]) ->
     return _polymorphic(walk, fitting[0], result, args) if result in POLYMORPHIC else result
 
 
-def _agrees(function: Function, args: Sequence[Value]) -> bool:
-    return all(a.type in (UNKNOWN, wanted) for a, wanted in zip(args, function.arg_types, strict=False))
+def _agrees(walk: Walk, function: Function, args: Sequence[Value]) -> bool:
+    pairs = zip(args, function.arg_types, strict=False)
+    return all(a.type in (UNKNOWN, wanted) or (wanted in POLYMORPHIC and _is_one(walk, a.type, wanted)) for a, wanted in pairs)
+
+
+_KINDS = {3500: "e", 3831: "r", 5080: "r", 4537: "m", 4538: "m"}
+
+
+def _is_one(walk: Walk, type: int, wanted: int) -> bool:
+    """Whether a known type can stand for a polymorphic one."""
+    found = walk.catalog.type_by_oid(type) if type else None
+    if found is None:
+        return False
+    if wanted in _ARRAYS:
+        return found.element != 0
+    return wanted not in _KINDS or found.kind == _KINDS[wanted]
+
+
+def _prefers(function: Function, args: Sequence[Value]) -> bool:
+    """An unknown literal prefers to be text (manual 10.3, step 4e)."""
+    return all(wanted == TEXT if a.type == UNKNOWN else a.type == wanted for a, wanted in zip(args, function.arg_types, strict=False))
 
 
 _ARRAYS, _ELEMENTS = frozenset({2277, 5078}), frozenset({2283, 2776, 5077, 5079})
@@ -282,7 +303,11 @@ def _operator_type(walk: Walk, name: str, left: Value | None, right: Value) -> i
         own = other
     elif other == UNKNOWN and left is not None:
         other = own
-    found = walk.knowledge.builtin.operator_results.get((name, own, other), 0)
+    results = walk.knowledge.builtin.operator_results
+    own, other = (TEXT if side == 1043 else side for side in (own, other))
+    found = results.get((name, own, other), 0)
+    if not found and right.type == UNKNOWN:
+        found = results.get((name, own, TEXT), 0)
     return found if found not in POLYMORPHIC else 0
 
 

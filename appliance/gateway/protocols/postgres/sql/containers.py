@@ -43,9 +43,9 @@ def query_statement(job: Job) -> Statement:
     verb = "merge" if job.kind == "MergeStmt" else verb_of(job.kind, job.body)
     if job.kind == "SelectStmt":
         select_operation(walk)
-        return finish(job, walk, verb, **rows(columns))
+        return finish(job, walk, verb, **rows(walk, columns))
     walk.early = False
-    return finish(job, walk, verb, **(rows(columns) if columns.names else {}))
+    return finish(job, walk, verb, **(rows(walk, columns) if columns.names else {}))
 
 
 def select_operation(walk: Walk) -> None:
@@ -111,7 +111,7 @@ def copy(job: Job, analyze: Analyze) -> Statement:
     text, header = _copy_format(body)
     return finish(
         job, walk, verb, returns="copy-in" if incoming else "copy-out",
-        columns=outputs(columns.names, columns.values), copy_text=text, copy_header=header,
+        columns=outputs(walk, columns.names, columns.values), copy_text=text, copy_header=header,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from gateway.protocols.postgres.catalog import Column, Relation
 from gateway.protocols.postgres.sql import settings
 from gateway.protocols.postgres.sql.casts import assigned
 from gateway.protocols.postgres.sql.expressions import each, expression, indirect
-from gateway.protocols.postgres.sql.functions import literal_text
+from gateway.protocols.postgres.sql.functions import equated, literal_text
 from gateway.protocols.postgres.sql.lineage import runs_user_code
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Item, Scope
@@ -278,7 +278,7 @@ def _where(walk: Walk, node: Node | None, scope: Scope) -> bool:
 
 def _update_settings(walk: Walk, body: Node) -> Columns:
     """UPDATE of pg_settings is SET. Raises ``SqlFault`` 42501 where the name is not a literal in WHERE."""
-    name = _named_setting(body.get("whereClause", {}))
+    name = _named_setting(walk, body.get("whereClause"))
     targeted = [node["ResTarget"] for node in body["targetList"]]
     if name is None or len(targeted) != 1 or targeted[0]["name"] != "setting" or "returningClause" in body:
         raise SqlFault("42501", "UPDATE of pg_settings needs SET setting and WHERE name = a literal; use SET")
@@ -290,16 +290,12 @@ def _update_settings(walk: Walk, body: Node) -> Columns:
     return Columns(["set_config"], [Value(type=TEXT)])
 
 
-def _named_setting(node: Node) -> str | None:
-    body = node.get("A_Expr", {})
-    if body.get("kind") != "AEXPR_OP" or body["name"][-1]["String"]["sval"] != "=":
+def _named_setting(walk: Walk, condition: Node | None) -> str | None:
+    """The setting that ``WHERE name = 'literal'`` means."""
+    if "=" in walk.knowledge.user_operators:
         return None
-    sides = [body.get("lexpr", {}), body.get("rexpr", {})]
-    for column, other in (sides, sides[::-1]):
-        fields = column.get("ColumnRef", {}).get("fields", ())
-        if fields and fields[-1].get("String", {}).get("sval") == "name":
-            return literal_text(other)
-    return None
+    columns = ({"ColumnRef": {"fields": [{"String": {"sval": part}} for part in path]}} for path in (("name",), ("pg_settings", "name")))
+    return next((found for column in columns if (found := equated(condition, column)) is not None), None)
 
 
 # MERGE

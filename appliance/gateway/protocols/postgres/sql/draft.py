@@ -66,9 +66,9 @@ def finish(job: Job, walk: Walk, verb: str, **fields: Any) -> Statement:
     )
 
 
-def rows(columns: Columns) -> dict[str, Any]:
+def rows(walk: Walk, columns: Columns) -> dict[str, Any]:
     """The fields of a statement that answers with rows."""
-    return {"returns": "rows", "columns": outputs(columns.names, columns.values)}
+    return {"returns": "rows", "columns": outputs(walk, columns.names, columns.values)}
 
 
 def _literals(job: Job, walk: Walk) -> tuple[Literal, ...]:

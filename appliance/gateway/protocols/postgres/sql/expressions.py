@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lineage of expressions: one handler per node kind, and nothing that is not listed is understood.
 
-``HANDLERS`` is filled by this module, ``functions``, ``constructs`` and ``select``; ``tests`` hold it against every node kind of libpg_query.
+``HANDLERS`` is filled by this module, ``functions``, ``constructs`` and ``select``; a test holds it against every node kind.
 """
 
 from __future__ import annotations

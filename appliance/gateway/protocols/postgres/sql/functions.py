@@ -13,7 +13,8 @@ from gateway.protocols.postgres.sql.expressions import composite_fields, each, e
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Scope
 from gateway.protocols.postgres.sql.values import RECORD, Value
-from gateway.protocols.postgres.sql.walk import Walk, dotted, split_name
+from gateway.protocols.postgres.sql.walk import Walk, dotted, split_name, strings
+from gateway.protocols.postgres.sql.where import same
 from gateway.protocols.postgres.statement import SqlFault
 
 
@@ -25,6 +26,8 @@ def _function(walk: Walk, body: Node, scope: Scope) -> Value:
 def function_call(walk: Walk, body: Node, scope: Scope) -> Called:
     """The value of a FuncCall node and the functions it can be. Raises ``SqlFault`` 42883, 3F000."""
     schema, name = split_name(body["funcname"], walk.catalog.database)
+    if name == "json_object" and schema == "pg_catalog" and walk.version < 160000:
+        schema = None  # older grammars read this word as an ordinary function name
     nodes = body.get("args", ())
     args = each(walk, nodes, scope)
     named = [node["NamedArgExpr"]["name"] for node in nodes if "NamedArgExpr" in node]
@@ -114,12 +117,33 @@ def result_name(functions: Sequence[Function]) -> str | None:
 def _set_config(walk: Walk, value: Value, nodes: Sequence[Node], args: Sequence[Value]) -> Value:
     """``set_config('name', value, local)`` is SET: contract section 2. Raises ``SqlFault`` 42501 where the name is computed."""
     name = literal_text(nodes[0]) if nodes else None
+    if name is None and nodes and args[0].origins == _SETTING_NAME and "=" not in walk.knowledge.user_operators:
+        name = equated(walk.condition, nodes[0])
     if name is None:
         raise SqlFault("42501", "set_config() needs the name of the setting as a literal")
     walk.operations.pop(("call", "pg_catalog.set_config"), None)
     walk.operation("call", "pg_catalog.set_config", functions=("pg_catalog.set_config",), free=True)
     settings.note(walk, name, literal_text(nodes[1]) if len(nodes) > 1 else None, known=len(nodes) > 1 and _literal(nodes[1]))
     return value
+
+
+_SETTING_NAME = frozenset({("pg_catalog", "pg_settings", "name")})
+
+
+def equated(condition: Node | None, column: Node) -> str | None:
+    """The text that a WHERE clause says a column equals (``column = 'text'``, also under AND), else ``None``."""
+    if condition is None:
+        return None
+    both = condition.get("BoolExpr", {})
+    if both.get("boolop") == "AND_EXPR":
+        return next((found for arg in both["args"] if (found := equated(arg, column)) is not None), None)
+    body = condition.get("A_Expr", {})
+    if body.get("kind") != "AEXPR_OP" or strings(body["name"]) not in (["="], ["pg_catalog", "="]) or "lexpr" not in body:
+        return None
+    for one, other in ((body["lexpr"], body["rexpr"]), (body["rexpr"], body["lexpr"])):
+        if same(one, column):
+            return literal_text(other)
+    return None
 
 
 def _current_setting(walk: Walk, value: Value, nodes: Sequence[Node], args: Sequence[Value]) -> Value:

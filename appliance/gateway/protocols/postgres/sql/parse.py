@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
 import re
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -54,7 +54,7 @@ def _load() -> ctypes.CDLL:
     spec = importlib.util.find_spec("postgast")
     if spec is None or spec.origin is None:
         raise OSError("libpg_query is not installed (package postgast)")
-    return ctypes.CDLL(os.path.join(os.path.dirname(spec.origin), "libpg_query.so"))
+    return ctypes.CDLL(str(Path(spec.origin).parent / "libpg_query.so"))
 
 
 _LIBRARY = _load()

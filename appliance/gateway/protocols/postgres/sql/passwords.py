@@ -16,7 +16,9 @@ _CALLED = re.compile(r"dblink|crypt|u&\"", re.IGNORECASE)
 _EVERY_STRING = frozenset(
     {"CreateUserMappingStmt", "AlterUserMappingStmt", "CreateSubscriptionStmt", "AlterSubscriptionStmt"}
 )
-_OPTIONS = frozenset({"CreateRoleStmt", "AlterRoleStmt", "CreateForeignServerStmt", "AlterForeignServerStmt", "CreateFdwStmt", "AlterFdwStmt"})
+_OPTIONS = frozenset(
+    {"CreateRoleStmt", "AlterRoleStmt", "CreateForeignServerStmt", "AlterForeignServerStmt", "CreateFdwStmt", "AlterFdwStmt"}
+)
 _SETTINGS = frozenset({"VariableSetStmt", "AlterSystemStmt", "AlterRoleSetStmt", "AlterDatabaseSetStmt"})
 _BODIES = frozenset({"DoStmt", "CreateFunctionStmt"})
 

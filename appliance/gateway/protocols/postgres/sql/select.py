@@ -71,7 +71,9 @@ def _simple(walk: Walk, body: Node, outer: Scope | None) -> Columns:
     scope = Scope(outer)
     if "fromClause" in body:
         from_clause(walk, body["fromClause"], scope)
+    outside, walk.condition = walk.condition, body.get("whereClause")
     columns = _unseen(walk, body, scope) if walk.unseen is body else targets(walk, body.get("targetList", ()), scope)
+    walk.condition = outside
     if "whereClause" in body:
         expression(walk, body["whereClause"], scope)
     if not body.keys() <= _PLAIN:
@@ -163,7 +165,7 @@ def group_by(walk: Walk, nodes: Sequence[Node], scope: Scope, columns: Columns) 
 
 
 def _bare_name(node: Node) -> str | None:
-    fields = node["ColumnRef"]["fields"] if "ColumnRef" in node else ()
+    fields: list[Node] = node["ColumnRef"]["fields"] if "ColumnRef" in node else []
     return fields[0]["String"]["sval"] if len(fields) == 1 and "String" in fields[0] else None
 
 

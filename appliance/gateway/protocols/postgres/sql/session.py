@@ -40,11 +40,11 @@ def show(job: Job) -> Statement:
     walk.operation("show", "", (name,))
     if name.lower() == "all":
         names = ["name", "setting", "description"]
-        return finish(job, walk, "show", **rows(Columns(names, [Value(type=TEXT)] * 3)))
+        return finish(job, walk, "show", **rows(walk, Columns(names, [Value(type=TEXT)] * 3)))
     custom = "." in name
     if custom:
         walk.uncertain("a custom setting may hold anything")
-    return finish(job, walk, "show", **rows(Columns([name], [Value(unknown=custom, system=not custom, type=TEXT)])))
+    return finish(job, walk, "show", **rows(walk, Columns([name], [Value(unknown=custom, system=not custom, type=TEXT)])))
 
 
 def fetch(job: Job) -> Statement:
@@ -123,7 +123,7 @@ def call_procedure(job: Job) -> Statement:
     walk.user_code = walk.volatile_code = True
     outs = next((function.outputs for function in called.functions if function.outputs), ())
     columns = Columns([name for name, _ in outs], [Value(called.value.origins, False, True, False, kind) for _, kind in outs])
-    return finish(job, walk, "call", early=False, **(rows(columns) if outs else {}))
+    return finish(job, walk, "call", early=False, **(rows(walk, columns) if outs else {}))
 
 
 def other(job: Job) -> Statement:

@@ -10,7 +10,12 @@ from gateway.protocols.postgres.sql.walk import Walk
 from gateway.protocols.postgres.statement import SqlFault
 
 HARMLESS: frozenset[str] = frozenset(
-    ["application_name", "bytea_output", "client_min_messages", "constraints", "datestyle", "extra_float_digits", "idle_in_transaction_session_timeout", "intervalstyle", "jit", "lock_timeout", "plan_cache_mode", "quote_all_identifiers", "search_path", "statement_timeout", "synchronize_seqscans", "timezone"]
+    {
+        "application_name", "bytea_output", "client_min_messages", "constraints", "datestyle", "extra_float_digits",
+        "idle_in_transaction_session_timeout", "intervalstyle", "jit", "lock_timeout", "plan_cache_mode",
+        "quote_all_identifiers", "restrict_nonsystem_relation_kind", "search_path", "statement_timeout",
+        "synchronize_seqscans", "timezone",
+    }
 )
 """Parameters that ``set`` and ``reset`` may change where an allow rule names none (lower case), besides ``HARMLESS_PREFIXES``.
 ``constraints`` stands for SET CONSTRAINTS."""

@@ -76,10 +76,8 @@ def constant(type: int) -> Value:
 
 def combine(values: Sequence[Value], type: int = 0) -> Value:
     """The result of a computation on several values: it carries everything they carry."""
-    if not values:
-        return Value(type=type)
-    if len(values) == 1:
-        return values[0].derived(type)
+    if len(values) < 2:
+        return values[0].derived(type) if values else Value(type=type)
     origins = NO_ORIGINS
     unknown, system = False, True
     literals: list[int] = []

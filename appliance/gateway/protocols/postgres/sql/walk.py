@@ -48,6 +48,7 @@ class Walk:
         self.reads: set[ColumnId] = set()
         self.named: set[ColumnId] = set()
         self.unseen: Node | None = None
+        self.condition: Node | None = None
         self.relations: dict[str, int] = {}
         self.operations: dict[tuple[str, str], Operation] = {}
         self.sinks: list[Sink] = []
@@ -193,8 +194,18 @@ class Walk:
             self.target_refs.add(id(node))
 
 
-def outputs(names: Iterable[str], values: Iterable[Value]) -> tuple[Output, ...]:
-    return tuple(Output(name, value.flow, value.type) for name, value in zip(names, values, strict=True))
+def outputs(walk: Walk, names: Iterable[str], values: Iterable[Value]) -> tuple[Output, ...]:
+    """Result columns; a domain is answered as its base type (RowDescription)."""
+    return tuple(Output(name, value.flow, base_type(walk, value.type)) for name, value in zip(names, values, strict=True))
+
+
+def base_type(walk: Walk, type: int) -> int:
+    """The type under a domain, any other type itself."""
+    found = walk.catalog.type_by_oid(type) if type > 10000 else None
+    while found is not None and found.kind == "d" and found.base:
+        type = found.base
+        found = walk.catalog.type_by_oid(type)
+    return type
 
 
 def qualified(relation: Relation) -> str:
