@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from aiohttp import web
 
 from gateway.approvals.binding import timestamp
@@ -18,12 +15,11 @@ from gateway.console.problem import answer
 
 
 class HealthRoutes:
-    """Handlers. ``document`` is the OpenAPI document."""
+    """Handlers."""
 
     def __init__(self, gateway: ConsoleGateway, guard: Guard) -> None:
         self._gateway = gateway
         self._guard = guard
-        self.document: Mapping[str, Any] = {}
 
     async def readyz(self, request: web.Request) -> web.Response:
         """200 while the gateway serves, else 503 with the reason."""
@@ -45,7 +41,9 @@ class HealthRoutes:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """This document."""
-        return answer(self.document)
+        from gateway.console import openapi  # it describes this handler too
+
+        return answer(openapi.document())
 
     async def whoami(self, request: web.Request) -> web.Response:
         """The person the token is."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gateway.console.documents import Problem
-from gateway.console.routes import Route
+from gateway.console.routes import ROUTES, Route
 
+VERSION = "1"
 _BY_WHO: Mapping[str, tuple[int, ...]] = {
     "anybody": (503,), "person": (400, 401, 403, 429, 503), "reader": (400, 401, 403, 429, 503), "ender": (400, 401, 403, 429, 503),
     "watcher": (401, 403, 429, 503),
@@ -19,22 +21,27 @@ _BY_WHO: Mapping[str, tuple[int, ...]] = {
 _SIMPLE: Mapping[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
-def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
-    """The whole document; ``version`` is the program's."""
+def document() -> dict[str, Any]:
+    """The whole document; its version is that of the API, not the program's."""
     schemas: dict[str, Any] = {}
     paths: dict[str, Any] = {}
-    for route in routes:
+    for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     _schema(Problem, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Lockgate console", "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "info": {"title": "Lockgate console", "version": VERSION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {"person": {"type": "http", "scheme": "bearer", "description": "The token of a person."}},
         },
     }
+
+
+def pages() -> dict[str, str]:
+    """The document as a reference page."""
+    return {"openapi.json": json.dumps(document(), indent=2, sort_keys=True) + "\n"}
 
 
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +59,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _parameters(route: Route) -> list[dict[str, Any]]:
     named = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in route.path else []
     return named + [
-        {"name": name, "in": "query", "required": "minLength" in schema, "schema": schema} for name, schema in route.query.items()]
+        {"name": name, "in": "query", "required": "minLength" in schema, "schema": dict(schema)} for name, schema in route.query.items()]
 
 
 def _responses(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
