@@ -8,6 +8,7 @@ blocks without a candidate cost one pass in C and nothing else. Everything works
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
@@ -33,6 +34,11 @@ _HINTS: Mapping[str, str] = {
 _ESCAPED = r"\\u00"
 """In JSON text any character may hide behind an escape: such a value is looked at decoded."""
 
+
+_NEEDLES: Mapping[str, tuple[bytes, ...]] = {
+    PRIVATE_KEY: (b"PRIVATE KEY",), AWS_ACCESS_KEY: (b"AKIA", b"ASIA"), JWT: (b"eyJ",), PAYMENT_CARD: (),
+}
+SHORT = 1024
 
 MAX_GROUPS = 4096
 """Groups of digits in one run that are looked through; a longer run is replaced as a whole."""
@@ -60,10 +66,12 @@ class Detectors:
     def __init__(self, rules: Mapping[str, MaskRule]) -> None:
         if unknown := set(rules) - set(NAMES):
             raise ValueError(f"unknown detector {min(unknown)!r}")
-        self._steps = [(_compiled(_PATTERNS[name]), _card_mask(rules[name]) if name == PAYMENT_CARD else _whole_mask(rules[name]))
+        self._steps = [(_NEEDLES[name], _compiled(_PATTERNS[name]), (_card_mask if name == PAYMENT_CARD else _whole_mask)(rules[name]))
                        for name in NAMES if name in rules]
         self._number = _card_mask(rules[PAYMENT_CARD]) if PAYMENT_CARD in rules else None
-        self._hint = _compiled("|".join([_HINTS[name] for name in NAMES if name in rules] + [_ESCAPED]))
+        hint = "|".join([_HINTS[name] for name in NAMES if name in rules] + [_ESCAPED])
+        self._hint = _compiled(hint)
+        self._short_hint = re.compile(hint.encode())    # quicker to call; every repetition in it is bounded
 
     def candidates(self, block: bytes) -> bool:
         """Whether anything in the block could be a finding; no false negative."""
@@ -75,15 +83,18 @@ class Detectors:
 
     def text(self, value: bytes) -> bytes | None:
         """A text value with every finding replaced, ``None`` where there is none."""
+        if not self._hinted(value):
+            return None
         found = value
-        for pattern, mask in self._steps:
-            found = _replaced(pattern, mask, found)
+        for needles, pattern, mask in self._steps:
+            if not needles or any(needle in found for needle in needles):
+                found = _replaced(pattern, mask, found)
         return None if found is value or found == value else found
 
     def json(self, value: bytes) -> bytes | None:
         """A json or jsonb value (binary jsonb begins with its version byte), likewise. What was valid JSON stays valid: strings
         are looked at decoded, a number that is found becomes a string."""
-        if self._hint.search(value) is None:
+        if not self._hinted(value):
             return None
         out: list[bytes] = []
         at = 0
@@ -96,6 +107,9 @@ class Detectors:
             return None
         out.append(value[at:])
         return b"".join(out)
+
+    def _hinted(self, value: bytes) -> bool:
+        return (self._short_hint if len(value) <= SHORT else self._hint).search(value) is not None
 
     def _json_token(self, token: bytes) -> bytes | None:
         if token[:1] != b'"':
@@ -166,6 +180,8 @@ def _card_mask(rule: MaskRule) -> Mask:
 
 def card_spans(run: str) -> list[tuple[int, int]]:
     """Where card numbers stand in a run of digits, blanks and dashes; longest first, from left to right."""
+    if run.isdigit():
+        return [(0, len(run))] if is_card(run) else []
     groups = _groups(run)
     if len(groups) > MAX_GROUPS:
         return [(0, len(run))]
@@ -198,13 +214,13 @@ def is_card(digits: str) -> bool:
     nanoseconds, which one in ten would pass Luhn, begin with 1."""
     if digits[0] not in _LEADING.get(len(digits), ""):
         return False
-    odd = sum(map(int, digits[-1::-2]))
-    even = sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
-    return (odd + even) % 10 == 0
+    raw = digits.encode()
+    return (sum(raw[-1::-2].translate(_PLAIN)) + sum(raw[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
 _LEADING: Mapping[int, str] = {13: "456", 14: "356", 15: "2356", 16: "2345689", 17: "456", 18: "456", 19: "456"}
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_PLAIN = bytes.maketrans(b"0123456789", bytes(range(10)))
+_DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
 _HEX = frozenset(b"0123456789abcdefABCDEF-")
 _HEX_LETTERS = frozenset(b"abcdefABCDEF")
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,14 +46,40 @@ def stars(length: int, keep: int) -> str:
 def masked_email(value: str) -> str:
     """First letter, ``***``, ``@`` and the domain; what is no e-mail address is hidden."""
     local, at, domain = value.rpartition("@")
-    if not at or not local or not _is_domain(domain) or any(c.isspace() or not c.isprintable() for c in local):
+    if not at or not local or " " in local or not local.isprintable() or len(domain) > 253 or not _DOMAIN.fullmatch(domain):
         return HIDDEN
     return f"{local[0]}***@{domain}"
 
 
-def _is_domain(domain: str) -> bool:
-    return 0 < len(domain) <= 253 and all(
-        label and len(label) <= 63 and all(c.isalnum() or c == "-" for c in label) for label in domain.split("."))
+_DOMAIN = re.compile(r"[^\W_](?:[^\W_]|-){0,62}(?:\.(?:[^\W_]|-){1,63})*")
+"""Labels of letters, digits and dashes, internationalised ones too."""
+
+_ASCII_EMAIL = re.compile(rb"([!-~])[!-~]*@([A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63})*)")
+
+
+def on_bytes(rule: MaskRule) -> Callable[[bytes], bytes]:
+    """``rule.apply`` on UTF-8 bytes, quick on ASCII. What is not UTF-8 is hidden as a whole."""
+    kind, keep, hidden = rule.kind, rule.keep, HIDDEN.encode()
+
+    def slow(value: bytes) -> bytes:
+        try:
+            return rule.apply(value.decode()).encode()
+        except UnicodeDecodeError:
+            return hidden
+
+    def last(value: bytes) -> bytes:
+        rest = len(value) - keep
+        return (b"*" * rest + value[rest:] if rest > 0 else b"*" * len(value)) if value.isascii() else slow(value)
+
+    def first(value: bytes) -> bytes:
+        rest = len(value) - keep
+        return (value[:keep] + b"*" * rest if rest > 0 else b"*" * len(value)) if value.isascii() else slow(value)
+
+    def email(value: bytes) -> bytes:
+        found = _ASCII_EMAIL.fullmatch(value) if len(value) <= 253 else None
+        return found[1] + b"***@" + found[2] if found is not None else slow(value)
+
+    return {"keep_last": last, "keep_first": first, "email": email}.get(kind, lambda value: hidden)
 
 
 REDACT = MaskRule()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.masking.rules import EMAIL, HIDDEN, REDACT, MaskRule, keep_first, keep_last
+from gateway.masking.rules import EMAIL, HIDDEN, REDACT, MaskRule, keep_first, keep_last, on_bytes
 
 RULES = st.one_of(st.just(REDACT), st.just(EMAIL), st.builds(keep_last, st.integers(0, 30)), st.builds(keep_first, st.integers(0, 30)))
 
@@ -74,3 +74,17 @@ def test_rules_that_hide_different_things_add_up_to_all() -> None:
     assert EMAIL.also(keep_last(4)) == REDACT
     assert keep_last(4).also(keep_last(2)) == keep_last(2)
     assert HIDDEN == "****"
+
+
+ADDRESSES = st.text(alphabet="aZ0.-@ ü\n_+", max_size=20)
+
+
+@given(RULES, st.text(max_size=20) | ADDRESSES)
+def test_on_bytes_is_the_same(rule: MaskRule, value: str) -> None:
+    raw = value.encode(errors="replace")
+    assert on_bytes(rule)(raw) == rule.apply(raw.decode()).encode()
+
+
+@pytest.mark.parametrize("rule", [REDACT, EMAIL, keep_last(4), keep_first(4)])
+def test_what_is_not_utf8_is_hidden(rule: MaskRule) -> None:
+    assert on_bytes(rule)(b"\xff\xfe-abcdefgh@x.org") == b"****"

@@ -69,7 +69,7 @@ class CopyMasker:
             following = at + 1 + int(INT32(block, at + 1)[0])
             self._payload(block[at + 5:following], out)
             at = following
-        return b"".join(out)
+        return self._looked_over(b"".join(out))
 
     def close(self) -> bytes:
         """At CopyDone: a last row without a newline, if there is one."""
@@ -77,7 +77,33 @@ class CopyMasker:
             return b""
         last = b"".join(self._carry)
         self._carry, self._carried = [], 0
-        return frame(b"d", self._row(last))
+        return self._looked_over(frame(b"d", self._row(last)))
+
+    def _looked_over(self, rows: bytes) -> bytes:
+        """Detectors on masked rows, one a message; only rows with a candidate are taken apart."""
+        if not self._detected or self._detectors is None or not self._detectors.candidates(rows):
+            return rows
+        places = self._detectors.places(rows)
+        out: list[bytes] = []
+        at = copied = 0
+        for place in places:
+            while at <= place:
+                start, at = at, at + 1 + int(INT32(rows, at + 1)[0])
+            if start >= copied:
+                found = self._detect(rows[start + 5:at])
+                out += (rows[copied:start], rows[start:at] if found is None else frame(b"d", found))
+                copied = at
+        out.append(rows[copied:])
+        return b"".join(out)
+
+    def _detect(self, row: bytes) -> bytes | None:
+        line = row.removesuffix(b"\n")
+        fields = line.split(b"\t")
+        if len(fields) != self._width:
+            return None
+        count = self._apply(self._detected, fields)
+        self.masked += count
+        return b"\t".join(fields) + row[len(line):] if count else None
 
     def _payload(self, payload: bytes, out: list[bytes]) -> None:
         if not self._carried and payload.find(b"\n") == len(payload) - 1 and payload:
@@ -108,8 +134,6 @@ class CopyMasker:
         if len(fields) != self._width:
             raise GatewayFault("the target sent a COPY row with another number of columns than announced")
         changed = self._apply(self._columns, fields)
-        if self._detected and self._detectors is not None and self._detectors.candidates(row):
-            changed += self._apply(self._detected, fields)
         self.masked += changed
         return b"\t".join(fields) if changed else row
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from gateway.errors import GatewayFault, Refused
 from gateway.masking.detect import Detectors
 from gateway.masking.model import MaskSet
-from gateway.masking.rules import HIDDEN, REDACT, MaskRule
+from gateway.masking.rules import HIDDEN, REDACT, MaskRule, on_bytes
 from gateway.protocols.postgres import rows
 from gateway.protocols.postgres.catalog.builtin import sensitive
 from gateway.protocols.postgres.catalog.model import Catalog, Relation
@@ -262,16 +262,13 @@ def row_column(mask: ColumnMask, type_oid: int, catalog: Catalog) -> Column:
 
 def partial(rule: MaskRule, padded: bool = False) -> Change:
     """A rule on UTF-8 bytes. The blanks that pad a bpchar are no part of its value. What is not UTF-8 is hidden."""
-    def change(value: bytes) -> bytes:
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            return HIDDEN.encode()
-        if not padded:
-            return rule.apply(text).encode()
-        bare = text.rstrip(" ")
-        return (rule.apply(bare) + " " * (len(text) - len(bare))).encode()
-    return change
+    change = on_bytes(rule)
+
+    def change_padded(value: bytes) -> bytes:
+        bare = value.rstrip(b" ")
+        return change(bare) + b" " * (len(value) - len(bare))
+
+    return change_padded if padded else change
 
 
 def _look(type_oid: int, detectors: Detectors | None) -> Change:
