@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway import protocols
 from gateway.config.schema import Grant, Rule, StatementSpec
@@ -14,7 +16,8 @@ from gateway.protocols import Matcher
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """``by`` is the approval an approve rule asks for. ``max_rows`` bounds what insert, update, delete and merge may affect."""
+    """``by`` is the approval an approve rule asks for. ``max_rows`` bounds what insert, update, delete and merge may affect. ``families``
+    are the families of verbs that it can match, ``None`` all: only an index, the matcher decides."""
 
     name: str
     effect: Effect
@@ -23,6 +26,7 @@ class CompiledRule:
     by: str | None = None
     max_rows: int | None = None
     statement: StatementLimits = field(default_factory=StatementLimits)
+    families: frozenset[str] | None = None
 
     def matches(self, operation: Operation) -> bool:
         return operation.protocol == self.protocol and self.matcher(operation)
@@ -40,7 +44,21 @@ def compile_rule(grant: Grant, rule: Rule) -> CompiledRule:
     except ValueError as error:
         raise ConfigError(f"rule {name}: {error}") from None
     limits = statement_limits(rule.statement)
-    return CompiledRule(name, rule.effect, protocol.name, matcher, rule.by, rule.max_rows, limits)
+    return CompiledRule(name, rule.effect, protocol.name, matcher, rule.by, rule.max_rows, limits, families(body))
+
+
+def family(verb: str) -> str:
+    """The first word of a verb: a rule that names ``create`` or ``set`` may mean ``create-table`` or ``set-role``, never another family."""
+    return verb.partition("-")[0]
+
+
+def families(body: Mapping[str, Any]) -> frozenset[str] | None:
+    """The families of a matcher's ``verbs``; ``None`` where it names none, or a pattern."""
+    value = body.get("verbs")
+    verbs = (value,) if isinstance(value, str) else value
+    if not verbs or not all(isinstance(verb, str) and verb.replace("-", "").isalpha() for verb in verbs):
+        return None
+    return frozenset(map(family, verbs))
 
 
 def statement_limits(spec: StatementSpec | None) -> StatementLimits:

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.config.schema import SessionSpec
 from gateway.config.window import Window
 from gateway.model import Decision, Effect, Operation, SessionLimits, StatementLimits
-from gateway.policy.rules import CompiledRule, smallest, smallest_count, tightest
+from gateway.policy.rules import CompiledRule, family, smallest, smallest_count, tightest
 from gateway.policy.windows import covered_until, open_now, settled_until
 
 KEPT = 4_096
@@ -77,27 +77,35 @@ class Scope:
         self._windows = [one.when for one in self.grants]
         self._open: frozenset[int] = frozenset()
         self._settled = (0.0, 0.0)
+        self._families: dict[str, tuple[Found, ...]] = {}
         self._found: dict[Hashable, tuple[Found, ...]] = {}
-        self._decided: dict[int, tuple[Sequence[Operation], Decision]] = {}
+        self._same: dict[int, tuple[Sequence[Operation], Decision]] = {}
+        self._equal: dict[Hashable, Decision] = {}
 
     def open(self, now: float) -> frozenset[int]:
         """The numbers of the grants whose window is open."""
         if not self._settled[0] <= now < self._settled[1]:
             self._settled = (now, settled_until(self._windows, now))
             self._open = open_now(self._windows, now)
-            self._decided.clear()
+            self._same.clear()
+            self._equal.clear()
         return self._open
 
     def decide(self, operations: Sequence[Operation], now: float) -> Decision:
-        """What the grants say of one command. Remembered per tuple of operations, by identity of the tuple."""
+        """What the grants say of one command. Remembered for the same tuple of operations, and for an equal one."""
         open_grants = self.open(now)
-        kept = self._decided.get(id(operations))
+        kept = self._same.get(id(operations))
         if kept is not None and kept[0] is operations:
             return kept[1]
-        decision = self._decide(operations, open_grants)
+        key = tuple([_key(operation) for operation in operations])
+        decision = self._equal.get(key)
+        if decision is None:
+            decision = self._decide(operations, open_grants)
+            _bound(self._equal)
+            self._equal[key] = decision
         if isinstance(operations, tuple):
-            _bound(self._decided)
-            self._decided[id(operations)] = (operations, decision)
+            _bound(self._same)
+            self._same[id(operations)] = (operations, decision)
         return decision
 
     def _decide(self, operations: Sequence[Operation], open_grants: frozenset[int]) -> Decision:
@@ -116,12 +124,22 @@ class Scope:
         return tuple(one.rule for one in self._matching(operation) if one.rule.effect == "deny" or one.grant in open_grants)
 
     def _matching(self, operation: Operation) -> tuple[Found, ...]:
-        key = (operation.protocol, operation.verb, operation.objects, frozenset(operation.attributes.items()))
+        key = _key(operation)
         found = self._found.get(key)
         if found is None:
-            found = tuple(one for one in self._rules if one.rule.matches(operation))
+            found = tuple(one for one in self._candidates(operation.verb) if one.rule.matches(operation))
             _bound(self._found)
             self._found[key] = found
+        return found
+
+    def _candidates(self, verb: str) -> tuple[Found, ...]:
+        """The rules that could match a verb."""
+        name = family(verb)
+        found = self._families.get(name)
+        if found is None:
+            found = tuple(one for one in self._rules if one.rule.families is None or name in one.rule.families)
+            _bound(self._families)
+            self._families[name] = found
         return found
 
     def hits(self, operations: Iterable[Operation]) -> frozenset[str]:
@@ -153,6 +171,10 @@ class Scope:
             concurrent=smallest_count(*(one.concurrent for one in specs)), rows=smallest_count(*(one.rows for one in specs)),
             bytes=smallest_count(*(one.bytes for one in specs)), denials=smallest_count(*(one.denials for one in specs)),
             until=covered_until([grant.when for grant in self.grants if grant.gives], now))
+
+
+def _key(operation: Operation) -> Hashable:
+    return (operation.protocol, operation.verb, operation.objects, frozenset(operation.attributes.items()))
 
 
 def _rules_of(matched: Iterable[Matched], effect: Effect) -> list[CompiledRule]:

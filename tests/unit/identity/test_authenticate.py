@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -246,6 +247,13 @@ def test_t07_reused_jti(tmp_path: Path) -> None:
     assert "used before" in Door.refused(_again(door), token)
     assert "no `jti`" in door.refused(door.ci(jti=None))
     assert (tmp_path / "state" / "replay.db").stat().st_mode & 0o777 == 0o600
+
+
+async def test_t07_of_many_at_once_one_comes_in(tmp_path: Path) -> None:
+    door = Door(tmp_path, issuers=[ISSUERS[0] | {"single_use": True}, ISSUERS[1]])
+    token = door.ci(jti="j")
+    found = await asyncio.gather(*(door.authenticator.admit(token, HOME, NOW) for _ in range(8)), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in found) == ["Identity"] + ["TokenRefused"] * 7
 
 
 def test_t07_a_refused_token_is_not_used_up_and_inspecting_uses_nothing(tmp_path: Path) -> None:

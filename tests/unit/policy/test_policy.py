@@ -11,8 +11,11 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.identity.authenticate import Authenticator
-from gateway.model import Identity, Operation, Session
+from gateway.model import Identity, Operation, Session, Value
 from gateway.policy.policy import Policy, compile_policy
+from gateway.policy.rules import families, family
+from gateway.protocols.postgres.operations import compile_matcher
+from gateway.protocols.postgres.sql.verbs import VERBS
 from tests.unit.identity.folder import IDENTITIES, ISSUERS, NOW, RESOURCES, make_folder, new_issuers
 
 ISSUED = new_issuers()
@@ -155,3 +158,18 @@ def test_rules_their_protocol_does_not_understand_are_refused(tmp_path: Path) ->
     for sql in ({"verbs": ["selekt"]}, {"verbs": ["select"], "tables": ["x"]}):
         with pytest.raises(ConfigError):
             policy_of(tmp_path, grant(rules=[{"name": "r", "allow": {"sql": sql}}]))
+
+
+def test_the_index_by_verb_never_hides_a_match() -> None:
+    several: list[dict[str, Value]] = [
+        {}, {"relations": ("public.t",)}, {"functions": ("public.t",)}, {"parameters": ("role",)}, {"parameters": ("timezone",)},
+        {"container": True}, {"free": True, "functions": ("pg_catalog.t",)}, {"where": "missing", "relations": ("public.t",)}]
+    operations = [Operation("postgres", verb, ("public.t",), attributes) for verb in sorted(VERBS) for attributes in several]
+    for effect_ in ("allow", "approve", "deny"):
+        for verb in sorted(VERBS):
+            for body in ({"verbs": [verb]}, {"verbs": verb, "parameters": ["role", "*"]}):
+                matcher, indexed = compile_matcher(body, effect_), families(body)
+                assert indexed is not None
+                assert all(family(operation.verb) in indexed for operation in operations if matcher(operation))
+    assert families({}) is None
+    assert families({"verbs": ["*"]}) is None

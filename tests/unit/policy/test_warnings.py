@@ -19,7 +19,9 @@ def warned(root: Path, rules: list[dict[str, Any]], **lists: Any) -> list[str]:
 def test_nothing_to_say(tmp_path: Path) -> None:
     rules = [{"name": "a", "allow": {"sql": READ}}, {"name": "b", "allow": {"sql": {"functions": ["nextval"]}}},
              {"name": "c", "deny": {"sql": {"verbs": ["create", "alter"]}}},
-             {"name": "d", "deny": {"sql": {"verbs": "set", "parameters": "role"}}}, {"name": "e", "deny": {"sql": {"where": "missing"}}}, {"name": "f", "deny": {"sql": {}}}]
+             {"name": "d", "deny": {"sql": {"verbs": "set", "parameters": "role"}}},
+             {"name": "e", "deny": {"sql": {"where": "missing"}}},
+             {"name": "f", "deny": {"sql": {}}}]
     assert warned(tmp_path, rules) == []
 
 
