@@ -176,6 +176,7 @@ class LogFile:
 
     def seal(self) -> None:
         """Make it one plain file (no write-ahead log beside it) and close it."""
+        self.connection.set_busy_timeout(200)
         try:
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self.connection.execute("PRAGMA journal_mode=DELETE").fetchall()

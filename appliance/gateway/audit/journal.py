@@ -23,6 +23,7 @@ from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, time_text, tim
 from gateway.audit.recover import Recovered, recover
 from gateway.audit.space import Expired
 from gateway.audit.standing import Standing
+from gateway.audit.tree import Tree
 from gateway.errors import AuditUnavailable, GatewayFault
 from gateway.recording.store import RecordingFile
 
@@ -73,10 +74,11 @@ class Journal:
         self.number, self.created, self.dirty = 0, "", False
         self._recording: RecordingFile | None = None
         self._snapshot_at = -_SNAPSHOT_EVERY
+        self._known: tuple[Tree, Standing] | None = None
 
     def open(self, now: int) -> Recovered:
         """Find the end of the log, or begin one. ``now`` is microseconds since the epoch. Nothing is written to an existing log yet."""
-        found = recover(self._place.audit, self._place.origin, self._place.vfs)
+        found = recover(self._place.audit, self._place.origin, self._place.vfs, self._known[0] if self._known else None)
         self.encoder.tree, self.encoder.prev, self.encoder.last = found.tree, found.prev, found.last
         self.standing, self.number, self.dirty = found.standing, found.number, found.unsealed > 0
         self._signer = Signer(self._place.origin, self._key)
@@ -90,14 +92,14 @@ class Journal:
     def reopen(self, now: int) -> list[Entry]:
         """After a failure: open again, check that every acknowledged record is there and synced; gives the entries that close what was
         begun on disk but never acknowledged. Raises ``GatewayFault``, ``apsw.Error`` or ``OSError``."""
-        size, known = self.encoder.tree.size, self.standing
+        if self._known is None:
+            self._known = (self.encoder.tree.copy(), self.standing)
         self.abandon()
         found = self.open(now)
-        if found.tree.size < size:
-            raise GatewayFault(f"acknowledged records after {found.tree.size} are missing")
-        assert self.file is not None
-        self.file.settle()
-        return [Entry(None, [record], now) for record in _unknown(found.standing, known).leftovers()]
+        if self.file is not None:
+            self.file.settle()
+        late = [Entry(None, [record], now) for record in _unknown(found.standing, self._known[1]).leftovers()]
+        return late
 
     def _use(self, file: LogFile, created: str) -> None:
         self.file, self.created = file, created
@@ -179,6 +181,7 @@ class Journal:
 
     def _committed(self, done: list[tuple[Entry, Value]], *, sign: bool, snapshot: bytes | None, recorded: int) -> None:
         assert self._recording is not None
+        self._known = None
         self._recording.commit(recorded)
         if sign:
             self._signer.committed()

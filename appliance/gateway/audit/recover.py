@@ -35,11 +35,20 @@ class Recovered:
     unsealed: int = 0
 
 
-def recover(directory: Path, origin: str, vfs: str | None = None) -> Recovered:
-    """Open the newest file of ``origin`` and check its tail against the last signed tree.
+def recover(directory: Path, origin: str, vfs: str | None = None, known: Tree | None = None) -> Recovered:
+    """Open the newest file of ``origin`` and check its tail against the last signed tree, and that it begins with ``known``.
 
     Raises ``GatewayFault`` when the tail is not what was written, ``apsw.Error`` when it cannot be read.
     """
+    found = _recover(directory, origin, vfs, known)
+    if known is not None and found.tree.size < known.size:
+        if found.file is not None:
+            found.file.close()
+        raise GatewayFault(f"acknowledged records after {found.tree.size} are missing")
+    return found
+
+
+def _recover(directory: Path, origin: str, vfs: str | None, known: Tree | None) -> Recovered:
     found = Recovered()
     for path in reversed(log_files(directory)):
         file = LogFile(path, vfs)
@@ -50,7 +59,7 @@ def recover(directory: Path, origin: str, vfs: str | None = None) -> Recovered:
                 continue
             found.number = max(found.number, file_number(path))
             if header.get("origin") == origin.encode():
-                return _resume(found, file, header)
+                return _resume(found, file, header, known)
         except BaseException:
             file.close()
             raise
@@ -65,9 +74,9 @@ def _discard(file: LogFile) -> None:
         Path(f"{file.path}{suffix}").unlink(missing_ok=True)
 
 
-def _resume(found: Recovered, file: LogFile, header: dict[str, bytes]) -> Recovered:
+def _resume(found: Recovered, file: LogFile, header: dict[str, bytes], known: Tree | None) -> Recovered:
     try:
-        _scan(found, file)
+        _scan(found, file, known)
     except (RowError, NoteError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
         raise GatewayFault(
             f"{file.path}: the end of the audit log is not what was written ({error}); "
@@ -79,7 +88,7 @@ def _resume(found: Recovered, file: LogFile, header: dict[str, bytes]) -> Recove
     return found
 
 
-def _scan(found: Recovered, file: LogFile) -> None:
+def _scan(found: Recovered, file: LogFile, known: Tree | None) -> None:
     snapshot = file.connection.execute("SELECT seq, open FROM snapshot ORDER BY seq DESC LIMIT 1").fetchall()
     if not snapshot:
         raise ValueError("no snapshot")
@@ -95,9 +104,16 @@ def _scan(found: Recovered, file: LogFile) -> None:
             begun = True
         if seq != found.tree.size + 1 or record["seq"] != seq:
             raise ValueError(f"record {found.tree.size + 1} is missing")
+        _compare(found.tree, known)
         _follow(found, record, line)
     if not begun:
         raise ValueError("no records after the last snapshot")
+    _compare(found.tree, known)
+
+
+def _compare(tree: Tree, known: Tree | None) -> None:
+    if known is not None and tree.size == known.size and tree.root() != known.root():
+        raise ValueError(f"the records up to {tree.size} are not those that were acknowledged")
 
 
 def _records(connection: apsw.Connection, start: int) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ States: open → full (no space, size limit) → open · open → fenced (an err
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -191,7 +192,8 @@ class Writer:
         if self._used > self._config.retention.size:
             self._used = used(self._place.audit, self._place.recordings)
         if self._used > self._config.retention.size and self._journal.file is not None:
-            self._journal.file.settle()
+            with contextlib.suppress(apsw.BusyError):  # a reader holds the write-ahead log: it counts as it is
+                self._journal.file.settle()
             self._used = used(self._place.audit, self._place.recordings)
         if self._used > self._config.retention.size:
             raise _SizeLimit
