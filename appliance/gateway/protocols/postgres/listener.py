@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from gateway.config.load import Folder
 from gateway.errors import AuditUnavailable, ClientFault, Refused, TargetFault
 from gateway.govern import session_fields
+from gateway.identity.token import TokenRefused
 from gateway.model import Identity, Session
 from gateway.net.stream import ByteStream
 from gateway.net.tls import client_context
@@ -124,7 +125,7 @@ class PostgresListener:
             identity = await self._gateway.authenticator.admit(await self._password(stream), stream.peer, self._gateway.now())
             resource = self._admit(identity, startup)
         except Refused as no:
-            await self._record_refused(claimed, str(no))
+            await self._record_refused(claimed, no.reason if isinstance(no, TokenRefused) else str(no))
             raise
         return identity, startup, resource
 
