@@ -26,6 +26,7 @@ from gateway.testing.tamper import change_records
 
 _RAW = ("078-05-1120", "219-09-9999", "4111111111111111", "alice.secret@example.com")
 _WAIT_SECONDS = 30.0
+_BUILT_IN = "gateway.testing.client"
 _TRY = """
 Still running: PostgreSQL (process {postgres}) and the gateway (process {gateway}). Try:
   . {script}
@@ -228,7 +229,8 @@ class Story:
         return str(path).replace(str(self.root), "$DEMO")
 
     def _show(self, command: Sequence[str]) -> str:
-        words = ["lockgate", *command[3:]] if command[1:3] == ["-m", "gateway.cli"] else list(command)
+        name = {"gateway.cli": "lockgate", _BUILT_IN: f"python -m {_BUILT_IN}"}.get(command[2])
+        words = [*name.split(), *command[3:]] if name else list(command)
         return self._short(shlex.join(words)).replace("'$DEMO", "$DEMO'")
 
     def _lockgate(self, *words: str, expect: Sequence[int] = (0,)) -> str:
@@ -245,7 +247,7 @@ class Story:
         environment = self.appliance.variables() | self.appliance.client_variables()
         psql = shutil.which("psql")
         if psql is None:
-            return [sys.executable, "-m", "gateway.testing.client", "-c", sql], environment
+            return [sys.executable, "-m", _BUILT_IN, "-c", sql], environment
         return ["psql", "-X", "-P", "pager=off", "-v", "VERBOSITY=verbose", "-c", sql], environment
 
     def _client(self, sql: str) -> subprocess.CompletedProcess[str]:
@@ -304,6 +306,10 @@ class Story:
         self.appliance.start()
         variables = self.appliance.client_variables()
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        python = f"PYTHONPATH={shlex.quote(self.appliance.variables()['PYTHONPATH'])} {shlex.quote(sys.executable)}"
+        lines += f'lockgate() {{ {python} -m gateway.cli "$@"; }}\n'
+        if shutil.which("psql") is None:
+            lines += f'psql() {{ {python} -m {_BUILT_IN} "$@"; }}\n'
         script = self.root / "environment"
         script.touch(mode=0o600)
         script.write_text(lines)
