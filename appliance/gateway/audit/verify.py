@@ -83,17 +83,18 @@ def _anchor(note: Note, keys: Sequence[bytes]) -> Checkpoint:
 
 def verify_folder(audit: Path, trust: Trust, progress: Progress = lambda _: None) -> Report:
     """Verify ``state/audit`` with ``state/recordings`` beside it, of a running or a stopped gateway. Never writes."""
+    before = _live(audit)
     report = _verify_folder(audit, trust, progress)
-    if report.status == 1 and not _still(audit):
-        return _verify_folder(audit, trust, progress)  # a gateway started or stopped meanwhile: look again
+    if report.status == 1 and (before or _live(audit)):
+        return _verify_folder(audit, trust, progress)  # a gateway at work may have begun or sealed a file under our eyes: look again
     return report
 
 
-def _still(audit: Path) -> bool:
+def _live(audit: Path) -> bool:
     try:
-        return not LogReader(audit).live
+        return LogReader(audit).live
     except OSError:
-        return True
+        return False
 
 
 def _verify_folder(audit: Path, trust: Trust, progress: Progress) -> Report:

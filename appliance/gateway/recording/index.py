@@ -19,6 +19,7 @@ from sqlite_utils import Database
 from gateway.audit.reader import LogReader, Source, by_origin
 
 _VERSION = 1
+_UNSEARCHED = ("checkpoint", "heartbeat")
 _CHUNK = 2000
 _SEARCHED = ("text", "reason", "error", "id", "voter", "identity", "resource", "session", "subject", "verb")
 _SESSION = ("identity", "issuer", "owner", "resource", "protocol", "source", "database")
@@ -133,8 +134,8 @@ class Index:
             raise _Moved
 
     def _take(self, origin: str, seq: int, record: Mapping[str, Any]) -> None:
-        kind, session = record.get("kind"), record.get("session")
-        if not isinstance(session, str) or not isinstance(kind, str):
+        kind, session = record.get("kind"), _text(record.get("session"))
+        if not isinstance(kind, str) or kind in _UNSEARCHED:
             return
         execute = self.database.execute
         rowid = execute("INSERT OR REPLACE INTO events (origin, seq, session, time, kind) VALUES (?, ?, ?, ?, ?)",
