@@ -13,6 +13,7 @@ from gateway import protocols
 from gateway.cli.options import add_json
 from gateway.cli.output import emit
 from gateway.config import reference
+from gateway.console import reference as console
 from gateway.errors import ConfigError
 
 DEFAULT_OUT = Path("docs/reference")
@@ -53,7 +54,7 @@ def stale(folder: Path) -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Every reference page by its name."""
-    found = reference.documents() | {"cli.md": cli_page()}
+    found = reference.documents() | console.pages() | {"cli.md": cli_page()}
     for name in protocols.names():
         found |= import_module(f"gateway.protocols.{name}.reference").pages()
     return found | {"README.md": _index(found)}

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -77,7 +77,7 @@ class Guard:
 
     def _finished(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
         self.counts[f"answers_{response.status // 100}xx"] += 1
-        response.headers.update(_HEADERS)
+        response.headers.update(HEADERS)
         if request.secure:
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
         return response

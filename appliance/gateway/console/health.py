@@ -13,6 +13,21 @@ from gateway.console.gateway import ConsoleGateway
 from gateway.console.guard import Guard
 from gateway.console.problem import answer
 
+_COUNTED = ("requested", *STATES[1:])
+_ANSWERS = ("answers_2xx", "answers_4xx", "answers_5xx", "refused_tokens")
+_SENT = ("sent", "failed", "dropped")
+METRICS = {
+    "ready": "1 while the gateway serves",
+    "audit_available": "1 while records can be written",
+    "sessions_live": "sessions open now",
+    "approvals_pending": "approvals that wait for votes now",
+    "console_requests_in_flight": "requests the console answers now",
+    **{f"approvals_{state}_total": f"approvals {state} since the start" for state in _COUNTED},
+    **{f"console_{name}_total": f"{name.replace('_', ' ')} of the console since the start" for name in _ANSWERS},
+    **{f"webhook_{name}_total": f"webhook documents {name} since the start" for name in _SENT},
+}
+"""Every number of ``/metrics``, by name without ``lockgate_``, and what it says."""
+
 
 class HealthRoutes:
     """Handlers."""
@@ -53,20 +68,16 @@ class HealthRoutes:
                              is_reader(who, settings.read), is_reader(who, settings.end or settings.read)))
 
     def _numbers(self) -> dict[str, float]:
-        """By name; no labels, so that no identity and nothing from a request can get in."""
-        desk = self._gateway.approvals
+        """By name, every one of ``METRICS``."""
+        desk, guard = self._gateway.approvals, self._guard
         numbers: dict[str, float] = {
             "ready": float(self._gateway.ready), "audit_available": float(self._gateway.audit.available),
             "sessions_live": len(self._gateway.live), "approvals_pending": desk.pending(),
-            "console_requests_in_flight": self._guard.in_flight,
+            "console_requests_in_flight": guard.in_flight,
         }
-        for state in ("requested", *STATES[1:]):
-            numbers[f"approvals_{state}_total"] = desk.counts[state]
-        for name in ("answers_2xx", "answers_4xx", "answers_5xx", "refused_tokens"):
-            numbers[f"console_{name}_total"] = self._guard.counts[name]
-        for name in ("sent", "failed", "dropped"):
-            numbers[f"webhook_{name}_total"] = self._gateway.notifier.counts.get(name, 0)
-        return numbers
+        numbers |= {f"approvals_{state}_total": desk.counts[state] for state in _COUNTED}
+        numbers |= {f"console_{name}_total": guard.counts[name] for name in _ANSWERS}
+        return numbers | {f"webhook_{name}_total": self._gateway.notifier.counts.get(name, 0) for name in _SENT}
 
 
 def _line(name: str, value: float) -> str:

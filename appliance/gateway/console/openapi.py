@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -37,11 +36,6 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"person": {"type": "http", "scheme": "bearer", "description": "The token of a person."}},
         },
     }
-
-
-def pages() -> dict[str, str]:
-    """The document as a reference page."""
-    return {"openapi.json": json.dumps(document(), indent=2, sort_keys=True) + "\n"}
 
 
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:

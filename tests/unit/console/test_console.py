@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from gateway.approvals.view import ApprovalView
+from gateway.console.health import METRICS
 from gateway.console.limits import ConsoleLimits
 from gateway.errors import Refused
 from gateway.testing import FailingAudit
@@ -319,6 +320,7 @@ async def test_metrics_are_numbers_without_names(world: World) -> None:
     assert answer.status == 200 and answer.content_type == "text/plain"
     assert "\nlockgate_approvals_pending 1\n" in text and "# TYPE lockgate_approvals_granted_total counter\n" in text
     assert all(line.startswith(("lockgate_", "# TYPE lockgate_")) for line in text.splitlines())
+    assert {line.split()[0] for line in text.splitlines() if line[0] != "#"} == {f"lockgate_{name}" for name in METRICS}
     assert "ci-bot" not in text and "{" not in text
     asking.cancel()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.console import openapi
+from gateway.console import openapi, reference
 from gateway.console.app import make_app
+from gateway.console.health import METRICS
 from gateway.console.routes import ROUTES
 from gateway.testing.console import ConsoleRoom
 from gateway.testing.desk import session
@@ -36,9 +38,12 @@ async def test_the_document_is_valid_and_names_every_route(tmp_path: Path) -> No
         assert open_to_all == {"/readyz", "/healthz", "/metrics", "/openapi.json"}
 
 
-def test_it_is_a_reference_page_too() -> None:
-    [(name, text)] = openapi.pages().items()
-    assert name == "openapi.json" and json.loads(text) == openapi.document()
+def test_the_reference_pages_name_everything() -> None:
+    found = reference.pages()
+    assert json.loads(found["openapi.json"]) == openapi.document()
+    assert all(f"`{route.method} {route.path}`" in found["console.md"] for route in ROUTES)
+    assert all(f"`lockgate_{name}`" in found["console.md"] for name in METRICS)
+    assert all(inspect.getdoc(route.handler) for route in ROUTES)
 
 
 async def test_whatever_needs_a_person_refuses_nobody(tmp_path: Path) -> None:
