@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
 
 
+LAST_WAIT = 5.0
+"""Seconds that the end of a session waits for the disk, and for its CancelRequest."""
+
+
 class Backend:
     """Reads the target leg of one ``Relay``."""
 
@@ -53,6 +57,8 @@ class Backend:
         self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
         self._copy_known = asyncio.Event()
         self._cancelling: asyncio.Task[None] | None = None
+        self._unrecorded: set[asyncio.Future[int]] = set()   # commands that ended before their begin was on disk
+        self._cut = False                         # a limit is reached: no row passes any more
         self._handlers: dict[str, Callable[[Expect, str, bytes], None]] = {
             "1": self._relayed, "2": self._relayed, "3": self._relayed, "n": self._relayed, "t": self._relayed, "s": self._relayed,
             "T": self._row_description, "C": self._complete, "I": self._statement_done, "Z": self._ready,
@@ -94,6 +100,7 @@ class Backend:
             self._working = True
             self._limits = self.relay.limits
             frames.feed(data)
+            frames.stream = self._may_stream()
             for kind, block, count in frames:
                 self._message(kind, block, count)
                 if len(self._out) > 1 << 18:
@@ -106,26 +113,52 @@ class Backend:
 
     def inside_message(self) -> bool:
         """A large row is half passed on: nothing else may be written to the caller."""
-        return self._frames is not None and self._frames.inside
+        return self._frames is not None and self._frames.inside and not self._cut
+
+    def _may_stream(self) -> bool:
+        """Rows that need no change may pass in pieces, so that memory stays flat at any row size."""
+        head = self.relay.pending.head()
+        if head is None or head.rows is not None or head.live is not None or self._limits is not None and self._limits.bytes is not None:
+            return False
+        plan = head.plan if head.kind == QUERY else head.running.plan if head.running is not None else None
+        if plan is None and head.plans:
+            plan = head.plans[min(head.at, len(head.plans) - 1)]
+        return head.state == machine.COPYING_OUT or plan is not None and not plan.any
 
     async def _deliver(self) -> None:
         """Pass on what is ready, once the records it depends on are on disk; then record what has ended."""
         if self._gates:
+            await asyncio.wait(self._gates)
             gates, self._gates = self._gates, []
-            await asyncio.gather(*gates)
-        if self._out:
-            data, self._out = bytes(self._out), bytearray()
-            self.relay.totals.bytes += len(data)
-            self.relay.client.write(data)
-            await self.relay.client.drain()
+            for gate in gates:
+                gate.result()
+        self._write()
+        await self.relay.client.drain()
         ended, self._ended = self._ended, []
         for running, status, fields in ended:
             self.finish(running, status, fields)
-        if self._limits is not None and self._limits.bytes is not None and self.relay.totals.bytes > self._limits.bytes:
-            self._over(f"more than {self._limits.bytes} bytes in this session")
+
+    async def deliver_last(self) -> None:
+        """The session ends: what was ready still goes out, if its records are on disk now."""
+        if self._gates:
+            await asyncio.wait(self._gates, timeout=LAST_WAIT)
+        if all(gate.done() and not gate.cancelled() and gate.exception() is None for gate in self._gates):
+            self._write()
+
+    def _write(self) -> None:
+        data, self._out = bytes(self._out), bytearray()
+        limit = self._limits.bytes if self._limits is not None else None
+        if limit is not None and len(data) > limit - self.relay.totals.bytes:
+            data = whole_messages(data, limit - self.relay.totals.bytes)
+            self._over(f"more than {limit} bytes in this session")
+        if data:
+            self.relay.totals.bytes += len(data)
+            self.relay.client.write(data)
 
     def _message(self, kind: int, block: bytes, count: int) -> None:
         """One message, or one run of rows: allowed by the table, handled, and the answer is that much further."""
+        if self._cut:
+            return
         letter = chr(kind)
         if letter in machine.ANY_TIME:
             self._any_time[letter](block[5:])
@@ -149,6 +182,8 @@ class Backend:
         if state == machine.DONE:
             self.relay.pending.queue.popleft()
             head.done(head.failed)
+        if kind not in (DATA_ROW, COPY_DATA) and self._frames is not None:
+            self._frames.stream = self._may_stream()
 
     def _pass(self, expect: Expect | None, kind: str, payload: bytes) -> None:
         if expect is None or not expect.silent:
@@ -159,8 +194,11 @@ class Backend:
     def _relayed(self, expect: Expect, kind: str, payload: bytes) -> None:
         """ParseComplete, BindComplete, CloseComplete, ParameterDescription, NoData, PortalSuspended."""
         self._pass(expect, kind, payload)
-        if expect.kind == PARSE and expect.running is not None:
+        if expect.running is not None and expect.kind == PARSE:
             self._ended.append((expect.running, "ok", {}))
+        elif expect.running is not None and kind == "s":
+            expect.running.suspended = True
+            expect.running.stop_clock()
 
     def _row_description(self, expect: Expect, kind: str, payload: bytes) -> None:
         """The second lock: compared with the plan before any row may pass."""
@@ -172,17 +210,10 @@ class Backend:
         if expect.kind == QUERY:
             expect.plan = plan
             self._columns(expect, fields)
-            self._stream(expect, plan)
             return
         if expect.kind == DESCRIBE_PORTAL and expect.running is not None:
             expect.running.plan = plan
-            self._stream(expect, plan)
             self._columns(expect, fields)
-
-    def _stream(self, expect: Expect, plan: MaskPlan | None) -> None:
-        """Rows that need no change may pass in pieces, so that memory stays flat at any row size."""
-        if self._frames is not None:
-            self._frames.stream = plan is None or not plan.any
 
     def _columns(self, expect: Expect, fields: tuple[messages.Field, ...]) -> None:
         if expect.running is not None and expect.running.sample is not None:
@@ -204,9 +235,7 @@ class Backend:
         if running is None:
             raise TargetFault("the target sent a row that nobody asked for", "08P01")
         plan = expect.plan if expect.kind == QUERY else self._portal_plan(expect, running)
-        room = self._room(running)
-        if count > room:
-            block, count = first_messages(block, room), room
+        block, count = self._within_limits(running, block, count)
         if plan is not None and plan.any:
             block, masked = mask_rows(plan, block)
             running.masked += masked
@@ -215,22 +244,26 @@ class Backend:
         self.relay.totals.rows += count
         if running.sample is not None and not running.sample.full:
             running.sample.rows(block)
-        if running.status != "refused":
-            self._out += block
+        self._out += block
 
-    def _room(self, running: Running) -> int:
-        """How many rows may still pass; at the limit the target's query is cancelled and the session ends."""
-        statement, session = running.permit.decision.limits.rows, self._limits.rows if self._limits else None
+    def _within_limits(self, running: Running, block: bytes, count: int) -> tuple[bytes, int]:
+        """What of a run of rows may still pass. At the limit the target's query is cancelled and the session ends; what fits is delivered.
+
+        ``count`` 0 is another piece of a row that was let through.
+        """
+        statement, session = running.permit.decision.limits.rows, self._limits.rows if self._limits is not None else None
         room = 1 << 62 if statement is None else statement - running.rows
+        alone = session is None or room <= session - self.relay.totals.rows
         if session is not None:
             room = min(room, session - self.relay.totals.rows)
-        if room <= 0:
-            running.status = "refused"
-            alone = statement is not None and running.rows >= statement
-            self._over(f"more than {statement} rows in one statement" if alone else f"more than {session} rows in this session")
-        return max(room, 0)
+        if count <= room:
+            return block, count
+        running.status = "refused"
+        self._over(f"more than {statement} rows in one statement" if alone else f"more than {session} rows in this session")
+        return first_messages(block, max(room, 0)), max(room, 0)
 
     def _over(self, reason: str) -> None:
+        self._cut = True
         self.cancel_target()
         self.relay.end(reason, "53400")
 
@@ -238,7 +271,8 @@ class Backend:
         if running.plan is not None:
             return running.plan
         plan = expect.plans[0] if expect.plans else None
-        if plan is None or plan.any:
+        silent = bool(self.relay.context.masks()) and running.statements[0].returns != "rows"
+        if plan is None or plan.any or silent:
             raise TargetFault("the target sent DataRow before RowDescription", "08P01")
         return plan
 
@@ -251,6 +285,8 @@ class Backend:
         complete = messages.parse_backend(ord("C"), payload)
         if isinstance(complete, messages.CommandComplete):
             expect.affected += complete.rows
+            if expect.running is not None and not expect.running.rows and not complete.tag.startswith("SELECT"):
+                expect.running.affected += complete.rows
         self._statement_done(expect, kind, payload)
 
     def _statement_done(self, expect: Expect, kind: str, payload: bytes) -> None:
@@ -286,12 +322,11 @@ class Backend:
         head.failed = fields
         if running is not None and head.hold is None:
             self._ended.append((running, running.status or ("cancelled" if fields["C"] == "57014" else "error"), fields))
+        if head.kind != QUERY:
+            self._skip_rest(head, fields)
         if head.undo is not None:
             head.undo()
             head.undo = None
-        if head.kind == QUERY:
-            return
-        self._skip_rest(head, fields)
 
     def _skip_rest(self, failed: Expect, fields: Fields) -> None:
         """After an error the target skips to Sync: what was already sent behind it will never be answered."""
@@ -310,6 +345,10 @@ class Backend:
 
     def _reads_masked(self, head: Expect) -> bool:
         return any(plan is None or plan.scrub for plan in head.plans) or (not head.plans and bool(self.relay.context.masks()))
+
+    def shown(self, fields: Fields, head: Expect) -> Fields:
+        """An error of the target as the caller may see it."""
+        return self._shown(fields, self._reads_masked(head))
 
     def _shown(self, fields: Fields, scrub: bool) -> Fields:
         return scrub_error(fields, scrub, catalog=self.relay.context.last(), secrets=self.relay.secrets)
@@ -352,7 +391,7 @@ class Backend:
             self._pass(expect, kind, payload)
         self.relay.status = status
         if status == "I":
-            self.relay.frontend.transaction_over()
+            self.relay.frontend.names.transaction_over(expect.turn)
         self.relay.context.ready(status)
         self._copy = None
         self._copy_known.set()
@@ -372,8 +411,6 @@ class Backend:
             if not isinstance(told, messages.CopyResponse) or told.format:
                 raise GatewayFault("binary COPY cannot be masked")
             expect.live = CopyMasker(plan, len(told.columns))
-        if self._frames is not None:
-            self._frames.stream = expect.live is None
         self._pass(expect, kind, payload)
 
     def _check_copy(self, expect: Expect, what: str) -> MaskPlan | None:
@@ -386,9 +423,7 @@ class Backend:
         running = expect.running
         if running is None:
             raise TargetFault("the target sent CopyData outside of a COPY", "08P01")
-        room = self._room(running)
-        if count > room:
-            block, count = first_messages(block, room), room
+        block, count = self._within_limits(running, block, count)
         if expect.live is not None:
             block = expect.live.feed(block)
             running.masked = expect.live.masked
@@ -397,8 +432,7 @@ class Backend:
         self.relay.totals.rows += count
         if running.sample is not None and not running.sample.full and count:
             running.sample.copy(block)
-        if running.status != "refused":
-            self._out += block
+        self._out += block
 
     def _copy_done(self, expect: Expect, kind: str, payload: bytes) -> None:
         if expect.live is not None:
@@ -408,18 +442,26 @@ class Backend:
     # endings
 
     def finish(self, running: Running, status: str, fields: Fields) -> None:
-        """Record how a command ended, once."""
+        """Record how a command ended, once, and never before its beginning is on disk."""
         if running.finished:
             return
-        running.finished = True
-        running.stop_clock()
+        running.close()
+        self.relay.totals.active = asyncio.get_running_loop().time()
         recorded = running.permit.recorded
-        if not recorded.done() or recorded.cancelled() or recorded.exception() is not None:
+        if recorded.done():
+            self._record_end(running, status, fields)
+            return
+        self._unrecorded.add(recorded)
+        recorded.add_done_callback(self._unrecorded.discard)
+        recorded.add_done_callback(lambda done: self._record_end(running, status, fields))
+
+    def _record_end(self, running: Running, status: str, fields: Fields) -> None:
+        recorded = running.permit.recorded
+        if recorded.cancelled() or recorded.exception() is not None:
             return
         sample = running.sample.close() if running.sample is not None else None
-        finish(self.relay.gate, self.relay.session, recorded.result(), running.status or status, rows=running.rows,
+        finish(self.relay.gate, self.relay.session, recorded.result(), running.status or status, rows=running.rows or running.affected,
                size=running.size, masked=running.masked, error=fields.get("C", ""), recording=sample)
-        self.relay.totals.active = asyncio.get_running_loop().time()
 
     def abandon(self, reason: str) -> None:
         """The session ends: whatever still runs is recorded as cancelled."""
@@ -429,14 +471,22 @@ class Backend:
             self.finish(running, status, fields)
         for expect in self.relay.pending.queue:
             if expect.running is not None:
-                self.finish(expect.running, expect.running.status or "cancelled", {"C": "57P01"})
-        self.relay.frontend.transaction_over()
+                self.finish(expect.running, "cancelled", {"C": "53400" if expect.running.status == "refused" else "57P01"})
+        self.relay.frontend.names.transaction_over()
 
-    def overtime(self, running: Running) -> None:
-        """``statement: {time}`` is over: cancel it on the target; the error comes back from there."""
-        if not running.finished:
-            running.status = "cancelled"
-            self.cancel_target()
+    def overtime(self, running: Running, seconds: float) -> None:
+        """``statement: {time}`` is over: cancel it on the target; the error comes back from there.
+
+        While the target is still busy with what was sent before, the time has not begun.
+        """
+        head = self.relay.pending.head()
+        if running.finished or head is None:
+            return
+        if head.running is not running:
+            running.timer = asyncio.get_running_loop().call_later(seconds, self.overtime, running, seconds)
+            return
+        running.status = "cancelled"
+        self.cancel_target()
 
     def cancel_target(self) -> None:
         """Send the target's own cancel key on a second connection; one at a time, owned by this session."""
@@ -450,8 +500,12 @@ class Backend:
                 await cancel(target.address, target.key, target.tls)
 
     async def close(self) -> None:
+        """Nothing of this session outlives it."""
+        if self._unrecorded:
+            await asyncio.wait(set(self._unrecorded), timeout=LAST_WAIT)
         if self._cancelling is not None:
-            await asyncio.wait({self._cancelling}, timeout=5)
+            await asyncio.wait({self._cancelling}, timeout=LAST_WAIT)
+            self._cancelling.cancel()
 
 
 def first_messages(block: bytes, count: int) -> bytes:
@@ -460,6 +514,14 @@ def first_messages(block: bytes, count: int) -> bytes:
     for _ in range(count):
         at += 1 + INT32(block, at + 1)[0]
     return block[:at]
+
+
+def whole_messages(data: bytes, room: int) -> bytes:
+    """As many whole messages as fit into ``room`` bytes."""
+    at = 0
+    while at < len(data) and (end := at + 1 + INT32(data, at + 1)[0]) <= room:
+        at = end
+    return data[:at]
 
 
 def text_rows(block: bytes) -> list[tuple[str | None, ...]]:

@@ -60,6 +60,7 @@ class SessionContext:
         self._in_block, self._text_limit = in_block, text_limit
         self.prepared: dict[str, str] = {}
         self.cursors: dict[str, tuple[Output, ...] | None] = {}
+        self.early_cursors: Callable[[], frozenset[str]] = frozenset     # ``names.Names`` tells
         self.stale = True                    # the target's settings may differ from ``_context``
         self._touched = False                # settings changed in the transaction still open
         self.own_changes = False             # this session changed the catalog in a transaction still open
@@ -67,6 +68,7 @@ class SessionContext:
         self._overlay: Catalog | None = None
         self._context = Context(path=("pg_catalog",))
         self._bound: dict[str, str] = {}
+        self._bound_key: tuple[str, ...] = ()
 
     def masks(self) -> MaskSet:
         return self._gate.policy.masks(self._session.identity, self._session.resource, self._gate.now())
@@ -100,18 +102,19 @@ class SessionContext:
         return found
 
     def _context_now(self, types: tuple[int, ...] = ()) -> Context:
-        return replace(self._context, prepared=self.prepared, cursors=self.cursors, parameter_types=types)
+        return replace(self._context, prepared=self.prepared, cursors=self.cursors, parameter_types=types,
+                       early_cursors=self.early_cursors() if self.cursors else frozenset())
 
     def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> Compiled:
         masks = self.masks()
         policy = self._gate.policy
-        local = self.prepared or self.cursors
         who, now = self._session.identity, self._context
-        key = (text, types, now.path, now.user, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups)
-        found: Compiled | None = None if local else self._shared.compiled.get(key)
+        key = (text, types, now.path, now.user, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups,
+               self._bound_key)
+        found: Compiled | None = self._shared.compiled.get(key)
         if found is None:
             found = self._compile_anew(text, catalog, masks, types, key)
-            if not local:
+            if not any(s.uses_prepared or s.uses_cursor for s in found.statements):
                 self._shared.compiled.put(key, found, len(text))
         return found
 
@@ -179,40 +182,18 @@ class SessionContext:
         self._context = Context(path=state.path, user=state.user, temp_schema=state.temp_schema)
         self._bound = {"search_path": state.search_path, "user": state.user, "session_user": state.session_user,
                        "row_security": state.row_security, "session_replication_role": state.session_replication_role}
+        self._bound_key = tuple(self._bound.values())
         self.stale = False
 
-    # what statements do to names
+    # what statements change
 
-    def sent(self, statement: Statement) -> Callable[[], None] | None:
-        """Apply what a statement will do to the session's names once it succeeds; gives the way to take it back."""
-        before = (dict(self.prepared), dict(self.cursors))
+    def sent(self, statement: Statement) -> None:
+        """A statement is on its way that may change how later ones are understood."""
         if statement.changes_context or (self._touched and statement.transaction):
             self.stale = self._touched = True
         if statement.changes_catalog:
             self.stale = self.own_changes = True
             self._overlay = None
-        if not (statement.prepares or statement.declares or statement.forgets):
-            return None
-        if statement.prepares is not None:
-            self.prepared[statement.prepares] = statement.inner_text
-        if statement.declares is not None:
-            self.cursors[statement.declares] = statement.columns
-        if statement.forgets is not None:
-            self._forget(statement)
-
-        def undo() -> None:
-            self.prepared, self.cursors = before
-
-        return undo
-
-    def _forget(self, statement: Statement) -> None:
-        names = self.cursors if statement.verb == "close" else self.prepared
-        if statement.forgets == "*":
-            names.clear()
-            if statement.verb == "discard":
-                self.cursors.clear()
-        else:
-            names.pop(statement.forgets or "", None)
 
     def ready(self, status: str) -> None:
         """ReadyForQuery arrived: a transaction that ended settles what was open."""

@@ -39,14 +39,22 @@ class Running:
     permit: Permit
     statements: tuple[Statement, ...]
     rows: int = 0
+    affected: int = 0
     size: int = 0
     masked: int = 0
     sample: Sample | None = None
     finished: bool = False
     executed: bool = False
+    suspended: bool = False          # its portal has more rows than were asked for
+    most: int | None = None          # ``max_rows``
     plan: MaskPlan | None = None     # verified by the RowDescription of its portal
     timer: asyncio.TimerHandle | None = None
     status: str = ""                 # set from outside: withdrawn, cancelled
+
+    def close(self) -> None:
+        """It has ended; nothing more is recorded of it."""
+        self.finished = True
+        self.stop_clock()
 
     def stop_clock(self) -> None:
         if self.timer is not None:
@@ -79,6 +87,7 @@ class Expect:
     plan: MaskPlan | None = None     # the verified plan of the result being sent
     live: Any = None                 # the masker of the copy being sent
     failed: Fields | None = None
+    turn: int = 0                    # Syncs and simple queries that were sent before
 
     def done(self, error: Fields | None = None) -> None:
         if self.answered is not None and not self.answered.done():

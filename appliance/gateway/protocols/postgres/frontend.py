@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import AuditUnavailable, Refused
 from gateway.govern import Permit, govern, recheck, refuse
 from gateway.model import Command, Decision
-from gateway.protocols.postgres import machine, messages
+from gateway.protocols.postgres import bounded, machine, messages
+from gateway.protocols.postgres.answers import CODES, IDLE, NOT_WRITTEN, OWN, error, own_name, typed_parameters
 from gateway.protocols.postgres.codec import FrameReader, frame
 from gateway.protocols.postgres.context import Compiled
 from gateway.protocols.postgres.ending import Ended
@@ -33,6 +33,7 @@ from gateway.protocols.postgres.expect import (
     Fields,
     Running,
 )
+from gateway.protocols.postgres.names import Names, Portal
 from gateway.protocols.postgres.recorder import Sample
 from gateway.protocols.postgres.statement import SqlFault
 
@@ -40,48 +41,9 @@ if TYPE_CHECKING:
     from gateway.approvals.view import ApprovalView
     from gateway.protocols.postgres.session import Relay
 
-_T = TypeVar("_T")
-
-OWN = "lockgate_"
-"""Prefix of the gateway's own statement and portal names; callers may not use it."""
-
-CODES = {"denied": "42501", "expired": "42501", "withdrawn": "57014", "held": "LG001"}
 FLUSH_BYTES = 1 << 16
 FLUSH = messages.Flush().encode()
 SYNC_NOW = messages.Sync().encode()
-IDLE = messages.ReadyForQuery("I").encode()
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A protocol-level statement: its text as understood when it was parsed, and the parameter types the client gave."""
-
-    text: str
-    types: tuple[int, ...]
-    compiled: Compiled
-
-
-@dataclass(slots=True)
-class Portal:
-    """A bound statement, its command decided and recorded."""
-
-    compiled: Compiled
-    command: Command
-    running: Running
-    formats: tuple[int, ...]
-    described: bool = False
-
-
-def error(code: str, message: str, *, detail: str = "", hint: str = "", position: int = 0) -> Fields:
-    """Fields of an ERROR response (manual 55.8)."""
-    fields = {"S": "ERROR", "V": "ERROR", "C": code, "M": message}
-    for key, value in (("D", detail), ("H", hint), ("P", str(position) if position else "")):
-        if value:
-            fields[key] = value
-    return fields
-
-
-NOT_WRITTEN = error("58030", "the audit log cannot be written; nothing runs until it can")
 
 
 class Frontend:
@@ -89,13 +51,15 @@ class Frontend:
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
-        self.statements: dict[str, Prepared] = {}
-        self.portals: dict[str, Portal] = {}
+        self.names = Names(relay.context, relay.names_limit, lambda running, status: relay.backend.finish(running, status, {}))
+        self.leaving = False             # the caller has said goodbye: what it sent before still runs
         self._out = bytearray()
         self._staged: list[Expect] = []
         self._gates: list[asyncio.Future[int]] = []
         self._skip = False              # discard to Sync: something in this pipeline was refused
-        self._pipeline = False          # extended messages were sent since the last Sync
+        self._pipeline = False          # extended messages were sent or staged since the last Sync
+        self._sent_pipeline = False     # the same, of what has really been sent
+        self._turn = 0                  # Syncs and simple queries so far
         self._asked = 0
         self._handlers: dict[str, Callable[[Any, bytes], Awaitable[None]]] = {
             "Q": self._query, "P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close,
@@ -116,7 +80,7 @@ class Frontend:
     async def _message(self, code: int, payload: bytes) -> None:
         action = machine.caller(self._phase(), code)
         if action is machine.Action.END:
-            raise Ended("closed by the caller")
+            await self._goodbye()
         if action is machine.Action.DISCARD:
             return
         kind = chr(code)
@@ -125,12 +89,12 @@ class Frontend:
         try:
             await handler(message, payload)
         except SqlFault as fault:
-            if not self.relay.pending.skipping:
-                self._deny(kind, error(fault.code, str(fault), position=fault.position, hint=fault.hint))
+            self._deny(kind, error(fault.code, str(fault), position=fault.position, hint=fault.hint))
         except Refused as no:
-            self._count_denial()
-            code_shown = CODES.get(no.code, no.code) or "42501"
-            self._deny(kind, error(code_shown, str(no), detail=no.detail, hint=no.hint))
+            shown = CODES.get(no.code, no.code) or "42501"
+            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint))
+            if shown == "42501":
+                await self._count_denial()
 
     def _phase(self) -> str:
         if self._skip or self.relay.pending.skipping:
@@ -139,11 +103,20 @@ class Frontend:
             return machine.COPY_IN
         return machine.EXTENDED if self._pipeline else machine.READY
 
-    def _count_denial(self) -> None:
+    async def _goodbye(self) -> None:
+        """Terminate: as on a server, what was sent before it is brought to its end."""
+        self.leaving = True
+        if not self.relay.backend.copying_in():
+            await self.flush()
+            await self.relay.backend.idle()
+        raise Ended("closed by the caller")
+
+    async def _count_denial(self) -> None:
         totals, limit = self.relay.totals, self.relay.limits.denials
         totals.denials += 1
-        if limit is not None and totals.denials > limit:
-            self.relay.end(f"more than {limit} denied commands")
+        if limit is not None and totals.denials >= limit:
+            await self.settle()
+            self.relay.end(f"{totals.denials} denied commands")
 
     # understanding and deciding
 
@@ -157,9 +130,13 @@ class Frontend:
                 await self._record_refusal(relay.context.unparsable(text), f"{fault.code}: {fault}", fault.code)
             raise
         if compiled.refusal:
-            await self._record_refusal(relay.context.command(compiled), compiled.refusal, "42501")
-            raise Refused(compiled.refusal, "42501")
+            await self._refuse(relay.context.command(compiled), compiled.refusal)
         return compiled
+
+    async def _refuse(self, command: Command, reason: str, code: str = "42501") -> None:
+        """Record a command that does not run, and raise ``Refused``."""
+        await self._record_refusal(command, reason, code)
+        raise Refused(reason, code)
 
     async def _record_refusal(self, command: Command, reason: str, code: str) -> None:
         relay = self.relay
@@ -169,6 +146,18 @@ class Frontend:
             raise Refused(NOT_WRITTEN["M"], "58030") from no
         except Refused:
             return
+
+    def _decide(self, command: Command) -> Decision:
+        relay = self.relay
+        return relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, relay.gate.now())
+
+    async def _bound(self, command: Command, compiled: Compiled, decision: Decision) -> int | None:
+        """The ``max_rows`` this command is under; one that cannot be counted is refused."""
+        try:
+            return bounded.bound_of(decision, compiled, self.relay.context.prepared)
+        except Refused as no:
+            await self._refuse(command, str(no))
+            return None
 
     async def _permit(self, command: Command) -> Permit:
         """Ask ``govern``; while a person is waited for, the caller's connection stays open and quiet."""
@@ -188,6 +177,11 @@ class Frontend:
             relay.totals.active = asyncio.get_running_loop().time()
             desk.unlisten(relay.session.id)
 
+    async def _before_permit(self, decision: Decision) -> None:
+        """A command that may be held waits until what came before it has been answered, so that the notice comes in order."""
+        if decision.effect == "approve" and (self.relay.pending or self._staged):
+            await self.settle()
+
     async def _notice(self, view: ApprovalView) -> None:
         """Tell the caller that its command waits, once everything before it has been answered."""
         relay = self.relay
@@ -197,15 +191,22 @@ class Frontend:
 
     # sending
 
-    def _send(self, data: bytes, expect: Expect | None = None, gate: asyncio.Future[int] | None = None) -> None:
+    def send(self, data: bytes, expect: Expect | None = None, gate: asyncio.Future[int] | None = None) -> None:
+        """Stage bytes for the target, what it will owe for them, and the record that has to be on disk first."""
         self._out += data
         if expect is not None:
+            expect.turn = self._turn
             self._staged.append(expect)
         if gate is not None and not gate.done():
             self._gates.append(gate)
 
-    async def flush(self) -> None:
-        """Pass on what was decided: after every record that must come first is on disk, and never before."""
+    async def flush(self, *, now: bool = False) -> None:
+        """Pass on what was decided: after every record that must come first is on disk, and never before.
+
+        ``now`` asks the target to answer in the middle of a pipeline.
+        """
+        if now:
+            self._out += FLUSH
         if not self._out:
             return
         gates, self._gates = self._gates, []
@@ -216,6 +217,7 @@ class Frontend:
                 self._take_back()
         staged, self._staged = self._staged, []
         data, self._out = bytes(self._out), bytearray()
+        self._sent_pipeline = self._pipeline
         for expect in staged:
             if not self.relay.pending.push(expect):
                 self.relay.backend.skipped(expect)
@@ -231,7 +233,8 @@ class Frontend:
                 expect.undo()
             expect.done(NOT_WRITTEN)
             if expect.running is not None:
-                expect.running.finished = True
+                expect.running.close()
+        self._skip, self._pipeline = False, self._sent_pipeline
         for expect in staged:
             if expect.silent:
                 continue
@@ -242,9 +245,7 @@ class Frontend:
 
     async def settle(self) -> None:
         """Everything sent so far has been answered. In a pipeline the target is asked to flush."""
-        if self._pipeline:
-            self._out += FLUSH
-        await self.flush()
+        await self.flush(now=self._pipeline)
         await self.relay.backend.idle()
 
     async def ask(self, sql: str) -> list[tuple[str | None, ...]]:
@@ -252,16 +253,14 @@ class Frontend:
         self._asked += 1
         name = f"{OWN}{self._asked}"
         last = Expect(EXECUTE, silent=True, rows=[], answered=asyncio.get_running_loop().create_future())
-        self._send(messages.Parse(name, sql).encode(), Expect(PARSE, silent=True))
-        self._send(messages.Bind(name, name).encode(), Expect(BIND, silent=True))
-        self._send(messages.Execute(name).encode(), last)
-        self._send(messages.Close("P", name).encode(), Expect(CLOSE, silent=True))
-        self._send(messages.Close("S", name).encode(), Expect(CLOSE, silent=True))
-        if self._pipeline:
-            self._out += FLUSH
-        else:
-            self._send(SYNC_NOW, Expect(SYNC, silent=True))
-        await self.flush()
+        self.send(messages.Parse(name, sql).encode(), Expect(PARSE, silent=True))
+        self.send(messages.Bind(name, name).encode(), Expect(BIND, silent=True))
+        self.send(messages.Execute(name).encode(), last)
+        self.send(messages.Close("P", name).encode(), Expect(CLOSE, silent=True))
+        self.send(messages.Close("S", name).encode(), Expect(CLOSE, silent=True))
+        if not self._pipeline:
+            self.send(SYNC_NOW, Expect(SYNC, silent=True))
+        await self.flush(now=self._pipeline)
         failed = await last.answered if last.answered is not None else None
         if failed:
             raise SqlFault(failed.get("C", "XX000"), "the session's state on the target could not be read")
@@ -269,19 +268,25 @@ class Frontend:
         return last.rows or []
 
     def _deny(self, kind: str, fields: Fields) -> None:
-        """Refuse one message in the caller's own protocol. The target learns of it where a transaction or pipeline is open."""
+        """Refuse one message in the caller's own protocol. The target learns of it where a transaction or pipeline is open.
+
+        Behind an error that skips to Sync nothing more is said.
+        """
+        if self._skip or self.relay.pending.skipping:
+            return
         simple = kind == "Q"
         open_ended = self._pipeline or self._staged or self.relay.backend.busy() or self.relay.status != "I"
         if not open_ended:
-            self._answer(messages.ErrorResponse(fields).encode() + (IDLE if simple else b""))
+            self.answer(messages.ErrorResponse(fields).encode() + (IDLE if simple else b""))
         elif simple:
-            self._send(messages.Query(f"{OWN}refused").encode(), Expect(QUERY, instead=fields))
+            self.send(messages.Query(f"{OWN}refused").encode(), Expect(QUERY, instead=fields))
         else:
             self._pipeline = True
-            self._send(messages.Execute(f"{OWN}refused").encode(), Expect(EXECUTE, instead=fields))
+            self.send(messages.Execute(f"{OWN}refused").encode(), Expect(EXECUTE, instead=fields))
         self._skip = not simple
 
-    def _answer(self, data: bytes) -> None:
+    def answer(self, data: bytes) -> None:
+        """To the caller, from the gateway itself."""
         self.relay.client.write(data)
 
     # simple query protocol
@@ -289,251 +294,136 @@ class Frontend:
     async def _query(self, query: messages.Query, payload: bytes) -> None:
         compiled = await self._understand(query.text)
         command = self.relay.context.command(compiled, wait=self.relay.wait)
-        await self._before_permit(command)
+        decision = self._decide(command)
+        most = await self._bound(command, compiled, decision)
+        await self._before_permit(decision)
         permit = await self._permit(command)
-        running = self._running(permit, compiled)
-        if permit.decision.max_rows is not None and any(s.dml for s in compiled.statements):
-            await self._query_bounded(payload, compiled, running, permit.decision.max_rows)
+        running = Running(permit, compiled.statements, sample=Sample())
+        if most is not None:
+            await bounded.query(self, payload, compiled, running, most)
             return
-        self._send_query(payload, compiled, running)
+        self.send_query(payload, compiled, running)
         if any(s.returns == "copy-in" for s in compiled.statements):
             await self.flush()
             await self.relay.backend.copy_decided()
 
-    def _send_query(self, payload: bytes, compiled: Compiled, running: Running, hold: bytearray | None = None) -> Expect:
-        expect = Expect(QUERY, compiled.plans, running, hold=hold, undo=self._apply(compiled))
-        self._send(frame(b"Q", payload), expect, None if running.permit.early else running.permit.recorded)
+    def send_query(self, payload: bytes, compiled: Compiled, running: Running, hold: bytearray | None = None) -> Expect:
+        """Stage a permitted simple query."""
+        expect = Expect(QUERY, compiled.plans, running, hold=hold, undo=self.names.applied(compiled, self._turn))
+        self.send(frame(b"Q", payload), expect, None if running.permit.early else running.permit.recorded)
+        self._start(running)
+        self._turn += 1
         return expect
 
-    def _apply(self, compiled: Compiled) -> Callable[[], None] | None:
-        undos = [undo for s in compiled.statements if (undo := self.relay.context.sent(s)) is not None]
-        for statement in compiled.statements:
-            if statement.forgets == "*" and statement.verb in ("discard", "deallocate"):
-                self.statements.clear()
-        if not undos:
-            return None
-        return undos[0]
-
-    async def _query_bounded(self, payload: bytes, compiled: Compiled, running: Running, most: int) -> None:
-        """``max_rows``: run inside a transaction, the gateway's own where there is none, and look at the count before it ends."""
-        if len(compiled.statements) != 1:
-            raise Refused("a statement under max_rows has to be sent alone", "42501")
-        await self.settle()
-        own = self.relay.status == "I"
-        loop = asyncio.get_running_loop()
-        if own:
-            self._send(messages.Query("begin").encode(), Expect(QUERY, silent=True))
-        expect = self._send_query(payload, compiled, running, hold=bytearray())
-        expect.answered = loop.create_future()
-        await self.flush()
-        failed = await expect.answered
-        too_many = not failed and expect.affected > most
-        if too_many:
-            running.status = "refused"
-        if own:
-            failed = await self._end_own(expect, failed, too_many, most)
-        elif too_many:
-            self._send(messages.Query(f"{OWN}refused").encode(), Expect(QUERY, instead=_too_many(expect.affected, most)))
-        else:
-            self._answer(bytes(expect.hold or b""))
-        self.relay.backend.finish(running, "error" if failed else "ok", failed or {})
-
-    async def _end_own(self, expect: Expect, failed: Fields | None, too_many: bool, most: int) -> Fields | None:
-        """End the gateway's own transaction; the error that the statement ended with, if any."""
-        end = Expect(QUERY, silent=True, answered=asyncio.get_running_loop().create_future())
-        self._send(messages.Query("rollback" if failed or too_many else "commit").encode(), end)
-        await self.flush()
-        refused = await end.answered if end.answered is not None else None
-        if failed:
-            self._answer(IDLE)
-        elif too_many:
-            self._answer(messages.ErrorResponse(_too_many(expect.affected, most)).encode() + IDLE)
-        elif refused:
-            self._answer(messages.ErrorResponse(refused).encode() + IDLE)
-        else:
-            self._answer(command_complete_of(expect) + IDLE)
-        return failed or refused
-
-    async def _before_permit(self, command: Command) -> None:
-        """A command that may be held waits until what came before it has been answered, so that the notice comes in order."""
-        relay = self.relay
-        decision = relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, relay.gate.now())
-        if decision.effect == "approve" and (relay.pending or self._staged):
-            await self.settle()
-
-    def _running(self, permit: Permit, compiled: Compiled) -> Running:
-        running = Running(permit, compiled.statements, sample=Sample())
-        if (seconds := permit.decision.limits.time) is not None:
-            running.timer = asyncio.get_running_loop().call_later(seconds, self.relay.backend.overtime, running)
-        return running
+    def _start(self, running: Running) -> None:
+        """The statement is on its way: ``statement: {time}`` begins."""
+        running.executed, running.suspended = True, False
+        if (seconds := running.permit.decision.limits.time) is not None:
+            running.stop_clock()
+            running.timer = asyncio.get_running_loop().call_later(seconds, self.relay.backend.overtime, running, seconds)
 
     # extended query protocol
 
     async def _parse(self, parse: messages.Parse, payload: bytes) -> None:
         name, text, types = parse.statement, parse.text, parse.types
-        _own_name(name)
+        own_name(name)
         compiled = await self._understand(text, types)
-        if len(compiled.statements) > 1:
-            raise SqlFault("42601", "cannot insert multiple commands into a prepared statement")
-        gate = None
         command = self.relay.context.command(compiled, phase="prepare")
+        if len(compiled.statements) > 1:
+            await self._refuse(command, "cannot insert multiple commands into a prepared statement", "42601")
+        self.names.check_room()
         decision = self._decide(command)
+        await self._bound(command, compiled, decision)
+        gate = None
         if decision.effect == "deny" or not compiled.early or self.relay.gate.audit.strict:
-            permit = await self._permit(command)
-            gate = permit.recorded
-        self._check_room()
-        before = self.statements.get(name)
-        self.statements[name] = Prepared(text, types, compiled)
-        texts = self.relay.context.prepared
-        text_before = texts.get(name)
-        if name:
-            texts[name] = text
-
-        def undo() -> None:
-            _restore(self.statements, name, before)
-            _restore(texts, name, text_before)
-
+            gate = (await self._permit(command)).recorded
         running = None if gate is None else Running(Permit(decision, gate, early=False), compiled.statements)
         self._pipeline = True
-        self._send(frame(b"P", payload), Expect(PARSE, running=running, undo=undo), gate)
-
-    def _check_room(self) -> None:
-        if len(self.statements) + len(self.portals) >= self.relay.names_limit:
-            raise Refused("too many prepared statements and portals in this session (limits.statements)", "53400")
-
-    def _decide(self, command: Command) -> Decision:
-        relay = self.relay
-        return relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, relay.gate.now())
-
-    async def _current(self, name: str) -> Prepared:
-        """The prepared statement, understood anew if anything it depends on has changed since."""
-        found = self.statements.get(name)
-        if found is None:
-            text = self.relay.context.prepared.get(name)
-            if text is None:
-                which = f'prepared statement "{name}"' if name else "unnamed prepared statement"
-                raise SqlFault("26000", f"{which} does not exist")
-            found = Prepared(text, (), await self._understand(text))
-        compiled = await self._understand(found.text, found.types)
-        return Prepared(found.text, found.types, compiled)
+        self.send(frame(b"P", payload), Expect(PARSE, running=running, undo=self.names.parsed(name, text, types)), gate)
 
     async def _bind(self, bind: messages.Bind, payload: bytes) -> None:
-        _own_name(bind.portal)
-        prepared = await self._current(bind.statement)
-        compiled = prepared.compiled
+        own_name(bind.portal)
+        prepared = self.names.statement(bind.statement)
+        compiled = await self._understand(prepared.text, prepared.types)
         command = self.relay.context.command(compiled, typed_parameters(bind, prepared.types), wait=self.relay.wait)
-        self._check_room()
-        await self._before_permit(command)
+        self.names.check_room()
+        decision = self._decide(command)
+        most = await self._bound(command, compiled, decision)
+        await self._before_permit(decision)
         permit = await self._permit(command)
-        running = self._running(permit, compiled)
-        before = self.portals.get(bind.portal)
-        if before is not None and not bind.portal:
-            self._drop(before)
-        self.portals[bind.portal] = Portal(compiled, command, running, bind.results)
-        self._remember_cursor(bind.portal, compiled)
-
-        def undo() -> None:
-            self._drop(self.portals.get(bind.portal))
-            _restore(self.portals, bind.portal, before)
-
+        running = Running(permit, compiled.statements, sample=Sample(), most=most)
+        undo = self.names.bound(bind.portal, Portal(compiled, command, running, bind.results, self._turn))
         self._pipeline = True
-        self._send(frame(b"B", payload), Expect(BIND, running=running, undo=undo), None if permit.early else permit.recorded)
-
-    def _remember_cursor(self, name: str, compiled: Compiled) -> None:
-        if name and compiled.statements and compiled.statements[0].columns is not None:
-            self.relay.context.cursors[name] = compiled.statements[0].columns
-
-    def _drop(self, portal: Portal | None) -> None:
-        if portal is not None and not portal.running.finished and not portal.running.executed:
-            self.relay.backend.finish(portal.running, "withdrawn", {})
+        self.send(frame(b"B", payload), Expect(BIND, running=running, undo=undo), None if permit.early else permit.recorded)
 
     async def _describe(self, describe: messages.Describe, payload: bytes) -> None:
         what, name = describe.kind, describe.name
-        _own_name(name)
-        self._pipeline = True
+        own_name(name)
         if what == "S":
-            prepared = await self._current(name)
-            self._send(frame(b"D", payload), Expect(DESCRIBE_STATEMENT, prepared.compiled.plans))
+            prepared = self.names.statement(name)
+            compiled = await self._understand(prepared.text, prepared.types)
+            self._pipeline = True
+            self.send(frame(b"D", payload), Expect(DESCRIBE_STATEMENT, compiled.plans))
             return
         portal = await self._portal(name)
         portal.described = True
-        self._send(frame(b"D", payload), Expect(DESCRIBE_PORTAL, portal.compiled.plans, portal.running, formats=portal.formats))
+        self._pipeline = True
+        self.send(frame(b"D", payload), Expect(DESCRIBE_PORTAL, portal.compiled.plans, portal.running, formats=portal.formats))
 
     async def _portal(self, name: str) -> Portal:
-        found = self.portals.get(name)
-        if found is not None:
+        """A bound portal, or a cursor declared by SQL: running that is a FETCH ALL."""
+        found = self.names.portal(name)
+        if found is not None and not found.running.finished:
             return found
-        if name not in self.relay.context.cursors:
+        if found is not None:
+            compiled, command = found.compiled, found.command       # it has run; running it once more is another command
+        elif self.names.has_cursor(name):
+            quoted = name.replace('"', '""')
+            compiled = await self._understand(f'FETCH ALL FROM "{quoted}"')
+            command = self.relay.context.command(compiled, wait=self.relay.wait)
+        else:
             raise SqlFault("34000", f'portal "{name}" does not exist')
-        quoted = name.replace('"', '""')
-        compiled = await self._understand(f'FETCH ALL FROM "{quoted}"')
-        command = self.relay.context.command(compiled, wait=self.relay.wait)
-        await self._before_permit(command)
+        await self._before_permit(self._decide(command))
         permit = await self._permit(command)
-        return Portal(compiled, command, self._running(permit, compiled), ())
+        running = Running(permit, compiled.statements, sample=Sample(), most=found.running.most if found is not None else None)
+        portal = Portal(compiled, command, running, found.formats if found is not None else (), self._turn)
+        self.names.kept(name, portal)
+        return portal
 
     async def _execute(self, execute: messages.Execute, payload: bytes) -> None:
         name = execute.portal
-        _own_name(name)
+        own_name(name)
         portal = await self._portal(name)
-        if (decision := recheck(self.relay.gate, self.relay.session, portal.command, portal.running.permit)) is not None:
-            await self._record_refusal(portal.command, decision.reason, "42501")
-            raise Refused(decision.reason, "42501")
         running, compiled = portal.running, portal.compiled
-        gate = None if running.permit.early else running.permit.recorded
+        if (decision := recheck(self.relay.gate, self.relay.session, portal.command, running.permit)) is not None:
+            await self._refuse(portal.command, decision.reason)
+        if running.most is not None and execute.rows > 0 and compiled.statements[0].returns == "rows":
+            await self._refuse(portal.command, "a statement under max_rows cannot be fetched in parts")
         self._pipeline = True
-        plan = compiled.plans[0] if compiled.plans else None
-        if plan is not None and plan.any and not portal.described:
-            portal.described = True
-            own = Expect(DESCRIBE_PORTAL, compiled.plans, running, silent=True, formats=portal.formats)
-            self._send(messages.Describe("P", name).encode(), own)
-        running.executed = True
-        expect = Expect(EXECUTE, compiled.plans, running, undo=self._apply(compiled), formats=portal.formats)
-        self._send(frame(b"E", payload), expect, gate)
-        if running.permit.decision.max_rows is not None and any(s.dml for s in compiled.statements):
-            await self._execute_bounded(expect, running, running.permit.decision.max_rows)
+        self._describe_first(name, portal)
+        self._start(running)
+        expect = Expect(EXECUTE, compiled.plans, running, undo=self.names.applied(compiled, self._turn), formats=portal.formats)
+        self.send(frame(b"E", payload), expect, None if running.permit.early else running.permit.recorded)
+        if running.most is not None:
+            await bounded.execute(self, expect, running, running.most)
         elif any(s.returns == "copy-in" for s in compiled.statements):
-            self._out += FLUSH
-            await self.flush()
+            await self.flush(now=True)
             await self.relay.backend.copy_decided()
 
-    async def _execute_bounded(self, expect: Expect, running: Running, most: int) -> None:
-        """``max_rows`` in a pipeline: nothing is committed before Sync, so the count is looked at before anything follows."""
-        expect.hold = bytearray()
-        expect.answered = asyncio.get_running_loop().create_future()
-        self._out += FLUSH
-        await self.flush()
-        failed = await expect.answered
-        if failed:
-            self.relay.backend.finish(running, "error", failed)
+    def _describe_first(self, name: str, portal: Portal) -> None:
+        """Rows that may need masking never pass unless the target has described them: where the caller did not ask, the gateway does."""
+        plan = portal.compiled.plans[0] if portal.compiled.plans else None
+        if plan is None or not plan.any or portal.described:
             return
-        if expect.affected <= most:
-            self._answer(bytes(expect.hold))
-            self.relay.backend.finish(running, "ok", {})
-            return
-        running.status = "refused"
-        self.relay.backend.finish(running, "refused", {"C": "42501"})
-        raise Refused(_too_many(expect.affected, most)["M"], "42501")
+        portal.described = True
+        own = Expect(DESCRIBE_PORTAL, portal.compiled.plans, portal.running, silent=True, formats=portal.formats)
+        self.send(messages.Describe("P", name).encode(), own)
 
     async def _close(self, close: messages.Close, payload: bytes) -> None:
-        what, name = close.kind, close.name
-        _own_name(name)
+        own_name(close.name)
         self._pipeline = True
-        if what == "S":
-            before, texts = self.statements.pop(name, None), self.relay.context.prepared
-            text_before = texts.pop(name, None)
-
-            def undo() -> None:
-                _restore(self.statements, name, before)
-                _restore(texts, name, text_before)
-        else:
-            portal = self.portals.pop(name, None)
-            self._drop(portal)
-
-            def undo() -> None:
-                _restore(self.portals, name, portal)
-
-        self._send(frame(b"C", payload), Expect(CLOSE, undo=undo))
+        undo = self.names.closed_statement(close.name) if close.kind == "S" else self.names.closed_portal(close.name)
+        self.send(frame(b"C", payload), Expect(CLOSE, undo=undo))
 
     async def _sync(self, sync: messages.Sync, payload: bytes) -> None:
         self._send_sync()
@@ -542,9 +432,10 @@ class Frontend:
         skipped, self._skip = self._skip, False
         pipeline, self._pipeline = self._pipeline, False
         if skipped and not pipeline:
-            self._answer(IDLE)
+            self.answer(IDLE)
             return
-        self._send(SYNC_NOW, Expect(SYNC))
+        self.send(SYNC_NOW, Expect(SYNC))
+        self._turn += 1
 
     async def _flush_message(self, flush: messages.Flush, payload: bytes) -> None:
         self._out += FLUSH
@@ -556,47 +447,3 @@ class Frontend:
             self.relay.backend.copy_sent()
         if len(self._out) >= FLUSH_BYTES:
             await self.flush()
-
-    def transaction_over(self) -> None:
-        """Portals end with their transaction (manual 55.2.3); a command bound and never executed is withdrawn."""
-        for portal in self.portals.values():
-            self._drop(portal)
-        self.portals.clear()
-
-
-def _own_name(name: str) -> None:
-    if name.startswith(OWN):
-        raise SqlFault("42602", f"names that begin with {OWN} are the gateway's own")
-
-
-def _restore(names: dict[str, _T], name: str, before: _T | None) -> None:
-    if before is None:
-        names.pop(name, None)
-    else:
-        names[name] = before
-
-
-def typed_parameters(bind: messages.Bind, types: tuple[int, ...]) -> tuple[tuple[str, str | None], ...]:
-    """Bound values as ``(type oid, text)``; binary ones as ``\\x`` and hexadecimal digits."""
-    found: list[tuple[str, str | None]] = []
-    for index, value in enumerate(bind.parameters):
-        oid = types[index] if index < len(types) else 0
-        if value is None:
-            shown = None
-        elif bind.format_of(index):
-            shown = "\\x" + value.hex()
-        else:
-            shown = value.decode("utf-8", "backslashreplace")
-        found.append((str(oid), shown))
-    return tuple(found)
-
-
-def command_complete_of(expect: Expect) -> bytes:
-    """The CommandComplete that was held back, without the ReadyForQuery behind it."""
-    held = bytes(expect.hold or b"")
-    size = int.from_bytes(held[1:5], "big") + 1 if held else 0
-    return held[:size]
-
-
-def _too_many(affected: int, most: int) -> Fields:
-    return error("42501", f"refused: {affected} rows affected, at most {most} are allowed; rolled back")

@@ -113,7 +113,9 @@ class Relay:
             quiet = loop.time() - self.totals.active
             if limits.idle is not None and not self.pending and not self.held and quiet >= limits.idle:
                 raise Ended("idle", fatal("57P05", f"session ended: idle for {limits.idle:g} s"))
-            if self.client.gone.is_set() and self.held:
+            if self.client.gone.is_set() and not self.frontend.leaving:
+                if not self.held:
+                    raise Ended("the caller disconnected")
                 self.gate.approvals.withdraw_session(self.session.id, "the caller disconnected")
             try:
                 await asyncio.wait_for(self.client.until_gone() if self.held else asyncio.sleep(LOOK_EVERY), 1.5 * LOOK_EVERY)
@@ -123,6 +125,7 @@ class Relay:
     async def _say_goodbye(self, ended: Ended) -> None:
         self.gate.approvals.withdraw_session(self.session.id, ended.reason)
         self.backend.abandon(ended.reason)
+        await self.backend.deliver_last()
         if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
             self.client.write(messages.ErrorResponse(ended.fields).encode())
         await self.backend.close()

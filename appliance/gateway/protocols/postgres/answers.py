@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway itself says to a caller: errors in the target's own shape. Pure values."""
+
+from __future__ import annotations
+
+from gateway.protocols.postgres import messages
+from gateway.protocols.postgres.expect import Expect, Fields
+from gateway.protocols.postgres.statement import SqlFault
+
+OWN = "lockgate_"
+"""Prefix of the gateway's own statement and portal names; callers may not use it."""
+
+CODES = {"denied": "42501", "expired": "42501", "withdrawn": "57014", "held": "LG001"}
+"""What the approvals desk says, as SQLSTATE."""
+
+IDLE = messages.ReadyForQuery("I").encode()
+
+
+def error(code: str, message: str, *, detail: str = "", hint: str = "", position: int = 0) -> Fields:
+    """Fields of an ERROR response (manual 55.8)."""
+    return dict(messages.error(message, code, detail=detail, hint=hint, position=position).fields)
+
+
+NOT_WRITTEN = error("58030", "the audit log cannot be written; nothing runs until it can")
+
+
+def too_many(affected: int, most: int) -> Fields:
+    """The refusal of ``max_rows``."""
+    return error("42501", f"refused: {affected} rows affected, at most {most} are allowed; rolled back")
+
+
+def own_name(name: str) -> None:
+    """Raises ``SqlFault`` for a statement or portal name that is the gateway's own."""
+    if name.startswith(OWN):
+        raise SqlFault("42602", f"names that begin with {OWN} are the gateway's own")
+
+
+def typed_parameters(bind: messages.Bind, types: tuple[int, ...]) -> tuple[tuple[str, str | None], ...]:
+    """Bound values as ``(type oid, text)``; binary ones as ``\\x`` and hexadecimal digits."""
+    found: list[tuple[str, str | None]] = []
+    for index, value in enumerate(bind.parameters):
+        oid = types[index] if index < len(types) else 0
+        if value is None:
+            shown = None
+        elif bind.format_of(index):
+            shown = "\\x" + value.hex()
+        else:
+            shown = value.decode("utf-8", "backslashreplace")
+        found.append((str(oid), shown))
+    return tuple(found)
+
+
+def command_complete_of(expect: Expect) -> bytes:
+    """The CommandComplete that was held back, without the ReadyForQuery behind it."""
+    held = bytes(expect.hold or b"")
+    size = int.from_bytes(held[1:5], "big") + 1 if held else 0
+    return held[:size]

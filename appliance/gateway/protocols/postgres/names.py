@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A session's prepared statements, portals and cursors: one namespace each, whether they were made by message or by SQL.
+
+A name must never be believed to mean something else than it means on the target. What was sent and then failed is taken back, unless
+something sent later has given the name another meaning already. Where a text of several statements failed somewhere, the names it
+touched are forgotten altogether: PREPARE and DEALLOCATE are not undone by a rollback, and how far the text came is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gateway.errors import Refused
+from gateway.model import Command
+from gateway.protocols.postgres.context import Compiled, SessionContext
+from gateway.protocols.postgres.expect import Running
+from gateway.protocols.postgres.sql.parse import parse
+from gateway.protocols.postgres.statement import Output, SqlFault, Statement
+
+_T = TypeVar("_T")
+_Shown = TypeVar("_Shown")
+Undo = Callable[[], None]
+
+_HOLD = 0x20  # CURSOR_OPT_HOLD of parsenodes.h
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A prepared statement: its text and the parameter types the client gave."""
+
+    text: str
+    types: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cursor:
+    """What FETCH brings from a portal or SQL cursor; one that holds outlives its transaction."""
+
+    columns: tuple[Output, ...] | None
+    turn: int
+    hold: bool = False
+    early: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Portal:
+    """A bound statement, its command decided and recorded. ``turn`` counts the Syncs before it was bound."""
+
+    compiled: Compiled
+    command: Command
+    running: Running
+    formats: tuple[int, ...]
+    turn: int
+    described: bool = False
+
+
+class _Slots(Generic[_T, _Shown]):
+    """Names and what they mean; ``shown`` is the part of it that analysis looks at, kept alongside in ``mirror``."""
+
+    def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown]) -> None:
+        self._now: dict[str, _T] = {}
+        self._mirror, self._shown = mirror, shown
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    def get(self, name: str) -> _T | None:
+        return self._now.get(name)
+
+    def items(self) -> list[tuple[str, _T]]:
+        return list(self._now.items())
+
+    def put(self, name: str, value: _T | None) -> Undo:
+        """Give a name a meaning, or none. The undo does nothing when the name has got another one since."""
+        before = self._now.get(name)
+        self._set(name, value)
+
+        def undo() -> None:
+            if self._now.get(name) is value:
+                self._set(name, before)
+
+        return undo
+
+    def clear(self) -> Undo:
+        return _all([self.put(name, None) for name in list(self._now)])
+
+    def _set(self, name: str, value: _T | None) -> None:
+        if value is None:
+            self._now.pop(name, None)
+            self._mirror.pop(name, None)
+        else:
+            self._now[name] = value
+            self._mirror[name] = self._shown(value)
+
+
+class Names:
+    """``finish(running, status)`` records a command whose portal goes away."""
+
+    def __init__(self, context: SessionContext, limit: int, finish: Callable[[Running, str], None]) -> None:
+        self._context, self._limit, self._finish = context, limit, finish
+        self._statements: _Slots[Prepared, str] = _Slots(context.prepared, lambda one: one.text)
+        self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, lambda one: one.columns)
+        self._portals: dict[str, Portal] = {}
+        context.early_cursors = lambda: frozenset(name for name, cursor in self._cursors.items() if cursor.early)
+
+    def check_room(self) -> None:
+        """Raises ``Refused`` when the session keeps too many names."""
+        if len(self._statements) + max(len(self._portals), len(self._cursors)) >= self._limit:
+            raise Refused("too many prepared statements and portals in this session (limits.statements)", "53400")
+
+    # statements
+
+    def statement(self, name: str) -> Prepared:
+        """Raises ``SqlFault`` 26000."""
+        found = self._statements.get(name)
+        if found is None:
+            which = f'prepared statement "{name}"' if name else "unnamed prepared statement"
+            raise SqlFault("26000", f"{which} does not exist")
+        return found
+
+    def parsed(self, name: str, text: str, types: tuple[int, ...]) -> Undo:
+        return self._statements.put(name, Prepared(text, types))
+
+    def closed_statement(self, name: str) -> Undo:
+        return self._statements.put(name, None)
+
+    # portals
+
+    def portal(self, name: str) -> Portal | None:
+        return self._portals.get(name)
+
+    def has_cursor(self, name: str) -> bool:
+        return self._cursors.get(name) is not None
+
+    def bound(self, name: str, portal: Portal) -> Undo:
+        """A Bind was sent. The unnamed portal replaces the one before; a name that is taken is the target's to refuse."""
+        before = self._portals.get(name)
+        if before is not None and not name:
+            self._drop(before)
+        self._portals[name] = portal
+        columns = portal.compiled.statements[0].columns if portal.compiled.statements else None
+        cursor = Cursor(columns, portal.turn, early=portal.compiled.early)
+        forget = self._cursors.put(name, cursor) if name else None
+
+        def undo() -> None:
+            self._drop(portal)
+            if forget is not None:
+                forget()
+            if self._portals.get(name) is portal:
+                self._replace(name, before)
+
+        return undo
+
+    def kept(self, name: str, portal: Portal) -> None:
+        """A cursor is run by message, or a portal once more."""
+        self._portals[name] = portal
+
+    def closed_portal(self, name: str) -> Undo:
+        portal = self._portals.pop(name, None)
+        forget = self._cursors.put(name, None)
+        if portal is not None:
+            self._drop(portal)
+
+        def undo() -> None:
+            forget()
+            if name not in self._portals:
+                self._replace(name, portal)
+
+        return undo
+
+    def transaction_over(self, turn: int | None = None) -> None:
+        """Portals end with their transaction (manual 55.2.3): those bound before the Sync that ended it, all where ``turn`` is absent."""
+        for name, portal in list(self._portals.items()):
+            if turn is None or portal.turn <= turn:
+                self._drop(portal)
+                del self._portals[name]
+        for name, cursor in self._cursors.items():
+            if not cursor.hold and (turn is None or cursor.turn <= turn):
+                self._cursors.put(name, None)
+
+    def _replace(self, name: str, portal: Portal | None) -> None:
+        if portal is None:
+            self._portals.pop(name, None)
+        else:
+            self._portals[name] = portal
+
+    def _drop(self, portal: Portal) -> None:
+        """A command that was bound and never executed is withdrawn; one that was not fetched to its end has ended now."""
+        if not portal.running.executed:
+            self._finish(portal.running, "withdrawn")
+        elif portal.running.suspended:
+            self._finish(portal.running, "ok")
+
+    # SQL
+
+    def applied(self, compiled: Compiled, turn: int) -> Undo | None:
+        """What a text does to names once it succeeds; gives the way to take it back when it fails."""
+        undos: list[Undo] = []
+        for statement in compiled.statements:
+            self._context.sent(statement)
+            undos += self._apply(statement, compiled.text, turn)
+        if not undos:
+            return None
+        if len(compiled.statements) == 1:
+            return _all(undos)
+
+        def undo() -> None:
+            for statement in compiled.statements:
+                self._uncertain(statement)
+
+        return undo
+
+    def _apply(self, statement: Statement, text: str, turn: int) -> list[Undo]:
+        undos: list[Undo] = []
+        if statement.prepares is not None:
+            undos.append(self._statements.put(statement.prepares, Prepared(statement.inner_text)))
+        if statement.declares is not None:
+            early = statement.inner is not None and statement.inner.early
+            cursor = Cursor(statement.columns, turn, _holds(text, statement.declares), early)
+            undos.append(self._cursors.put(statement.declares, cursor))
+        if statement.forgets == "*":
+            undos += self._forget_all(statement.verb)
+        elif statement.forgets is not None:
+            names = self._cursors if statement.verb == "close" else self._statements
+            undos.append(names.put(statement.forgets, None))
+        return undos
+
+    def _forget_all(self, verb: str) -> list[Undo]:
+        cursors = [self._cursors.clear()] if verb in ("close", "discard") else []
+        return cursors + ([self._statements.clear()] if verb in ("deallocate", "discard") else [])
+
+    def _uncertain(self, statement: Statement) -> None:
+        """Whether this statement happened is not known: its names mean nothing from now on."""
+        if statement.forgets == "*":
+            self._forget_all(statement.verb)
+            return
+        for name in (statement.prepares, statement.declares, statement.forgets):
+            if name is not None:
+                self._statements.put(name, None)
+                self._cursors.put(name, None)
+
+
+def _holds(text: str, name: str) -> bool:
+    """Whether a DECLARE in this text makes that cursor WITH HOLD."""
+    return any(one.kind == "DeclareCursorStmt" and one.body.get("portalname") == name and one.body.get("options", 0) & _HOLD
+               for one in parse(text)[0])
+
+
+def _all(undos: list[Undo]) -> Undo:
+    def undo() -> None:
+        for one in reversed(undos):
+            one()
+
+    return undo
