@@ -94,7 +94,9 @@ def _fits(function: Function, count: int, named: Sequence[str], variadic: bool) 
 
 def _exact(candidates: Sequence[Function], args: Sequence[Value]) -> Function | None:
     types = tuple(value.type for value in args)
-    if 0 in types or UNKNOWN in types:
+    if types and set(types) == {UNKNOWN}:
+        types = (TEXT,) * len(types)  # unknown literals alone prefer text to everything (manual 10.3, step 4e)
+    elif 0 in types or UNKNOWN in types:
         return None
     return next((f for f in candidates if f.arg_types == types), None)
 
@@ -321,7 +323,8 @@ def _user_operators(walk: Walk, schema: str | None, name: str, left: Value | Non
         exact = next((op for op in found if (op.left, op.right) == types), None)
         if exact is not None:
             return (exact,) if exact.oid >= FIRST_USER_OID else ()
-    return [op for op in found if op.oid >= FIRST_USER_OID and _operator_applies(walk, op, types)]
+    written = (left.type if left is not None else 0, right.type)
+    return [op for op in found if op.oid >= FIRST_USER_OID and _operator_applies(walk, op, written)]
 
 
 def _operand_types(walk: Walk, left: Value | None, right: Value) -> tuple[int, int]:
@@ -330,7 +333,7 @@ def _operand_types(walk: Walk, left: Value | None, right: Value) -> tuple[int, i
     if left is not None and own == UNKNOWN and other != UNKNOWN:
         own = other
     elif left is not None and other == UNKNOWN:
-        other = own
+        own = other = TEXT if own == UNKNOWN else own
     return own, other
 
 

@@ -249,8 +249,9 @@ def _in(walk: Walk, body: Node, scope: Scope) -> Value:
     found = _rowwise(walk, schema, name, left, items[0], predicate=True)
     if len(items) == 1:
         return found
-    walk.compare([left, *items])
-    if name in walk.knowledge.user_operators:
+    if left.fields is None:
+        walk.compare([left, *items])
+    if left.fields is not None or name in walk.knowledge.user_operators:
         found = combine([found, *(_rowwise(walk, schema, name, left, item, predicate=True) for item in items[1:])])
     return combine([found, *items], BOOL).derived(BOOL, keep_literals=False)
 

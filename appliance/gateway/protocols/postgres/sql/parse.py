@@ -80,7 +80,17 @@ def parse(text: str, limit: int = DEFAULT_LIMIT) -> tuple[list[Parsed], bytes]:
         raise SqlFault("22021", "the text holds a NUL character")
     if len(data) > limit:
         raise SqlFault("54001", f"the statement is longer than {limit} bytes")
+    if any(_slow(run.group()) for run in _RUN.finditer(text)):
+        raise SqlFault("54001", "the statement holds an overlong run of operator characters")
     return _statements(_tree(data, text), len(data)), data
+
+
+_RUN = re.compile(r"[-+*/<>=~!@#%^&|`?]{512,}")
+
+
+def _slow(run: str) -> bool:
+    """Whether the parser's lexer takes quadratic time: it looks for ``/*`` in a run, and takes trailing ``+`` off one by one."""
+    return run.count("/*") > 32 or run.count("+") > 128
 
 
 def _tree(data: bytes, text: str) -> list[Node]:

@@ -35,7 +35,7 @@ def secret_spans(kind: str, body: Node, text: str, start: int, end: int, offsets
             yield from _strings(text, start, end)
     elif kind in _BODIES:
         yield from ((at, to) for at, to in _strings(text, start, end) if _BODY.search(text, at, to))
-    if _CALLED.search(text):
+    if _CALLED.search(text, start, end):
         yield from _connection_strings(body, text, end, offsets)
 
 

@@ -23,6 +23,7 @@ from gateway.protocols.postgres.sql.walk import Walk, split_name
 from gateway.protocols.postgres.statement import SqlFault
 
 MAX_PASSES = 64
+MAX_COLUMNS = 1664
 
 
 @dataclass(slots=True)
@@ -109,6 +110,8 @@ def targets(walk: Walk, nodes: Sequence[Node], scope: Scope, *, keep_unknown: bo
         else:
             names.extend(name for name, _ in found)
             values.extend(value for _, value in found)
+        if len(names) > MAX_COLUMNS:
+            raise SqlFault("54011", f"target lists can have at most {MAX_COLUMNS} entries")
     return Columns(names, values)
 
 

@@ -155,7 +155,7 @@ def _used_functions(walk: Walk, node: Any) -> None:
             _used_functions(walk, entry)
 
 
-_NAMES = ("dbname", "role", "newname", "extname", "servername", "fdwname", "subname", "pubname", "schemaname", "plname", "trigname",
+_NAMES = ("dbname", "role", "extname", "servername", "server_name", "fdwname", "subname", "pubname", "schemaname", "plname", "trigname",
           "policy_name", "tablespacename", "indexname", "idxname", "conditionname", "name", "filename", "amname", "rulename")  # fmt: skip
 _LISTS = ("funcname", "domainname", "typeName", "opclassname", "opfamilyname", "conversion_name", "defnames", "dictname", "cfgname",
           "collname", "name")  # fmt: skip
@@ -169,7 +169,7 @@ def _object_names(kind: str, body: Node) -> Iterator[str]:
     for key in _LISTS:
         if isinstance(body.get(key), list):
             yield ".".join(strings(entry for entry in body[key] if "String" in entry))
-    for key in ("role", "user", "newowner"):
+    for key in ("role", "user"):
         if isinstance(body.get(key), dict):
             yield str(body[key].get("rolename", body[key].get("roletype", "")))
     for entry in (*body.get("objects", ()), *([body["object"]] if isinstance(body.get("object"), dict) else ())):
