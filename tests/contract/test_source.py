@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "appliance" / "gateway"
-PURE_NAMES = ("codec", "copytext", "machine", "masking", "messages", "operations", "recorder", "rows", "scram", "scrub", "shown", "statement")
+PURE_NAMES = (
+    "codec", "copytext", "machine", "masking", "messages", "operations", "recorder", "rows", "scram", "scrub", "shown", "statement")
 # sql/parse.py is the door to PostgreSQL's own parser, C code behind a lock: the one module there that is not pure.
 PURE = sorted({
     *(path for name in PURE_NAMES for pattern in (f"{name}.py", f"{name}/*.py") for path in PACKAGE.glob(f"protocols/*/{pattern}")),
