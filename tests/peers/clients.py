@@ -25,8 +25,13 @@ def direct(server: PostgresServer, database: str = "orders") -> dict[str, str]:
 
 def program(server: PostgresServer, name: str, *arguments: str, environment: Mapping[str, str], stdin: str = "",
             timeout: float = 120.0, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run one of PostgreSQL's own programs (psql, pgbench, pg_dump) with that environment and nothing else of ours."""
+    """Run one of PostgreSQL's own programs (psql, pgbench, pg_dump) with that environment and nothing else of ours.
+
+    Programs that were built without TLS talk plainly, which the gateway allows on loopback.
+    """
     variables = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home or "/nonexistent"), **environment}
+    if not server.knows_tls:
+        variables["PGSSLMODE"] = "disable"
     return subprocess.run([server.program(name), *arguments], env=variables, input=stdin, capture_output=True, text=True, timeout=timeout,
                           check=False)
 

@@ -186,6 +186,13 @@ class PostgresServer:
         out = subprocess.run([self.program("postgres"), "--version"], check=True, capture_output=True, text=True).stdout
         return int(out.split()[-1 if out.split()[-1][0].isdigit() else 2].split(".")[0])
 
+    @property
+    def knows_tls(self) -> bool:
+        """Server and programs were built with TLS; the embedded ones were not."""
+        assert self.binaries is not None
+        config = self.binaries / "pg_config"
+        return not config.exists() or "ssl" in subprocess.run([config, "--configure"], check=True, capture_output=True, text=True).stdout
+
     # --- use ---
 
     @property
