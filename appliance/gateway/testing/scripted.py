@@ -202,8 +202,8 @@ class ScriptedTarget:
         if known is None:
             raise _Failed(failure("26000" if what == "S" else "34000", f'"{name}" does not exist')[0])
         first = self._own(known) if known == CONTEXT_SQL else self.answers.get(known, ())
-        described: list[Message | bytes] = [part for part in first if isinstance(part, messages.RowDescription)][:1] or [messages.NO_DATA]
-        return [*([messages.ParameterDescription(())] if what == "S" else []), *described]
+        described = next((part for part in first if isinstance(part, messages.RowDescription)), messages.NO_DATA)
+        return [*([messages.ParameterDescription(())] if what == "S" else []), described]
 
     def _execute(self, name: str, limit: int) -> Answer:
         portal = self._portals.get(name)

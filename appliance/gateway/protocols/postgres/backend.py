@@ -27,6 +27,7 @@ from gateway.protocols.postgres.expect import (
     Expect,
     Fields,
     Running,
+    on_disk,
 )
 from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows
 from gateway.protocols.postgres.rows import INT32
@@ -129,9 +130,9 @@ class Backend:
         """Pass on what is ready, once the records it depends on are on disk; then record what has ended."""
         if self._gates:
             await asyncio.wait(self._gates)
-            gates, self._gates = self._gates, []
-            for gate in gates:
+            for gate in self._gates:
                 gate.result()
+            self._gates = []
         self._write()
         await self.relay.client.drain()
         ended, self._ended = self._ended, []
@@ -142,7 +143,7 @@ class Backend:
         """The session ends: what was ready still goes out, if its records are on disk now."""
         if self._gates:
             await asyncio.wait(self._gates, timeout=LAST_WAIT)
-        if all(gate.done() and not gate.cancelled() and gate.exception() is None for gate in self._gates):
+        if all(on_disk(gate) for gate in self._gates):
             self._write()
 
     def _write(self) -> None:
@@ -170,7 +171,7 @@ class Backend:
         state = machine.target(head.kind if head else None, head.state if head else "", kind)
         if head is None:
             raise TargetFault("the target answers what nobody asked", "08P01")
-        if head.running is not None and not head.running.permit.recorded.done():
+        if head.running is not None and not on_disk(head.running.permit.recorded):
             self._gates.append(head.running.permit.recorded)
         if kind == DATA_ROW:
             self._data_rows(head, block, count)
@@ -312,7 +313,7 @@ class Backend:
             raise TargetFault(self._shown(fields, bool(self.relay.context.masks())).get("M", ""), fields["C"])
         head.state = machine.target(head.kind, head.state, ord("E"))
         running = head.running
-        if running is not None and not running.permit.recorded.done():
+        if running is not None and not on_disk(running.permit.recorded):
             self._gates.append(running.permit.recorded)
         shown = head.instead or self._shown(fields, self._reads_masked(head))
         if not head.silent:
@@ -457,7 +458,7 @@ class Backend:
 
     def _record_end(self, running: Running, status: str, fields: Fields) -> None:
         recorded = running.permit.recorded
-        if recorded.cancelled() or recorded.exception() is not None:
+        if not on_disk(recorded):
             return
         sample = running.sample.close() if running.sample is not None else None
         finish(self.relay.gate, self.relay.session, recorded.result(), running.status or status, rows=running.rows or running.affected,

@@ -32,6 +32,11 @@ Fields = dict[str, str]
 
 
 
+def on_disk(record: asyncio.Future[int]) -> bool:
+    """Whether a record is durable: done, and not failed."""
+    return record.done() and not record.cancelled() and record.exception() is None
+
+
 @dataclass(slots=True)
 class Running:
     """One command in flight: its permit and what has been answered so far."""
@@ -125,4 +130,4 @@ class Pending:
 
 
 __all__ = ["BIND", "CLOSE", "DESCRIBE_PORTAL", "DESCRIBE_STATEMENT", "EXECUTE", "PARSE", "QUERY", "SYNC", "Expect", "Fields", "Pending",
-           "Running"]
+           "Running", "on_disk"]

@@ -32,6 +32,7 @@ from gateway.protocols.postgres.expect import (
     Expect,
     Fields,
     Running,
+    on_disk,
 )
 from gateway.protocols.postgres.names import Names, Portal
 from gateway.protocols.postgres.recorder import Sample
@@ -197,7 +198,7 @@ class Frontend:
         if expect is not None:
             expect.turn = self._turn
             self._staged.append(expect)
-        if gate is not None and not gate.done():
+        if gate is not None and not on_disk(gate):
             self._gates.append(gate)
 
     async def flush(self, *, now: bool = False) -> None:

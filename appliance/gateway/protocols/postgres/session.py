@@ -8,6 +8,7 @@ clock and the ending. Both loops run in one TaskGroup, so nothing outlives the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from gateway.config.schema import Limits
@@ -117,10 +118,12 @@ class Relay:
                 if not self.held:
                     raise Ended("the caller disconnected")
                 self.gate.approvals.withdraw_session(self.session.id, "the caller disconnected")
-            try:
-                await asyncio.wait_for(self.client.until_gone() if self.held else asyncio.sleep(LOOK_EVERY), 1.5 * LOOK_EVERY)
-            except TimeoutError:
+            if not self.held:
+                await asyncio.sleep(LOOK_EVERY)
                 continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.5 * LOOK_EVERY):       # wait_for may swallow a cancellation before Python 3.12
+                    await self.client.until_gone()
 
     async def _say_goodbye(self, ended: Ended) -> None:
         self.gate.approvals.withdraw_session(self.session.id, ended.reason)
