@@ -104,7 +104,8 @@ async def serve(handler: Handler, host: str, port: int, *, backlog: int = 1024, 
         try:
             await handler(stream)
             stream.close()
-            await asyncio.wait_for(stream.closed(), LINGER)
+            async with asyncio.timeout(LINGER):
+                await stream.closed()
         except TimeoutError:
             stream.abort()
         except BaseException:

@@ -168,7 +168,8 @@ class ByteStream(asyncio.Protocol):
         """Return once the peer has gone, also when reading is paused and its FIN is behind unread bytes."""
         while not self.gone.is_set():
             try:
-                await asyncio.wait_for(self.gone.wait(), HALF_CLOSED_POLL)
+                async with asyncio.timeout(HALF_CLOSED_POLL):
+                    await self.gone.wait()
             except TimeoutError:
                 if self._reading_paused and self._half_closed():
                     self.gone.set()

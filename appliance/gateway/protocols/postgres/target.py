@@ -127,7 +127,8 @@ class TargetConnection:
         self.stream.write(b"X\0\0\0\4")
         self.stream.close()
         try:
-            await asyncio.wait_for(self.stream.closed(), CLOSE_TIMEOUT)
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.stream.closed()
         except TimeoutError:
             self.stream.abort()
 
