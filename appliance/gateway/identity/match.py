@@ -28,7 +28,9 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def overlap(left: str, right: str) -> bool:
-    """Whether some text fits both patterns (for warnings; quadratic in the pattern lengths)."""
+    """Whether some text fits both patterns (for warnings; quadratic in the pattern lengths where both have a ``*``)."""
+    if "*" not in left or "*" not in right:
+        return matches(right, left) if "*" not in left else matches(left, right)
     reach = {(0, 0)}
     seen = set(reach)
     while reach:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, islice
 
 from gateway.config.load import Folder
 from gateway.config.problem import Problem
@@ -13,6 +13,9 @@ from gateway.identity.match import both_possible
 from gateway.policy.question import probes_of
 from gateway.policy.rules import compile_rule
 from gateway.policy.votes import same_person
+
+PAIRS = 500_000
+"""Pairs of identities that are compared; with more than a thousand identities of one issuer not every pair is."""
 
 
 def warnings(folder: Folder) -> list[Problem]:
@@ -26,8 +29,9 @@ def _at(folder: Folder, kind: str, name: str, message: str) -> Problem:
 
 
 def _two_identities(folder: Folder) -> Iterator[Problem]:
-    for one, other in combinations(folder.policy.identities, 2):
-        if one.issuer == other.issuer and both_possible(one.match, other.match):
+    pairs = ((one, other) for one, other in combinations(folder.policy.identities, 2) if one.issuer == other.issuer)
+    for one, other in islice(pairs, PAIRS):
+        if both_possible(one.match, other.match):
             yield _at(folder, "identities", other.name, f"a token could match {one.name!r} too; such a token is refused")
 
 
@@ -46,13 +50,21 @@ def _ever(grant: Grant, rule: Rule, resource: Resource) -> bool:
 
 def _shadowed(folder: Folder) -> Iterator[Problem]:
     """An allow or approve whose matcher some deny for everybody it is for repeats word by word."""
+    denies: dict[str, list[tuple[Grant, Rule]]] = {}
     for grant in folder.policy.grants:
         for rule in grant.rules:
-            for other in folder.policy.grants:
-                wide = set(other.to) >= set(grant.to) and set(other.targets) >= set(grant.targets)
-                twins = [deny.name for deny in other.rules if deny.effect == "deny" and deny.matcher == rule.matcher]
-                if rule.effect != "deny" and wide and twins:
-                    yield _at(folder, "grants", grant.name, f"rule {rule.name!r} never counts: {other.name}/{twins[0]} denies the same")
+            if rule.effect == "deny":
+                denies.setdefault(repr(rule.matcher), []).append((grant, rule))
+    for grant in folder.policy.grants:
+        for rule in grant.rules:
+            twins = denies.get(repr(rule.matcher), []) if rule.effect != "deny" else []
+            found = [f"{other.name}/{deny.name}" for other, deny in twins if _covers(other, grant)]
+            if found:
+                yield _at(folder, "grants", grant.name, f"rule {rule.name!r} never counts: {found[0]} denies the same")
+
+
+def _covers(wide: Grant, narrow: Grant) -> bool:
+    return set(wide.to) >= set(narrow.to) and set(wide.targets) >= set(narrow.targets)
 
 
 def _unreachable_approvals(folder: Folder) -> Iterator[Problem]:
