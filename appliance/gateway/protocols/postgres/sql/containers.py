@@ -259,6 +259,7 @@ def execute(job: Job, analyze: Analyze) -> Statement:
         walk.bind(value, origins.get(number, frozenset()))
         walk.sink(f"a parameter of {name}", value)
     walk.operation("execute", "", (name,), free=True)
+    inner = replace(inner, literals=(), inner=None)  # their offsets and numbers are those of another text
     outer = finish(job, walk, "execute")
     return _around(
         inner, walk, "execute", start=job.start, end=job.end, uses_prepared=name, literals=outer.literals, inner=inner, early=False,

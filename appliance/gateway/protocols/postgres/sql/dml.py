@@ -96,7 +96,8 @@ def returning(walk: Walk, body: Node, verb: str, item: Item, others: Sequence[It
     if clause.get("options") and walk.version < 180000:
         raise SqlFault("42601", "syntax error in RETURNING")
     seen = _seen(walk, verb, item)
-    scope = Scope(outer, [seen, *others, *_versions(walk, clause, seen)])
+    visible = [*others, seen] if verb == "merge" else [seen, *others]  # the order in which a star expands
+    scope = Scope(outer, [*visible, *_versions(walk, clause, seen)])
     return targets(walk, clause["exprs"], scope)
 
 
@@ -315,7 +316,7 @@ def _merge(walk: Walk, body: Node, outer: Scope | None) -> Columns:
         _merge_action(walk, relation, entry["MergeWhenClause"], scope, source, joined is not DEPENDS)
     if not any(verb in ("insert", "update", "delete") and name == qualified(relation) for verb, name in walk.operations):
         walk.on_relation("select", relation)
-    return returning(walk, body, "update", item, source.items, outer)
+    return returning(walk, body, "merge", item, source.items, outer)
 
 
 def _merge_action(walk: Walk, relation: Relation, body: Node, scope: Scope, source: Scope, unjoined: bool) -> None:

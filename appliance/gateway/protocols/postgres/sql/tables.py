@@ -177,18 +177,20 @@ def _json_table(walk: Walk, body: Node, scope: Scope) -> Item:
 
 
 def _json_columns(walk: Walk, nodes: Sequence[Node], source: Value, scope: Scope) -> list[tuple[str, Value]]:
+    """A level's own columns, then those of its NESTED paths: the target's order."""
     found: list[tuple[str, Value]] = []
+    nested: list[tuple[str, Value]] = []
     for entry in nodes:
         column = entry["JsonTableColumn"]
         inside = {key: value for key, value in column.items() if key not in ("columns", "typeName")}
         value = combine([source, *parts(walk, inside, scope)])
         if column.get("coltype") == "JTC_NESTED":
-            found += _json_columns(walk, column.get("columns", ()), source, scope)
+            nested += _json_columns(walk, column.get("columns", ()), source, scope)
         elif "typeName" in column:
             found.append((column["name"], cast(walk, value, type_named(walk, column["typeName"]))))
         else:
             found.append((column["name"], constant(23)))
-    return found
+    return found + nested
 
 
 # joins
