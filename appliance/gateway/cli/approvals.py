@@ -125,6 +125,8 @@ def _human(view: dict[str, Any]) -> Iterator[str]:
         yield f"{'outcome:':<11}{line(view['outcome'])}"
     yield f"{'text:':<11}" + ("" if view["exact"] else "(as the log shows it; the exact text is for those who may vote while it is open)")
     yield from (f"    | {row}" for row in escaped(view["text"]).split("\n"))
+    types = [kind for kind, _ in (view.get("binding") or {}).get("parameters", [])]
     for number, value in enumerate(view["parameters"], 1):
-        yield f"    ${number} = {'NULL' if value is None else line(value)}"
+        kind = f" ({line(str(types[number - 1]))})" if number <= len(types) else ""
+        yield f"    ${number}{kind} = {'NULL' if value is None else line(value)}"
     yield from (f"WARNING: {_WARNINGS.get(flag, line(flag))}" for flag in view["text_flags"])
