@@ -9,3 +9,16 @@ values in answers by where they come from. The *log* proves what happened; a *re
 The way of one request: ``protocols/X/listener`` → ``protocols/X/session`` → ``govern`` → the target → masking → the caller → ``finish``.
 ``build`` wires it together; ``docs/life-of-a-query.md`` follows one PostgreSQL query through it.
 """
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as _installed
+
+
+def version() -> str:
+    """This program's version."""
+    try:
+        return _installed("lockgate")
+    except PackageNotFoundError:
+        return "0+source"

@@ -13,6 +13,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway import version
 from gateway.approvals.book import DeskLimits
 from gateway.approvals.desk import ApprovalsDesk
 from gateway.approvals.notify import Notifier
@@ -26,12 +27,15 @@ from gateway.errors import AuditUnavailable, ConfigError
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.clock import Clock, keep_floor, read_floor, start_floor
 from gateway.live import LiveSessions, Rates
-from gateway.net.server import Server, serve
+from gateway.net.server import Server, Supervisor, serve
 from gateway.net.tls import server_context
 from gateway.policy.policy import Policy, compile_policy
 from gateway.protocols.postgres.listener import PostgresListener
 
 log = logging.getLogger("gateway")
+
+KEEP_TIME_EVERY = 10.0
+"""Seconds between two looks at the clock's floor on disk."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class Gateway:
         settings = folder.gateway
         self.audit = AuditLog.open(folder.state, settings.name, settings.segment, settings.audit,
                                    load_private_key(folder.resolve(settings.audit.checkpoint.key)), clock=self.now)
+        self.clock = Clock(start_floor(read_floor(self._floor), self.audit.last_time), tell=self._clock_told)
         self.notifier = Notifier(folder)
         limits = settings.limits
         self.approvals = ApprovalsDesk(
@@ -69,6 +74,7 @@ class Gateway:
             revoked=lambda person: self.policy.untrusted(person, self.now()) is not None,
             limits=DeskLimits(total=limits.approvals_pending, per_identity=limits.approvals_pending_per_identity, held=limits.held))
         self._listeners: list[_Open] = []
+        self._background = Supervisor()
         self._console: ConsoleServer | None = None
 
     def now(self) -> float:
@@ -100,7 +106,17 @@ class Gateway:
                 await self._console.start()
             else:
                 await self._listen(name, settings)
+        self._background.start(self._keep_time(), "clock floor")
         self.ready = True
+
+    async def _keep_time(self) -> None:
+        """A clock set back revives nothing even after a crash: the floor is kept on disk while the gateway runs."""
+        while True:
+            try:
+                await asyncio.to_thread(keep_floor, self._floor, self.clock.floor)
+            except OSError as error:
+                log.warning("the clock's floor could not be kept: %s", error.strerror)
+            await asyncio.sleep(KEEP_TIME_EVERY)
 
     async def _listen(self, name: str, settings: Listener) -> None:
         host, port = settings.place
@@ -109,6 +125,7 @@ class Gateway:
             self._listeners.append(_Open(name, await serve(handler.handle, host, port), handler))
         except OSError as error:
             raise ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}") from None
+        self._background.start(handler.warm(), "catalogs")
 
     def _tls(self, settings: Listener) -> ssl.SSLContext | None:
         if settings.tls is None:
@@ -131,6 +148,8 @@ class Gateway:
         await self.audit.record("policy.loaded", {"policy": policy.digest, "previous": self.policy.digest})
         self.folder, self.policy, self.authenticator = folder, policy, authenticator
         self.approvals.policy_changed(policy.digest)
+        for one in self._listeners:
+            await one.handler.reloaded()
         for session in self.live.all():
             if reason := policy.ended(session, self.now()):
                 self.live.end(session.id, reason)
@@ -142,6 +161,7 @@ class Gateway:
         self.ready = False
         for one in self._listeners:
             one.server.stop_accepting()
+        await self._background.close()
         await self.approvals.close()
         self.live.end_all("the gateway is stopping")
         for one in self._listeners:
@@ -161,7 +181,10 @@ class Gateway:
         except AuditUnavailable:
             log.error("the audit log cannot be written; the stop is not recorded")
         await self.audit.close()
-        keep_floor(self._floor, self.clock.floor)
+        try:
+            keep_floor(self._floor, self.clock.floor)
+        except OSError as error:
+            log.warning("the clock's floor could not be kept: %s", error.strerror)
 
     def _clock_told(self, kind: str, seconds: float) -> None:
         log.warning("%s: the wall clock is off by %.0f s", kind, seconds)
@@ -180,13 +203,3 @@ def prepare_state(state: Path) -> None:
     (state / "audit").mkdir(mode=0o700, exist_ok=True)
     (state / "recordings").mkdir(mode=0o700, exist_ok=True)
     (state / "index").mkdir(mode=0o700, exist_ok=True)
-
-
-def version() -> str:
-    """This program's version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-    try:
-        return installed("lockgate")
-    except PackageNotFoundError:
-        return "0+source"

@@ -70,6 +70,11 @@ class AuditLog:
         return self._writer.state == "open"
 
     @property
+    def last_time(self) -> float:
+        """The time of the newest record on disk, seconds since the epoch; 0 when there is none."""
+        return self._writer.last_time
+
+    @property
     def why_not(self) -> str:
         """Why they cannot: empty when available."""
         return self._writer.reason

@@ -84,6 +84,11 @@ class Writer:
         self._used = used(self._place.audit, self._place.recordings)
         self.state, self.reason = "open", ""
 
+    @property
+    def last_time(self) -> float:
+        """The time of the newest record, seconds since the epoch."""
+        return self._journal.encoder.last / 1e6
+
     def run(self) -> None:
         """The thread. Ends after ``None`` came and everything before it was written."""
         while not self._closing:

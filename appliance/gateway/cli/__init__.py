@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from gateway import version
 from gateway.errors import AuditUnavailable, ConfigError, Fault
 
 VERBS = ("init", "serve", "check", "explain", "schema", "policy", "access", "approvals", "sessions", "replay", "search", "audit", "token",
@@ -19,21 +21,22 @@ VERBS = ("init", "serve", "check", "explain", "schema", "policy", "access", "app
 """Modules of this package, in the order of ``--help``."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; also the source of its reference page."""
+def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """The command line, all of it or only these verbs; also the source of its reference page."""
     parser = argparse.ArgumentParser(
         prog="lockgate", description="The gateway that robots must walk through.",
         epilog="Exit status: 0 done, 1 the answer is no, 2 the request or the configuration is wrong.")
-    parser.add_argument("--version", action="version", version=f"lockgate {_version()}")
+    parser.add_argument("--version", action="version", version=f"lockgate {version()}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in VERBS:
+    for verb in verbs:
         import_module(f"gateway.cli.{verb}").register(subparsers)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Never shows a traceback for what the operator can mend."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = build_parser(words[:1] if words and words[0] in VERBS else VERBS).parse_args(words)
     try:
         status: int = args.run(args)
     except ConfigError as problem:
@@ -56,8 +59,3 @@ def _wrong(args: argparse.Namespace, problem: Any, status: int) -> int:
     else:
         print(f"lockgate: {problem}", file=sys.stderr)
     return status
-
-
-def _version() -> str:
-    from gateway.build import version
-    return version()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import secrets
 import ssl
 import uuid
@@ -32,6 +33,8 @@ from gateway.protocols.postgres.targets import SharedTarget
 
 if TYPE_CHECKING:
     from gateway.build import Gateway
+
+log = logging.getLogger("gateway.postgres")
 
 CATALOG_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate catalog", "statement_timeout": "30000",
                     "lock_timeout": "2000"}
@@ -70,7 +73,7 @@ class PostgresListener:
         self._loopback = loopback
         self._keys = CancelKeys()
         self._open_now = 0
-        self._shared: dict[tuple[PostgresResource, str, str], SharedTarget] = {}
+        self._shared: dict[tuple[PostgresResource, str], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
         """One connection, from its first byte to its last."""
@@ -237,13 +240,29 @@ class PostgresListener:
         return await open_target(self._gateway.folder, resource, database, settings)
 
     def _shared_target(self, resource: PostgresResource, database: str) -> SharedTarget:
-        key = (resource, database, self._gateway.folder.digest)
+        key = (resource, database)
         found = self._shared.get(key)
         if found is None:
             async def own() -> TargetConnection:
                 return await open_catalog_connection(self._gateway.folder, resource, database)
             found = self._shared[key] = SharedTarget(own, database, resource.catalog.max_age)
         return found
+
+    async def warm(self) -> None:
+        """Read every target's catalog before the first caller needs it. A target that cannot be reached now is read later."""
+        for resource in self._gateway.policy.resources.values():
+            if isinstance(resource, PostgresResource):
+                for database in resource.offered:
+                    try:
+                        await self._shared_target(resource, database).catalog()
+                    except (TargetFault, OSError) as fault:
+                        log.warning("the catalog of %s/%s is not read yet: %s", resource.name, database, fault)
+
+    async def reloaded(self) -> None:
+        """The policy changed: let go of targets that are not in it any more."""
+        kept = set(self._gateway.policy.resources.values())
+        for key in [key for key in self._shared if key[0] not in kept]:
+            await self._shared.pop(key).close()
 
     async def close(self) -> None:
         """Close the gateway's own connections."""
