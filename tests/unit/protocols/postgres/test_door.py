@@ -30,7 +30,8 @@ def test_pinned_encoding_in_every_spelling(value: str) -> None:
 
 @pytest.mark.parametrize("values", [
     {"replication": "database"}, {"replication": "true"}, {"session_authorization": "postgres"}, {"role": "postgres"}, {"ROLE": "postgres"},
-    {"client_encoding": "SJIS"}, {"standard_conforming_strings": "off"}, {"options": "-c role=postgres"}, {"options": "-c standard_conforming_strings=off"},
+    {"client_encoding": "SJIS"}, {"standard_conforming_strings": "off"}, {"options": "-c role=postgres"},
+    {"options": "-c standard_conforming_strings=off"},
     {"options": "-r"}, {"options": "-c"}, {"options": "'unclosed"}, {"local_preload_libraries": "x"}, {"row_security": "off"},
     {"options": "-c session_replication_role=replica"}, {"lockgate.wait": "maybe"},
 ])
