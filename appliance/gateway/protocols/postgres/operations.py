@@ -3,7 +3,7 @@
 
 Attributes of an operation that it looks at: ``relations`` and ``functions`` (``schema.name``), ``parameters`` (lower case),
 ``where`` (``missing``), ``container`` (the COPY, EXPLAIN, PREPARE or DECLARE around a query), ``pinned`` (a pinned setting set to its
-pinned value), ``free`` (needs no allow rule: a built-in function without effects, EXECUTE itself).
+pinned value), ``free`` (needs no allow rule: a built-in function without effects, EXECUTE and MERGE themselves).
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ One entry: ``analyze.analyze(text, context, catalog)``. Pure: no I/O, no clock, 
 * an *item* and a *scope* (``scope``) are what names mean inside one query level;
 * a *shape* (``knowledge``, made by ``lineage``) is a relation's columns with views, inheritance and generated columns followed.
 
-``parse`` binds PostgreSQL's own parser · ``verbs`` the closed table of statement kinds · ``expressions``, ``functions``, ``constructs`` one
-handler per node kind · ``calls``, ``casts`` which function, operator or cast is meant · ``select``, ``tables``, ``dml`` queries · ``containers``,
-``session``, ``utility`` everything else · ``where`` whether a condition bounds anything · ``settings``, ``literals``, ``passwords`` data
-about settings and tokens · ``draft`` makes the ``Statement``.
+``parse`` binds PostgreSQL's own parser · ``verbs`` the closed table of statement kinds · ``expressions``, ``functions``,
+``constructs`` one handler per node kind · ``calls``, ``casts`` which function, operator or cast is meant · ``select``, ``tables``,
+``dml`` queries · ``containers``, ``session``, ``utility`` everything else · ``where`` whether a condition bounds anything ·
+``settings``, ``literals``, ``passwords`` data about settings and tokens · ``draft`` makes the ``Statement``.
 
 What taints a result: everything under the expression that computes it: arguments, comparisons, CASE conditions, FILTER, what EXISTS
 reads. What does not: WHERE, JOIN conditions, GROUP BY, HAVING, ORDER BY, window frames; inference through them is not promised.

@@ -305,6 +305,7 @@ _ACTIONS = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delet
 
 
 def _merge(walk: Walk, body: Node, outer: Scope | None) -> Columns:
+    """MERGE is its actions; the operation ``merge`` itself needs no allow, but deny and approve rules may name it."""
     relation, item = target_item(walk, body["relation"])
     source = Scope(outer)
     from_clause(walk, [body["sourceRelation"]], source)
@@ -312,9 +313,13 @@ def _merge(walk: Walk, body: Node, outer: Scope | None) -> Columns:
     expression(walk, body["joinCondition"], scope)
     joined = holds(body["joinCondition"], walk.target_refs)
     walk.dml.add("merge")
+    walk.on_relation("merge", relation, free=True)
     for entry in body.get("mergeWhenClauses", ()):
         _merge_action(walk, relation, entry["MergeWhenClause"], scope, source, joined is not DEPENDS)
-    if not any(verb in ("insert", "update", "delete") and name == qualified(relation) for verb, name in walk.operations):
+    done = [walk.operations.get((verb, qualified(relation))) for verb in ("insert", "update", "delete")]
+    if any(operation is not None and operation.attributes.get("where") == "missing" for operation in done):
+        walk.on_relation("merge", relation, where="missing")
+    if not any(done):
         walk.on_relation("select", relation)
     return returning(walk, body, "merge", item, source.items, outer)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.model import Operation
 from gateway.protocols.postgres.sql.knowledge import Knowledge
 from gateway.protocols.postgres.sql.literals import literal_span
 from gateway.protocols.postgres.sql.parse import Node, Offsets, Parsed
@@ -49,7 +50,7 @@ def finish(job: Job, walk: Walk, verb: str, **fields: Any) -> Statement:
     fields.setdefault("uses_cursor", walk.uses_cursor)
     return Statement(
         verb=verb,
-        operations=tuple(walk.operations.values()),
+        operations=_ordered(verb, tuple(walk.operations.values())),
         start=job.start,
         end=job.end,
         reads=frozenset(walk.reads | walk.named) if walk.named else frozenset(walk.reads),
@@ -64,6 +65,13 @@ def finish(job: Job, walk: Walk, verb: str, **fields: Any) -> Statement:
         hidden_reasons=tuple(walk.reasons),
         **fields,
     )
+
+
+def _ordered(verb: str, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """The statement's own verb first: the audit record names a command by it."""
+    if not operations or operations[0].verb == verb:
+        return operations
+    return (*(op for op in operations if op.verb == verb), *(op for op in operations if op.verb != verb))
 
 
 def rows(walk: Walk, columns: Columns) -> dict[str, Any]:

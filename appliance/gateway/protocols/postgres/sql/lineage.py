@@ -19,7 +19,8 @@ VIEW_LIMIT = 8 * DEFAULT_LIMIT
 
 
 def shape_of(knowledge: Knowledge, relation: Relation) -> Shape:
-    """The lineage of a relation's columns. Never raises: what cannot be followed is unknown."""
+    """The lineage of a relation's columns; what cannot be followed is unknown. A caller already too deep gets ``RecursionError``,
+    so that nothing is remembered of the attempt."""
     if relation.oid < FIRST_USER_OID or relation.schema.startswith("pg_toast"):
         return _system(relation)
     if relation.definition is not None:
@@ -94,7 +95,7 @@ def stored_expression(knowledge: Knowledge, text: str, scope: Scope) -> Value:
         (statement,), _ = parse(f"SELECT {text}", VIEW_LIMIT)
         (target,) = statement.body["targetList"]
         return expression(quiet_walk(knowledge), target["ResTarget"]["val"], scope)
-    except (SqlFault, ValueError, KeyError, TypeError, RecursionError):
+    except (SqlFault, ValueError, KeyError, TypeError):
         return Value(unknown=True, system=False)
 
 
@@ -105,7 +106,7 @@ def runs_user_code(knowledge: Knowledge, text: str) -> bool:
         walk = quiet_walk(knowledge)
         found = expression(walk, statement.body["targetList"][0]["ResTarget"]["val"], Scope())
         return walk.user_code or found.unknown
-    except (SqlFault, ValueError, KeyError, TypeError, RecursionError):
+    except (SqlFault, ValueError, KeyError, TypeError):
         return True
 
 
@@ -124,7 +125,7 @@ def _view(knowledge: Knowledge, relation: Relation) -> Shape:
     knowledge.making.add(relation.oid)
     try:
         return _expanded(knowledge, relation)
-    except (SqlFault, ValueError, KeyError, TypeError, RecursionError):
+    except (SqlFault, ValueError, KeyError, TypeError):
         return _opaque(knowledge.catalog, relation, "cannot be followed")
     finally:
         knowledge.making.discard(relation.oid)

@@ -2,7 +2,8 @@
 """The closed table of verbs: every statement kind that libpg_query can parse, and the verb a rule names it by.
 
 ``create``, ``alter`` and ``drop`` in a rule match every ``create-…``, ``alter-…`` and ``drop-…``; ``set`` in a deny or approve rule matches
-``set-role`` and ``set-session-authorization`` too (contract section 2).
+``set-role`` and ``set-session-authorization`` too; ``merge`` and ``execute`` need no allow of their own, their actions and what was
+prepared do (contract section 2).
 """
 
 from __future__ import annotations

@@ -577,3 +577,20 @@ def test_relations_for_an_approval() -> None:
 
 def test_the_same_snapshot_is_used_again() -> None:
     assert statements("select ssn from customers", catalog=CATALOG) == statements("select ssn from customers", catalog=CATALOG)
+
+
+def test_merge_itself_can_be_named_by_deny_and_approve_rules() -> None:
+    (own,) = [op for op in one("merge into orders o using customers c on true when matched then delete").operations if op.verb == "merge"]
+    assert own.attributes == {"relations": ("public.orders",), "free": True, "where": "missing"}
+
+
+def test_a_statements_own_verb_comes_first() -> None:
+    for text in (
+        "update orders set total = 1 from customers c where c.id = orders.id",
+        "insert into orders select id from customers",
+        "merge into orders o using customers c on true when matched then delete",
+        "with d as (delete from orders where id = 1 returning id) insert into customers select id from d",
+        "copy customers to stdout",
+        "create table n as select * from orders",
+    ):
+        assert one(text).operations[0].verb == one(text).verb
