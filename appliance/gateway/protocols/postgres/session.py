@@ -118,12 +118,16 @@ class Relay:
                 if not self.held:
                     raise Ended("the caller disconnected")
                 self.gate.approvals.withdraw_session(self.session.id, "the caller disconnected")
-            if not self.held:
-                await asyncio.sleep(LOOK_EVERY)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.5 * LOOK_EVERY):       # wait_for may swallow a cancellation before Python 3.12
-                    await self.client.until_gone()
+            await self._a_moment()
+
+    async def _a_moment(self) -> None:
+        """A second; less when a caller whose command is held goes away meanwhile."""
+        if not self.held or self.client.gone.is_set():
+            await asyncio.sleep(LOOK_EVERY)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY):       # wait_for may swallow a cancellation before Python 3.12
+                await self.client.until_gone()
 
     async def _say_goodbye(self, ended: Ended) -> None:
         self.gate.approvals.withdraw_session(self.session.id, ended.reason)
