@@ -209,7 +209,7 @@ def explain(job: Job, analyze: Analyze) -> Statement:
     return replace(
         inner, verb="explain", operations=operations, returns="rows", early=False, inner=inner, transaction="",
         columns=(Output("QUERY PLAN", plan.flow, _PLAN_TYPES.get(options.get("format", "text").lower(), 0)),),
-        dml=inner.dml if executed else frozenset(),
+        dml=inner.dml if executed else frozenset(), settings=inner.settings if executed else {},
         changes_catalog=inner.changes_catalog and (executed or inner.verb != "create-table"),
     )  # fmt: skip
 
@@ -226,6 +226,7 @@ def prepare(job: Job, analyze: Analyze) -> Statement:
     return replace(
         inner, verb="prepare", operations=(own, *inner.operations), returns="none", early=False, inner=inner,
         prepares=job.body["name"], inner_text=_after_as(job), dml=frozenset(), changes_context=False, changes_catalog=False,
+        settings={},
     )  # fmt: skip
 
 
@@ -277,5 +278,5 @@ def declare(job: Job, analyze: Analyze) -> Statement:
     named = replace(operations[0], objects=(job.body["portalname"],))
     return replace(
         inner, verb="declare", operations=(named, *operations[1:]), returns="none", early=False, inner=inner,
-        declares=job.body["portalname"], transaction="",
+        declares=job.body["portalname"], transaction="", settings={},
     )  # fmt: skip

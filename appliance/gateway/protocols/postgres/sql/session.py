@@ -56,6 +56,7 @@ def fetch(job: Job) -> Statement:
     walk.operation("fetch", "", (name,))
     columns = job.context.cursors[name]
     early = name in job.context.early_cursors
+    walk.changes_context = not early  # the cursor's query runs now, with whatever its functions set
     if job.body.get("ismove"):
         return finish(job, walk, "fetch", uses_cursor=name, early=early)
     return finish(job, walk, "fetch", uses_cursor=name, early=early, returns="rows", columns=columns)

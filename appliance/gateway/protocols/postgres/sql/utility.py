@@ -8,9 +8,12 @@ from typing import Any
 
 from gateway.protocols.postgres.catalog import Relation
 from gateway.protocols.postgres.sql.calls import call
-from gateway.protocols.postgres.sql.dml import modify
+from gateway.protocols.postgres.sql.dml import modify, write
+from gateway.protocols.postgres.sql.expressions import expression
 from gateway.protocols.postgres.sql.parse import Node
+from gateway.protocols.postgres.sql.scope import Scope
 from gateway.protocols.postgres.sql.select import Columns, query
+from gateway.protocols.postgres.sql.tables import relation_item
 from gateway.protocols.postgres.sql.values import Value
 from gateway.protocols.postgres.sql.verbs import verb_of
 from gateway.protocols.postgres.sql.walk import Walk, qualified, split_name, strings
@@ -33,6 +36,10 @@ def utility(walk: Walk, kind: str, body: Node) -> str:
     """One utility statement. Gives its verb. Raises ``SqlFault``."""
     walk.early = False
     verb = verb_of(kind, body)
+    if body.get("schemaElts"):
+        raise SqlFault("0A000", "CREATE SCHEMA with the objects in it is not supported", hint="send the statements one by one")
+    if kind == "AlterTableStmt":
+        _retyped_columns(walk, body)
     inner = _inner_queries(walk, kind, body)
     relations = tuple(dict.fromkeys(_relations(walk, kind, body)))
     _used_functions(walk, body)
@@ -42,6 +49,9 @@ def utility(walk: Walk, kind: str, body: Node) -> str:
         walk.operation(verb, name, relations=(name,))
     if not relations:
         walk.operation(verb, "", objects)
+    for found in _referred(body):
+        if kind not in _NEW or new_relation_name(walk, found) not in relations:  # a foreign key to the new table itself
+            walk.on_relation("select", walk.relation(found["relname"], found.get("schemaname")))
     walk.operations.update(operations)
     for columns in inner:
         for value in columns.values:
@@ -82,9 +92,37 @@ def _relations(walk: Walk, kind: str, body: Node) -> Iterator[str]:
             yield _existing(walk, names if objtype in _RELATION_OBJECTS else names[:-1], bool(body.get("missing_ok")))
         return
     skip = body.get(_NEW.get(kind, ""))
+    referred = {id(found) for found in _referred(body)}
     missing_ok = bool(body.get("missing_ok"))
     for found in _range_vars(body, skip):
-        yield _existing(walk, [*([found["schemaname"]] if "schemaname" in found else []), found["relname"]], missing_ok)
+        if id(found) not in referred:
+            yield _existing(walk, [*([found["schemaname"]] if "schemaname" in found else []), found["relname"]], missing_ok)
+
+
+def _referred(node: Any) -> Iterator[Node]:
+    """RangeVars that are only looked at: of a foreign key and of LIKE."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "pktable":
+                yield value
+            elif key == "TableLikeClause":
+                yield value["relation"]
+            elif key not in _QUERIES:
+                yield from _referred(value)
+    elif isinstance(node, list):
+        for entry in node:
+            yield from _referred(entry)
+
+
+def _retyped_columns(walk: Walk, body: Node) -> None:
+    """``ALTER COLUMN … TYPE … USING expression`` writes the expression into the column."""
+    relation = walk.find_relation(body["relation"]["relname"], body["relation"].get("schemaname"))
+    for entry in body.get("cmds", ()) if relation is not None else ():
+        command = entry["AlterTableCmd"]
+        made = command.get("def", {}).get("ColumnDef", {})
+        column = relation.column(command.get("name", "")) if relation is not None else None
+        if command.get("subtype") == "AT_AlterColumnType" and "raw_default" in made and relation is not None and column is not None:
+            write(walk, relation, column, expression(walk, made["raw_default"], Scope(None, [relation_item(walk, relation)])))
 
 
 def _existing(walk: Walk, names: Sequence[str], missing_ok: bool) -> str:

@@ -68,6 +68,14 @@ OPERATIONS = {
     "select * into n from orders": ["create-table public.n", "select public.orders"],
     "create temp table n (id int)": ["create-table pg_temp.n"],
     "create table alt.n (id int default get_ssn(1)::int)": ["create-table alt.n", "call public.get_ssn"],
+    "create table n (like orders, c int references customers) inherits (people)": [
+        "create-table public.n",
+        "create-table public.people",
+        "select public.customers",
+        "select public.orders",
+    ],
+    "create table n (id int primary key, up int references n)": ["create-table public.n"],
+    "alter table orders add foreign key (id) references customers": ["alter-table public.orders", "select public.customers"],
     "create view n as select * from orders": ["create-view public.n", "select public.orders"],
     "create materialized view n as select 1": ["create-materialized-view public.n", "select"],
     "create index on orders (get_ssn(id))": ["create-index public.orders", "call public.get_ssn"],
@@ -406,6 +414,7 @@ WRITES = {
     ),
     "with q as (select ssn as s from customers) update orders set total = q.s::int from q where q.s = 'x' and id = 1": ("orders", "total"),
     "insert into orders (total) with q as (select ssn from customers) select ssn::numeric from q": ("orders", "total"),
+    "alter table customers alter column name type text using ssn": ("customers", "name"),
     "update customer_v set national_id = name from customers c where c.id = customer_v.id": ("customers", "ssn"),
 }
 
@@ -594,3 +603,19 @@ def test_a_statements_own_verb_comes_first() -> None:
         "create table n as select * from orders",
     ):
         assert one(text).operations[0].verb == one(text).verb
+
+
+def test_fetch_runs_what_the_cursor_holds() -> None:
+    assert one("fetch c", replace(CONTEXT, cursors={"c": ()})).changes_context
+    assert not one("fetch c", replace(CONTEXT, cursors={"c": ()}, early_cursors=frozenset({"c"}))).changes_context
+
+
+def test_containers_that_run_nothing_set_nothing() -> None:
+    assert one("prepare p as select set_config('search_path', 'alt', false)").settings == {}
+    assert one("explain select set_config('search_path', 'alt', false)").settings == {}
+    assert one("explain analyze select set_config('jit', 'on', false)").settings == {"jit": "on"}
+
+
+def test_objects_inside_create_schema_are_refused() -> None:
+    with pytest.raises(SqlFault):
+        one("create schema s create view v as select ssn from public.customers")
