@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every attack of the list that concerns what this gateway speaks today has a test that carries its number.
+
+T1 to T16 are Identity, T17 to T36 PostgreSQL, T57 to T61 Approvals, T62 to T70 Recording and the appliance.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+ELSEWHERE = {
+    11: "SSH certificates: comes with SSH", 13: "SSH public keys: comes with SSH", 14: "SSH authentication state: comes with SSH",
+    15: "single sign-on in a browser: comes with the web console", 61: "moderated sessions and break-glass: come with the appliance",
+    67: "signed bundles and rollback of versions: come with the appliance", 69: "inventory templates: come with the appliance",
+}
+"""What this gateway does not have yet, so that there is nothing to attack."""
+
+CONCERNED = [number for number in (*range(1, 37), *range(57, 71)) if number not in ELSEWHERE]
+
+
+def named() -> set[int]:
+    found: set[int] = set()
+    for path in TESTS.rglob("test_*.py"):
+        found |= {int(number) for number in re.findall(r"def test_t(\d+)_", path.read_text())}
+    return found
+
+
+@pytest.mark.parametrize("number", CONCERNED)
+def test_the_attack_has_a_named_test(number: int) -> None:
+    assert number in named(), f"no test is named test_t{number:02d}_…"
