@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 select * from t
 select t.*, u.* from t, u
 select t from t

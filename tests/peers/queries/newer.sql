@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 merge into u using t on t.id = u.id when matched then update set a = 'x' returning *
 merge into u using t on t.id = u.id when matched then update set a = 'x' returning u.*, t.a, merge_action()
 merge into u z using (select id, a from t) q on q.id = z.id when matched then delete when not matched then insert (id) values (q.id) returning *

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 create schema app; create type app.mood as enum('a','b'); create type app.pair as (x int, y text); create domain app.posint as int check (value>0);
 create table app.t(id serial primary key, a text, b varchar(10), c numeric, m app.mood, p app.pair, arr text[], j jsonb, ts timestamptz default now(), d app.posint);
 create table app.u(id int, a text, x int, y text);
