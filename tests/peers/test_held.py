@@ -117,7 +117,7 @@ def test_denied_it_is_refused_and_says_by_whom(gateway: Appliance) -> None:
         assert waiting.connection.execute("select 1").fetchone() == (1,)
 
 
-def test_the_owner_and_strangers_do_not_vote(gateway: Appliance) -> None:
+def test_t58_the_owner_and_strangers_do_not_vote(gateway: Appliance) -> None:
     with held(gateway) as waiting:
         for name in ("dana", "sam", "omar"):
             with pytest.raises(ClientProblem) as refused:
@@ -158,7 +158,7 @@ def test_a_caller_that_goes_away_withdraws(gateway: Appliance) -> None:
     until(lambda: console(gateway, "ines").get(f"/api/v1/approvals/{found[0]}")["state"] == "withdrawn")
 
 
-def test_two_votes_at_once_run_it_once(gateway: Appliance) -> None:
+def test_t59_two_votes_at_once_run_it_once(gateway: Appliance) -> None:
     """Both groups are needed; three people vote at the same time, the grant comes from two of them (T59)."""
     with held(gateway, "drop table if exists public.no_such_table") as waiting:
         with ThreadPoolExecutor(3) as voters:
@@ -169,7 +169,7 @@ def test_two_votes_at_once_run_it_once(gateway: Appliance) -> None:
         assert sorted(waiting.kinds()) == ["approval.granted", "approval.requested", "approval.used", "approval.vote", "approval.vote"]
 
 
-def test_another_search_path_is_another_statement(gateway: Appliance) -> None:
+def test_t57_another_search_path_is_another_statement(gateway: Appliance) -> None:
     """T57: what was approved under one search_path does not run under another."""
     with connect_psycopg(gateway, autocommit=True, options="-c lockgate.wait=off") as connection:
         ids = []
@@ -195,7 +195,7 @@ def test_another_search_path_is_another_statement(gateway: Appliance) -> None:
             "digest": asked.get(f"/api/v1/approvals/{ids[1]}")["digest"], "reason": "tidy up"})
 
 
-def test_parameters_are_part_of_it(gateway: Appliance) -> None:
+def test_t57_parameters_are_part_of_it(gateway: Appliance) -> None:
     sql = "update orders set total = %t"
     with connect_psycopg(gateway, autocommit=True, options="-c lockgate.wait=off") as connection:
         found = set()

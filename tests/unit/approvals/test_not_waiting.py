@@ -71,7 +71,7 @@ async def test_of_two_that_come_for_one_grant_one_gets_it(room: DeskRoom) -> Non
     command(wait=False, parameters=(("int4", "1"),)),
     command(wait=False, parameters=(("text", None),)),
 ])
-async def test_anything_else_is_another_request_t57(room: DeskRoom, other: Command) -> None:
+async def test_t57_anything_else_is_another_request(room: DeskRoom, other: Command) -> None:
     """T57: what was approved is what runs: text, parameters, settings and objects."""
     held = await held_now(room, command(wait=False))
     await room.vote(held, INES)
@@ -79,7 +79,7 @@ async def test_anything_else_is_another_request_t57(room: DeskRoom, other: Comma
     assert held.state == "granted"
 
 
-async def test_another_identity_database_or_policy_is_another_request_t57(room: DeskRoom) -> None:
+async def test_t57_another_identity_database_or_policy_is_another_request(room: DeskRoom) -> None:
     held = await held_now(room, command(wait=False))
     await room.vote(held, INES)
     robot = session(2, person("other-bot"))

@@ -30,7 +30,7 @@ def room() -> DeskRoom:
     (Identity("helper", "ci", "bot:2", frozenset({"dba"})), "only people vote"),
     (Identity("ines", "staff", "user:ines", frozenset({"robots"}), person=True), "only members of dba"),
 ])
-async def test_who_may_not_vote_t58(room: DeskRoom, who: Identity, why: str) -> None:
+async def test_t58_who_may_not_vote(room: DeskRoom, who: Identity, why: str) -> None:
     """T58: not the owner under any spelling, not a bot, not somebody else's group."""
     asking, held = await room.asked()
     for grant in (True, False):
@@ -41,7 +41,7 @@ async def test_who_may_not_vote_t58(room: DeskRoom, who: Identity, why: str) -> 
     asking.cancel()
 
 
-async def test_a_person_may_not_vote_on_what_they_ask_for_t58(room: DeskRoom) -> None:
+async def test_t58_a_person_may_not_vote_on_what_they_ask_for(room: DeskRoom) -> None:
     asker = person("ines", "dba")
     asking, held = await room.asked(None, session(1, asker))
     for who in (asker, person("Ines", "dba", subject="user:other"), person("renamed", "dba", subject="user:ines")):
@@ -51,7 +51,7 @@ async def test_a_person_may_not_vote_on_what_they_ask_for_t58(room: DeskRoom) ->
 
 
 @pytest.mark.parametrize("again", [INES, person("INES", "dba", subject="user:2"), person("new-name", "dba", subject="user:ines")])
-async def test_each_person_counts_once_t58(room: DeskRoom, again: Identity) -> None:
+async def test_t58_each_person_counts_once(room: DeskRoom, again: Identity) -> None:
     """T58: the same person under two accounts or two names is one voter."""
     asking, held = await room.asked(None, None, "two-dba")
     await room.vote(held, INES)
@@ -79,7 +79,7 @@ async def test_a_vote_nobody_needs_is_refused(room: DeskRoom) -> None:
 
 
 @pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, "nonsense", "ü"])
-async def test_a_vote_carries_the_digest_that_was_shown_t57(room: DeskRoom, digest: str) -> None:
+async def test_t57_a_vote_carries_the_digest_that_was_shown(room: DeskRoom, digest: str) -> None:
     asking, held = await room.asked()
     with pytest.raises(VoteRefused, match="digest") as refused:
         await room.vote(held, INES, digest=digest)
@@ -87,7 +87,7 @@ async def test_a_vote_carries_the_digest_that_was_shown_t57(room: DeskRoom, dige
     asking.cancel()
 
 
-async def test_two_votes_at_once_give_one_grant_t59(room: DeskRoom) -> None:
+async def test_t59_two_votes_at_once_give_one_grant(room: DeskRoom) -> None:
     asking, held = await room.asked()
     room.audit.hold()
     votes = [asyncio.create_task(room.vote(held, who)) for who in (INES, person("pia", "dba"))]
@@ -100,14 +100,14 @@ async def test_two_votes_at_once_give_one_grant_t59(room: DeskRoom) -> None:
     assert (await asking).id == held.id
 
 
-async def test_a_grant_and_a_denial_at_once_t59(room: DeskRoom) -> None:
+async def test_t59_a_grant_and_a_denial_at_once(room: DeskRoom) -> None:
     asking, held = await room.asked()
     answers = await asyncio.gather(room.vote(held, INES), room.vote(held, person("pia", "dba"), False), return_exceptions=True)
     assert sum(isinstance(answer, VoteRefused) for answer in answers) == 1 and held.state == "granted"
     asking.cancel()
 
 
-async def test_it_expires_while_the_vote_is_being_written_t59(room: DeskRoom) -> None:
+async def test_t59_it_expires_while_the_vote_is_being_written(room: DeskRoom) -> None:
     asking, held = await room.asked()
     room.audit.hold()
     voting = asyncio.create_task(room.vote(held, INES))
@@ -121,7 +121,7 @@ async def test_it_expires_while_the_vote_is_being_written_t59(room: DeskRoom) ->
     assert refused.value.code == "expired" and held.state == "expired"
 
 
-async def test_it_is_withdrawn_while_the_vote_is_being_written_t59(room: DeskRoom) -> None:
+async def test_t59_it_is_withdrawn_while_the_vote_is_being_written(room: DeskRoom) -> None:
     asking, held = await room.asked()
     room.audit.hold()
     voting = asyncio.create_task(room.vote(held, INES))
@@ -136,7 +136,7 @@ async def test_it_is_withdrawn_while_the_vote_is_being_written_t59(room: DeskRoo
     assert room.audit.kinds("approval.")[-1] == "approval.withdrawn"
 
 
-async def test_consumed_twice_at_once_t59(room: DeskRoom) -> None:
+async def test_t59_consumed_twice_at_once(room: DeskRoom) -> None:
     asking, held = await room.asked()
     await room.vote(held, INES)
     approval = await asking
@@ -148,7 +148,7 @@ async def test_consumed_twice_at_once_t59(room: DeskRoom) -> None:
     assert sum(isinstance(answer, Refused) for answer in answers) == 1
 
 
-async def test_a_clock_set_back_revives_nothing_t59(room: DeskRoom) -> None:
+async def test_t59_a_clock_set_back_revives_nothing(room: DeskRoom) -> None:
     asking, held = await room.asked()
     room.clock.advance(901)
     room.desk.sweep()
@@ -159,7 +159,7 @@ async def test_a_clock_set_back_revives_nothing_t59(room: DeskRoom) -> None:
         await asking
 
 
-async def test_a_voter_revoked_before_the_last_vote_no_longer_counts_t59(room: DeskRoom) -> None:
+async def test_t59_a_voter_revoked_before_the_last_vote_no_longer_counts(room: DeskRoom) -> None:
     asking, held = await room.asked(None, None, "dba-and-security")
     await room.vote(held, INES)
     room.revoked.add("ines")
@@ -168,7 +168,7 @@ async def test_a_voter_revoked_before_the_last_vote_no_longer_counts_t59(room: D
     assert (await asking).id == held.id
 
 
-async def test_a_voter_revoked_before_the_use_t59(room: DeskRoom) -> None:
+async def test_t59_a_voter_revoked_before_the_use(room: DeskRoom) -> None:
     asking, held = await room.asked()
     await room.vote(held, INES)
     approval = await asking
@@ -179,7 +179,7 @@ async def test_a_voter_revoked_before_the_use_t59(room: DeskRoom) -> None:
 
 
 @pytest.mark.parametrize("reason", ["", "   \n", "\x1b\x07", "x" * 2049, "ä" * 1025, "x" * 10_000_000])
-async def test_reasons_without_sense_or_end_t60(room: DeskRoom, reason: str) -> None:
+async def test_t60_reasons_without_sense_or_end(room: DeskRoom, reason: str) -> None:
     asking, held = await room.asked()
     with pytest.raises(VoteRefused) as refused:
         await room.vote(held, INES, reason=reason)
@@ -187,7 +187,7 @@ async def test_reasons_without_sense_or_end_t60(room: DeskRoom, reason: str) -> 
     asking.cancel()
 
 
-async def test_hidden_characters_never_get_into_a_record_t60(room: DeskRoom) -> None:
+async def test_t60_hidden_characters_never_get_into_a_record(room: DeskRoom) -> None:
     asking, held = await room.asked()
     await room.vote(held, INES, reason="fine\x1b[2J\u202e, \r\nreally\x00")
     assert room.audit.of("approval.vote")[0]["reason"] == "fine[2J, really"
@@ -200,7 +200,7 @@ async def test_an_unknown_id(room: DeskRoom) -> None:
     assert refused.value.code == "not-found"
 
 
-async def test_ids_cannot_be_guessed_t64(room: DeskRoom) -> None:
+async def test_t64_ids_cannot_be_guessed(room: DeskRoom) -> None:
     asking, held = await room.asked()
     other, second = await room.asked(command("delete from customers"), session(2))
     assert len(held.id) == len(second.id) == 24 and held.id != second.id

@@ -151,7 +151,7 @@ async def test_a_pinned_digest(world: World) -> None:
     asking.cancel()
 
 
-async def test_what_hides_is_written_out_t60(world: World) -> None:
+async def test_t60_what_hides_is_written_out(world: World) -> None:
     """T60: no byte of the statement reaches the terminal as itself unless it prints as itself."""
     text = "select 1 -- \u202e\x1b]52;c;ZXZpbA==\x07" + " " * 300 + "\r; drop table orders\nVERDICT: safe"
     asking, held = await world.asked(text)
@@ -169,7 +169,7 @@ async def test_what_hides_is_written_out_t60(world: World) -> None:
     asking.cancel()
 
 
-async def test_a_text_that_does_not_fit_its_digest_is_not_voted_on_t57() -> None:
+async def test_t57_a_text_that_does_not_fit_its_digest_is_not_voted_on() -> None:
     shown = {"id": "apr_1", "digest": "sha256:" + "0" * 64, "text": "select 1", "binding": {"text": "select 1"}}
     with pytest.raises(ClientProblem, match="do not vote"):
         approvals._checked(shown)

@@ -98,7 +98,7 @@ async def test_a_denial_over_http(world: World) -> None:
     assert (status, again["code"]) == (409, "conflict")
 
 
-async def test_who_may_not_vote_t58(world: World) -> None:
+async def test_t58_who_may_not_vote(world: World) -> None:
     """T58: the owner, another group, a robot with a valid token, nobody; each attempt of a person is on record."""
     asking, view = await world.asked()
     tries = [(world.by("dana", "dba"), 403), (world.by("Dana", "dba"), 403), (world.by("omar", "ops"), 404),
@@ -113,7 +113,7 @@ async def test_who_may_not_vote_t58(world: World) -> None:
     asking.cancel()
 
 
-async def test_a_get_never_votes_t58(world: World) -> None:
+async def test_t58_a_get_never_votes(world: World) -> None:
     """T58: a mail scanner, a link preview or an image tag only ever sends GET."""
     asking, view = await world.asked()
     status, _ = await world.by("ines", "dba").get(f"/api/v1/approvals/{view.id}/approve?digest={view.digest}&reason=x")
@@ -124,7 +124,7 @@ async def test_a_get_never_votes_t58(world: World) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"])
-async def test_a_form_never_votes_t58(world: World, content_type: str) -> None:
+async def test_t58_a_form_never_votes(world: World, content_type: str) -> None:
     """T58: what a page elsewhere can make a browser send without asking is not looked at; nor is a cookie."""
     asking, view = await world.asked()
     body = json.dumps({"digest": view.digest, "reason": "x"}).encode()
@@ -138,7 +138,7 @@ async def test_a_form_never_votes_t58(world: World, content_type: str) -> None:
     asking.cancel()
 
 
-async def test_answers_cannot_be_framed_kept_or_sniffed_t58(world: World) -> None:
+async def test_t58_answers_cannot_be_framed_kept_or_sniffed(world: World) -> None:
     for path in ("/readyz", "/api/v1/whoami", "/no/such/page"):
         async with world.http.get(world.room.url + path) as answer:
             assert answer.headers["X-Frame-Options"] == "DENY" and "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
@@ -168,7 +168,7 @@ async def test_bodies_that_are_no_ballot(world: World, body: bytes) -> None:
     asking.cancel()
 
 
-async def test_a_reason_of_ten_megabytes_is_not_read_t60(world: World) -> None:
+async def test_t60_a_reason_of_ten_megabytes_is_not_read(world: World) -> None:
     asking, view = await world.asked()
     body = io.BytesIO(json.dumps({"digest": view.digest, "reason": "x" * 10_000_000}).encode())
     status, problem = await world.by("ines", "dba")._ask(
@@ -177,7 +177,7 @@ async def test_a_reason_of_ten_megabytes_is_not_read_t60(world: World) -> None:
     asking.cancel()
 
 
-async def test_what_hides_in_the_text_is_flagged_t60(world: World) -> None:
+async def test_t60_what_hides_in_the_text_is_flagged(world: World) -> None:
     text = "select 1 -- \u202e" + " " * 300 + "\x1b[8m; drop table orders"
     asking, view = await world.asked(text=text)
     _, shown = await world.by("ines", "dba").get(f"/api/v1/approvals/{view.id}")
@@ -185,7 +185,7 @@ async def test_what_hides_in_the_text_is_flagged_t60(world: World) -> None:
     asking.cancel()
 
 
-async def test_ids_of_others_do_not_exist_t64(world: World) -> None:
+async def test_t64_ids_of_others_do_not_exist(world: World) -> None:
     """T64: who is in none of its groups cannot tell an approval from none."""
     asking, view = await world.asked()
     omar = world.by("omar", "ops")
@@ -197,7 +197,7 @@ async def test_ids_of_others_do_not_exist_t64(world: World) -> None:
 
 @pytest.mark.parametrize("path", [
     "/api/v1/sessions", "/api/v1/sessions/ses_1", "/api/v1/sessions/ses_1/events", "/api/v1/search?q=ssn", "/api/v1/audit/head"])
-async def test_recordings_are_for_readers_and_each_read_is_on_record_t64(world: World, path: str) -> None:
+async def test_t64_recordings_are_for_readers_and_each_read_is_on_record(world: World, path: str) -> None:
     """T64: other people's replays."""
     world.room.archive.records.append({"kind": "session.start", "session": "ses_1", "identity": "ci-bot", "text": "ssn"})
     for caller, expected in ((world.by("ines", "dba"), 403), (world.with_token(world.room.robot()), 403), (world.with_token(None), 401)):
@@ -255,7 +255,7 @@ async def test_a_log_that_cannot_be_read(world: World) -> None:
     assert (status, problem["detail"]) == (500, "the log cannot be read")
 
 
-async def test_only_people_of_this_segment_get_in_t68(world: World) -> None:
+async def test_t68_only_people_of_this_segment_get_in(world: World) -> None:
     """T68: tokens of robots, of other audiences, of nobody, expired, revoked, forged, none, twice."""
     room = world.room
     forged = type(room.staff)("https://login.example", "lockgate/plant-a/people")
@@ -348,7 +348,7 @@ async def test_long_lists_come_in_pages(world: World) -> None:
         task.cancel()
 
 
-async def test_two_votes_at_once_over_http_t59(world: World) -> None:
+async def test_t59_two_votes_at_once_over_http(world: World) -> None:
     asking, view = await world.asked()
     answers = await asyncio.gather(*(world.by(name, "dba").vote(view) for name in ("ines", "pia", "lou")))
     assert sorted(status for status, _ in answers) == [200, 409, 409]

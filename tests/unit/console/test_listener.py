@@ -30,13 +30,13 @@ async def raw(room: ConsoleRoom, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /readyz HT", b"GET /readyz HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-async def test_a_request_head_that_does_not_come_ends_the_connection_t66(tmp_path: Path, data: bytes) -> None:
+async def test_t66_a_request_head_that_does_not_come_ends_the_connection(tmp_path: Path, data: bytes) -> None:
     async with ConsoleRoom(tmp_path, limits=ConsoleLimits(header=0.05)) as room:
         assert await raw(room, data) == b""
         assert room.connections == 0
 
 
-async def test_a_body_that_does_not_come_ends_the_request_t66(tmp_path: Path) -> None:
+async def test_t66_a_body_that_does_not_come_ends_the_request(tmp_path: Path) -> None:
     async with ConsoleRoom(tmp_path, limits=ConsoleLimits(request=0.05)) as room:
         token = room.person("ines", "dba")
         _, held = await room.room.asked()
@@ -45,7 +45,7 @@ async def test_a_body_that_does_not_come_ends_the_request_t66(tmp_path: Path) ->
         assert (await raw(room, head.encode())).startswith(b"HTTP/1.1 503")
 
 
-async def test_connections_are_bounded_per_source_t66(tmp_path: Path) -> None:
+async def test_t66_connections_are_bounded_per_source(tmp_path: Path) -> None:
     async with ConsoleRoom(tmp_path, limits=ConsoleLimits(per_source=2)) as room:
         kept = [await asyncio.open_connection("127.0.0.1", room.port) for _ in range(2)]
         async with aiohttp.ClientSession() as http:
@@ -62,7 +62,7 @@ async def test_connections_are_bounded_per_source_t66(tmp_path: Path) -> None:
                 assert answer.status == 200
 
 
-async def test_requests_in_flight_are_bounded_t66(tmp_path: Path) -> None:
+async def test_t66_requests_in_flight_are_bounded(tmp_path: Path) -> None:
     async with ConsoleRoom(tmp_path, limits=ConsoleLimits(in_flight=1)) as room, aiohttp.ClientSession() as http:
         room.audit.hold()
         headers = {"Authorization": f"Bearer {room.person('sam', 'security')}"}

@@ -46,7 +46,7 @@ def test_the_reference_pages_name_everything() -> None:
     assert all(inspect.getdoc(route.handler) for route in ROUTES)
 
 
-async def test_whatever_needs_a_person_refuses_nobody(tmp_path: Path) -> None:
+async def test_t68_whatever_needs_a_person_refuses_nobody(tmp_path: Path) -> None:
     """Walks the table: a route added without asking who is there would show here (T68)."""
     async with ConsoleRoom(tmp_path) as room, aiohttp.ClientSession() as http:
         for route in ROUTES:
