@@ -56,7 +56,7 @@ async def until_refused(log: AuditLog, kept: dict[int, str]) -> list[str]:
 
 @pytest.mark.parametrize("after", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize(("what", "error"), FAILURES)
-async def test_it_refuses_and_comes_back(tmp_path: Path, disk: Disk, what: str, error: type[Exception], after: int) -> None:
+async def test_t62_it_refuses_and_comes_back(tmp_path: Path, disk: Disk, what: str, error: type[Exception], after: int) -> None:
     log = open_log(tmp_path, vfs="failing")
     kept: dict[int, str] = {}
     await commands(log, 3)
@@ -82,7 +82,7 @@ async def test_it_refuses_and_comes_back(tmp_path: Path, disk: Disk, what: str, 
     assert any(record["kind"] == "audit.restored" for record in found.values())
 
 
-async def test_a_full_disk_leaves_a_last_note(tmp_path: Path, disk: Disk) -> None:
+async def test_t62_a_full_disk_leaves_a_last_note(tmp_path: Path, disk: Disk) -> None:
     """The writes of the note itself succeed again: that is what the reserve was given up for."""
     log = open_log(tmp_path, vfs="failing")
     disk.fail("write", 1, apsw.FullError)
@@ -102,7 +102,7 @@ async def test_a_full_disk_leaves_a_last_note(tmp_path: Path, disk: Disk) -> Non
     assert verify(tmp_path).status == 0
 
 
-async def test_ends_that_could_not_be_written_are_written_later(tmp_path: Path, disk: Disk) -> None:
+async def test_t62_ends_that_could_not_be_written_are_written_later(tmp_path: Path, disk: Disk) -> None:
     log = open_log(tmp_path, vfs="failing")
     await log.record("session.start", dict(BASE))
     seq = await log.record("command.begin", begin())
@@ -122,7 +122,7 @@ async def test_ends_that_could_not_be_written_are_written_later(tmp_path: Path, 
     assert verify(tmp_path).status == 0
 
 
-async def test_it_does_not_open_on_a_disk_that_fails(tmp_path: Path, disk: Disk) -> None:
+async def test_t62_it_does_not_open_on_a_disk_that_fails(tmp_path: Path, disk: Disk) -> None:
     disk.fail("sync", 1, apsw.IOError)
     with pytest.raises(AuditUnavailable, match="cannot be opened"):
         open_log(tmp_path, vfs="failing")
@@ -131,7 +131,7 @@ async def test_it_does_not_open_on_a_disk_that_fails(tmp_path: Path, disk: Disk)
     assert verify(tmp_path).status == 0
 
 
-async def test_closing_while_the_disk_fails_ends_anyway(tmp_path: Path, disk: Disk) -> None:
+async def test_t62_closing_while_the_disk_fails_ends_anyway(tmp_path: Path, disk: Disk) -> None:
     log = open_log(tmp_path, vfs="failing")
     kept = await commands(log, 2)
     disk.fail("sync", 1, apsw.IOError)
@@ -145,7 +145,7 @@ async def test_closing_while_the_disk_fails_ends_anyway(tmp_path: Path, disk: Di
     assert verify(tmp_path).status == 0
 
 
-async def test_lost_acknowledged_records_keep_it_closed(tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_t62_lost_acknowledged_records_keep_it_closed(tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     """A disk that comes back with less than it had acknowledged is not written to again."""
     await filled(tmp_path, 2)
     old = {path.name: path.read_bytes() for path in (tmp_path / "audit").glob("*.db")}
@@ -165,7 +165,7 @@ async def test_lost_acknowledged_records_keep_it_closed(tmp_path: Path, disk: Di
     await log.close()
 
 
-async def test_a_tail_that_was_changed_is_not_written_after(tmp_path: Path) -> None:
+async def test_t62_a_tail_that_was_changed_is_not_written_after(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     await commands(log, 5)
     await log.close()
@@ -193,7 +193,7 @@ def mounted(folder: Path) -> bool:
     return os.path.ismount(folder)
 
 
-async def test_a_small_filesystem_fills_up_and_is_cleared(small: Path, disk: Disk) -> None:
+async def test_t62_a_small_filesystem_fills_up_and_is_cleared(small: Path, disk: Disk) -> None:
     """With a real file system where it can be mounted; the VFS plays one otherwise."""
     real = mounted(small)
     log = open_log(small / "state", settings(), vfs=None if real else "failing")

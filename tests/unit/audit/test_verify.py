@@ -75,7 +75,7 @@ def tampered(report: Report, *seqs: int) -> None:
     assert all(finding.origin == ORIGIN for finding in report.findings)
 
 
-async def test_an_untouched_log_is_intact(state: Path) -> None:
+async def test_t63_an_untouched_log_is_intact(state: Path) -> None:
     report = verify(state)
     assert (report.status, report.verdict, report.findings) == (0, "intact", [])
     said = report.origins[ORIGIN]
@@ -88,12 +88,12 @@ async def test_an_untouched_log_is_intact(state: Path) -> None:
 
 
 @pytest.mark.parametrize("seq", [2, 4, 5, 17, 42])
-async def test_an_edited_record(state: Path, seq: int) -> None:
+async def test_t63_an_edited_record(state: Path, seq: int) -> None:
     change(state, seq, lambda line: line.replace(b'"kind":"', b'"kind":"x', 1))
     tampered(verify(state), seq)
 
 
-async def test_an_edited_text_in_place(state: Path) -> None:
+async def test_t63_an_edited_text_in_place(state: Path) -> None:
     seq = next(record["seq"] for record in records(state) if record.get("text") == "SELECT 7")
     change(state, seq, lambda line: line.replace(b"SELECT 7", b"SELECT 8"))
     report = verify(state)
@@ -101,12 +101,12 @@ async def test_an_edited_text_in_place(state: Path) -> None:
     assert any(finding.file == "000001.db" for finding in report.findings)
 
 
-async def test_only_white_space_added(state: Path) -> None:
+async def test_t63_only_white_space_added(state: Path) -> None:
     change(state, 7, lambda line: line.replace(b",", b", ", 1))
     tampered(verify(state), 7)
 
 
-async def test_the_last_checkpoint_is_vouched_for_by_its_own_signature(state: Path) -> None:
+async def test_t63_the_last_checkpoint_is_vouched_for_by_its_own_signature(state: Path) -> None:
     last = records(state)[-1]["seq"]
     for edit in (lambda line: line.replace(b"plant-a", b"plant-b", 1), lambda line: line[:-1] + b',"more":1}',
                  lambda line: line.replace(b',"kind"', b', "kind"')):
@@ -117,7 +117,7 @@ async def test_the_last_checkpoint_is_vouched_for_by_its_own_signature(state: Pa
         shutil.rmtree(copy)
 
 
-async def test_a_deleted_row_and_a_deleted_record(state: Path) -> None:
+async def test_t63_a_deleted_row_and_a_deleted_record(state: Path) -> None:
     for whole in (True, False):
         copy = state.parent / f"copy-{whole}"
         shutil.copytree(state, copy)
@@ -131,7 +131,7 @@ async def test_a_deleted_row_and_a_deleted_record(state: Path) -> None:
         tampered(verify(copy), first, first + len(kept) - 1, first - 1)
 
 
-async def test_reordered_and_swapped_records(state: Path) -> None:
+async def test_t63_reordered_and_swapped_records(state: Path) -> None:
     database = opened(state)
     (first, _), (second, _) = row_of(database, 10), row_of(database, 14)
     a, b = row_of(database, 10)[1], row_of(database, 14)[1]
@@ -141,7 +141,7 @@ async def test_reordered_and_swapped_records(state: Path) -> None:
     tampered(verify(state), first, 10, 14)
 
 
-async def test_rows_renumbered_to_hide_a_gap(state: Path) -> None:
+async def test_t63_rows_renumbered_to_hide_a_gap(state: Path) -> None:
     database = opened(state)
     first, kept = row_of(database, 20)
     database.execute("DELETE FROM batch WHERE first = ?", (first,))
@@ -165,7 +165,7 @@ async def test_rows_renumbered_to_hide_a_gap(state: Path) -> None:
     "ALTER TABLE batch RENAME TO other",
     "UPDATE batch SET first = -5 WHERE first = {first}",
 ])
-async def test_broken_rows_are_findings_not_crashes(state: Path, statement: str) -> None:
+async def test_t63_broken_rows_are_findings_not_crashes(state: Path, statement: str) -> None:
     """Research 1.3: a BLOB changed to TEXT crashed the first verifier."""
     database = opened(state)
     first, _ = row_of(database, 20)
@@ -181,12 +181,12 @@ NO_RECORDS = [b"", b"{}", b"[]", b"null", b'{"seq":"20"}', b"\xff\xfe", b'{"seq"
 
 
 @pytest.mark.parametrize("line", NO_RECORDS)
-async def test_a_record_that_is_none(state: Path, line: bytes) -> None:
+async def test_t63_a_record_that_is_none(state: Path, line: bytes) -> None:
     change(state, 20, lambda _: line)
     assert verify(state).status == 1
 
 
-async def test_a_file_damaged_at_any_place(state: Path) -> None:
+async def test_t63_a_file_damaged_at_any_place(state: Path) -> None:
     path = state / "audit" / "000001.db"
     data = path.read_bytes()
     for place in (5, 30, 100, 5000, len(data) // 2, len(data) - 50):
@@ -198,7 +198,7 @@ async def test_a_file_damaged_at_any_place(state: Path) -> None:
     assert verify(state).status == 1
 
 
-async def test_a_whole_file_removed(tmp_path: Path) -> None:
+async def test_t63_a_whole_file_removed(tmp_path: Path) -> None:
     from tests.unit.audit.log_folder import settings
     from tests.unit.audit.test_log import fill_files
     log = open_log(tmp_path, settings(database="1MiB"))
@@ -221,7 +221,7 @@ async def test_a_whole_file_removed(tmp_path: Path) -> None:
 # ---- recordings
 
 
-async def test_changed_cut_missing_and_swapped_recordings(tmp_path: Path) -> None:
+async def test_t63_changed_cut_missing_and_swapped_recordings(tmp_path: Path) -> None:
     state = tmp_path / "state"
     log = open_log(state)
     for text in (b"first sample!", b"second sample"):
@@ -267,14 +267,14 @@ def forged(kept: list[bytes], signer: Signer) -> list[bytes]:
     return made
 
 
-async def test_history_rewritten_with_the_gateway_s_own_key(state: Path) -> None:
+async def test_t63_history_rewritten_with_the_gateway_s_own_key(state: Path) -> None:
     """Research 1.3: the identity key is not enough, the chain of one-time keys breaks."""
     report = verify_lines(forged(lines(state), Signer(ORIGIN, KEY)))
     assert report.status == 1
     assert any("one-time" in finding.what for finding in report.findings)
 
 
-async def test_history_signed_with_another_key(state: Path) -> None:
+async def test_t63_history_signed_with_another_key(state: Path) -> None:
     report = verify_lines(forged(lines(state), Signer(ORIGIN, Ed25519PrivateKey.generate())))
     assert any("not signed by the gateway's key" in finding.what for finding in report.findings)
     assert report.status == 1
@@ -294,7 +294,7 @@ def cut_after(state: Path, seq: int) -> None:
     database.close()
 
 
-async def test_a_tail_cut_off_at_a_checkpoint_needs_an_anchor(state: Path) -> None:
+async def test_t63_a_tail_cut_off_at_a_checkpoint_needs_an_anchor(state: Path) -> None:
     anchor = head(state)
     checkpoint = [record["seq"] for record in records(state) if record["kind"] == "checkpoint"][-3]
     cut_after(state, checkpoint)
@@ -304,7 +304,7 @@ async def test_a_tail_cut_off_at_a_checkpoint_needs_an_anchor(state: Path) -> No
     tampered(verify(state, anchor), checkpoint + 1)
 
 
-async def test_an_older_copy_put_back_and_written_on(tmp_path: Path) -> None:
+async def test_t63_an_older_copy_put_back_and_written_on(tmp_path: Path) -> None:
     """Rollback: the gateway itself goes on from the older state; the restart is on record, the anchor tells."""
     state = tmp_path / "state"
     await filled(state, 5, runs=1)
@@ -323,7 +323,7 @@ async def test_an_older_copy_put_back_and_written_on(tmp_path: Path) -> None:
     assert any("another history" in finding.what for finding in report.findings)
 
 
-async def test_anchors_must_be_signed_and_known(state: Path) -> None:
+async def test_t63_anchors_must_be_signed_and_known(state: Path) -> None:
     note = newest_notes(LogReader(state / "audit"))[ORIGIN]
     with pytest.raises(ConfigError, match="not signed"):
         read_anchors(note, (raw_public(Ed25519PrivateKey.generate().public_key()),), "anchor")
@@ -344,7 +344,7 @@ def verify_lines(kept: list[bytes], *anchors: Checkpoint) -> Report:
     return verify_export(io.BytesIO(b"".join(line + b"\n" for line in kept)), "export.jsonl", Trust((PUBLIC,), anchors))
 
 
-async def test_an_export_verifies_alone(state: Path) -> None:
+async def test_t63_an_export_verifies_alone(state: Path) -> None:
     kept = lines(state)
     report = verify_lines(kept, head(state))
     assert report.status == 0
@@ -356,7 +356,7 @@ async def test_an_export_verifies_alone(state: Path) -> None:
     tampered(verify_lines(kept[:-5], head(state)), len(kept) - 4)
 
 
-async def test_part_of_an_export_is_incomplete(state: Path) -> None:
+async def test_t63_part_of_an_export_is_incomplete(state: Path) -> None:
     report = verify_lines(lines(state)[10:])
     assert report.status == 2
     assert "records 1 to 10 are not there" in report.incomplete[0]
@@ -364,7 +364,7 @@ async def test_part_of_an_export_is_incomplete(state: Path) -> None:
     assert verify_lines([b"no json"]).status == 1
 
 
-async def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
+async def test_t63_folders_that_cannot_be_read(tmp_path: Path) -> None:
     assert verify(tmp_path / "none").status == 2
     (tmp_path / "audit").mkdir()
     assert verify(tmp_path).status == 2
@@ -372,7 +372,7 @@ async def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     assert verify(tmp_path).status == 2
 
 
-async def test_a_live_log_verifies_and_is_not_touched(tmp_path: Path) -> None:
+async def test_t63_a_live_log_verifies_and_is_not_touched(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     await log.record("session.start", dict(BASE))
     for _ in range(5):
@@ -382,7 +382,7 @@ async def test_a_live_log_verifies_and_is_not_touched(tmp_path: Path) -> None:
     await log.close()
 
 
-async def test_a_crashed_log_is_read_without_touching_a_byte(tmp_path: Path) -> None:
+async def test_t63_a_crashed_log_is_read_without_touching_a_byte(tmp_path: Path) -> None:
     """The write-ahead log that a crash left is read as it lies."""
     log = open_log(tmp_path / "state")
     seqs = await commands(log, 10)
