@@ -156,6 +156,8 @@ def _insert(walk: Walk, body: Node, outer: Scope | None) -> Columns:
     relation, item = target_item(walk, body["relation"])
     walk.on_relation("insert", relation)
     walk.dml.add("insert")
+    if any(column.default and _computed(walk, column.default) for column in relation.columns):
+        walk.changes_context = True
     columns = _insert_columns(walk, relation, body.get("cols", ()), outer)
     if "selectStmt" in body:
         _insert_source(walk, relation, columns, body["selectStmt"]["SelectStmt"], outer)
@@ -281,7 +283,8 @@ def _update_settings(walk: Walk, body: Node) -> Columns:
     """UPDATE of pg_settings is SET. Raises ``SqlFault`` 42501 where the name is not a literal in WHERE."""
     name = _named_setting(walk, body.get("whereClause"))
     targeted = [node["ResTarget"] for node in body["targetList"]]
-    if name is None or len(targeted) != 1 or targeted[0]["name"] != "setting" or "returningClause" in body:
+    others = body.keys() & {"fromClause", "returningClause", "withClause"} or "alias" in body["relation"]
+    if name is None or len(targeted) != 1 or targeted[0]["name"] != "setting" or others:
         raise SqlFault("42501", "UPDATE of pg_settings needs SET setting and WHERE name = a literal; use SET")
     value = literal_text(targeted[0]["val"])
     for entry in walk.writes:

@@ -18,7 +18,8 @@ PG_CATALOG = "pg_catalog"
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A relation's columns with their lineage. ``early``: reading it runs nothing but built-in, non-volatile code on plain
-    local tables without row security. ``under`` holds the oids of the relations that a view's definition names."""
+    local tables without row security. ``under`` holds the oids of the relations that a view's definition names;
+    ``code``: reading it may run code that is not built in, or change a setting."""
 
     names: tuple[str, ...]
     values: tuple[Value, ...]
@@ -27,6 +28,7 @@ class Shape:
     early: bool = True
     reasons: tuple[str, ...] = ()
     under: tuple[int, ...] = ()
+    code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.protocols.postgres.catalog import FIRST_USER_OID, Catalog, Column, Relation
 from gateway.protocols.postgres.catalog.builtin import sensitive
 from gateway.protocols.postgres.sql.expressions import expression
@@ -28,10 +30,9 @@ def shape_of(knowledge: Knowledge, relation: Relation) -> Shape:
     return _table(knowledge, relation)
 
 
-def _shape(catalog: Catalog, relation: Relation, values: list[Value], *, early: bool, reasons: tuple[str, ...] = (),
-           under: tuple[int, ...] = ()) -> Shape:
+def _shape(catalog: Catalog, relation: Relation, values: list[Value], *, early: bool, reasons: tuple[str, ...] = ()) -> Shape:
     names = tuple(column.name for column in relation.columns)
-    return Shape(names, tuple(values), indexed(names, values), _row_type(catalog, relation), early, reasons, under)
+    return Shape(names, tuple(values), indexed(names, values), _row_type(catalog, relation), early, reasons)
 
 
 def _row_type(catalog: Catalog, relation: Relation) -> int:
@@ -138,7 +139,8 @@ def _expanded(knowledge: Knowledge, relation: Relation) -> Shape:
         raise ValueError("the definition has another number of columns")
     values = [_through(relation, column, value) for column, value in zip(relation.columns, columns.values, strict=True)]
     early = walk.early and relation.kind == "v" and not relation.row_security
-    return _shape(knowledge.catalog, relation, values, early=early, reasons=tuple(walk.reasons), under=tuple(walk.relations.values()))
+    shape = _shape(knowledge.catalog, relation, values, early=early, reasons=tuple(walk.reasons))
+    return replace(shape, under=tuple(walk.relations.values()), code=walk.user_code or walk.changes_context)
 
 
 def _select(definition: str) -> Node:
@@ -158,4 +160,5 @@ def _opaque(catalog: Catalog, relation: Relation, why: str) -> Shape:
         Value(frozenset({(relation.schema, relation.name, column.name)}), False, True, False, column.type_oid)
         for column in relation.columns
     ]
-    return _shape(catalog, relation, values, early=False, reasons=(f"{relation.schema}.{relation.name} {why}",))
+    shape = _shape(catalog, relation, values, early=False, reasons=(f"{relation.schema}.{relation.name} {why}",))
+    return replace(shape, code=True)

@@ -70,15 +70,17 @@ def _simple(walk: Walk, body: Node, outer: Scope | None) -> Columns:
     from gateway.protocols.postgres.sql.tables import from_clause
 
     scope = Scope(outer)
+    outside, walk.condition = walk.condition, None
     if "fromClause" in body:
         from_clause(walk, body["fromClause"], scope)
-    outside, walk.condition = walk.condition, body.get("whereClause")
+    walk.condition = body.get("whereClause")
     columns = _unseen(walk, body, scope) if walk.unseen is body else targets(walk, body.get("targetList", ()), scope)
-    walk.condition = outside
+    walk.condition = None
     if "whereClause" in body:
         expression(walk, body["whereClause"], scope)
     if not body.keys() <= _PLAIN:
         _clauses(walk, body, scope, columns)
+    walk.condition = outside
     return columns
 
 
@@ -86,7 +88,7 @@ _PLAIN = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "o
 
 
 def _unseen(walk: Walk, body: Node, scope: Scope) -> Columns:
-    """The target list of EXISTS: its columns are named, but show in nothing."""
+    """The target list of EXISTS, made of columns and constants: they are named, but show in nothing."""
     before, walk.reads = walk.reads, set()
     columns = targets(walk, body.get("targetList", ()), scope)
     walk.named |= walk.reads
@@ -330,7 +332,8 @@ def _exists(walk: Walk, body: Node, scope: Scope) -> Value:
     """EXISTS shows nothing but whether its conditions held: what they read counts as carried."""
     before, walk.reads = walk.reads, set()
     select = body["subselect"]["SelectStmt"]
-    walk.unseen = select
+    if all(next(iter(entry["ResTarget"]["val"])) in ("A_Const", "ColumnRef") for entry in select.get("targetList", ())):
+        walk.unseen = select
     query(walk, select, scope)
     found, walk.reads = walk.reads, before
     walk.reads |= found

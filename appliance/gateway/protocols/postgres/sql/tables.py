@@ -63,6 +63,8 @@ def relation_item(walk: Walk, relation: Relation) -> Item:
     shape = walk.shape(relation)
     if not shape.early:
         walk.early = False
+    if shape.code:
+        walk.user_code = True
     for reason in shape.reasons:
         walk.uncertain(reason)
     return Item(relation.name, shape.names, shape.values, index=shape.index, relation=relation, row_type=shape.row_type)

@@ -44,6 +44,7 @@ select '1' in (select ssn from customers)
 select (select ssn from customers)
 select array(select ssn from customers)
 select exists(select 1 from customers where ssn like '0%')
+select exists(select generate_series(1, ascii(ssn) - 48)) from customers
 select array[ssn] from customers
 select array[[ssn]] from customers
 select (array[ssn])[1] from customers

@@ -619,3 +619,29 @@ def test_containers_that_run_nothing_set_nothing() -> None:
 def test_objects_inside_create_schema_are_refused() -> None:
     with pytest.raises(SqlFault):
         one("create schema s create view v as select ssn from public.customers")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select (select 1 from pg_settings where set_config(name, 'x', false) is null) from pg_settings where name = 'jit'",
+        "select (select set_config(name, 'x', false)) from pg_settings where name = 'jit'",
+        "select q.* from pg_settings, lateral (select set_config(name, 'x', false) from pg_settings) q where name = 'jit'",
+        "select set_config(name, 'x', false) from pg_settings where name = 'jit' or true",
+        "select set_config(a.name, 'x', false) from pg_settings a, pg_settings b where b.name = 'jit'",
+        "select set_config(name, 'x', false) from (select name from pg_settings) q where true",
+        "update pg_settings p set setting = 'x' from pg_settings where pg_settings.name = 'jit'",
+        "update pg_settings set setting = 'x' where name <> 'jit'",
+        "update pg_settings set setting = 'x'",
+        "select set_config(setting_name => 'jit', new_value => 'x', is_local => false)",
+    ],
+)
+def test_a_setting_whose_name_is_not_certain_is_refused(text: str) -> None:
+    with pytest.raises(SqlFault) as caught:
+        one(text)
+    assert caught.value.code == "42501"
+
+
+def test_reading_a_view_may_run_code() -> None:
+    assert one("select who from short_v").changes_context
+    assert not one("select national_id from customer_v").changes_context
