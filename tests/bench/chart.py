@@ -23,7 +23,7 @@ def draw(report: Sequence[Line]) -> str:
         (f"SELECT, {mode}: tx/s by clients",
          [(str(clients), [values.get((f"select {mode} {clients} tps", peer)) for peer in PEERS]) for clients in CLIENTS]) for mode in MODES]
     bulk: Groups = [(kind, [values.get((f"bulk {kind} rate", peer)) for peer in PEERS]) for kind in ("select", "copy")]
-    panels.append(("bulk, masked: MB/s", bulk))
+    panels.append(("bulk (lockgate: masked): MB/s", bulk))
     width = _LEFT * 2 + len(panels) * _PANEL + (len(panels) - 1) * _GAP
     height = _TOP + _HEIGHT + 48
     body = [_legend(), *(_panel(title, groups, _LEFT + i * (_PANEL + _GAP)) for i, (title, groups) in enumerate(panels))]

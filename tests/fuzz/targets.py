@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import functools
+import base64
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.config.document import read_document
 from gateway.errors import ClientFault, TargetFault
+from gateway.identity.token import TokenRefused, open_token
 from gateway.protocols.postgres import messages
-from gateway.protocols.postgres.catalog import Catalog
-from gateway.protocols.postgres.catalog.offline import from_json
 from gateway.protocols.postgres.codec import FrameReader, RunReader, frame
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context, SqlFault
+from tests.fuzz import masked
 
 ROOT = Path(__file__).parents[2]
 _LIMIT = 4096
@@ -126,16 +127,10 @@ def _message_seeds(stream_seeds: Callable[[], Iterable[bytes]]) -> Iterable[byte
 # --- SQL: a statement or a fault with an SQLSTATE ---
 
 
-@functools.cache
-def _catalog() -> Catalog:
-    path = ROOT / "appliance" / "gateway" / "config" / "demo" / "orders-db.schema.json"
-    return from_json(json.loads(path.read_text()))
-
-
 def sql(data: bytes) -> None:
     text = data.decode("utf-8", "ignore").replace("\0", "")
     try:
-        statements = analyze(text, Context(path=("pg_catalog", "public"), user="ci"), _catalog())
+        statements = analyze(text, Context(path=("pg_catalog", "public"), user="ci"), masked.catalog())
     except SqlFault as fault:
         assert len(fault.code) == 5
         return
@@ -150,10 +145,45 @@ def _sql_seeds() -> Iterable[bytes]:
         yield from (part.encode() for part in ([text] if isinstance(text, str) else text or []))
 
 
+# --- tokens and files ---
+
+
+def token(data: bytes) -> None:
+    try:
+        open_token(data.decode("utf-8", "replace"))
+    except TokenRefused as refused:
+        assert data.decode("utf-8", "replace")[:200] not in str(refused) or len(data) < 8
+
+
+def _token_seeds() -> Iterable[bytes]:
+    def part(value: object) -> bytes:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    claims = {"iss": "https://ci", "sub": "x", "aud": ["a"], "exp": 1, "iat": 0}
+    yield part({"alg": "ES256", "kid": "1"}) + b"." + part(claims) + b"." + b"A" * 86
+    yield part({"alg": "none"}) + b"." + part({}) + b"."
+
+
+def configuration(data: bytes) -> None:
+    document = read_document("fuzz.yaml", data)
+    if not document.problems:
+        json.dumps(document.value)
+
+
+def _configuration_seeds() -> Iterable[bytes]:
+    for path in sorted((ROOT / "appliance" / "gateway" / "config" / "demo").rglob("*.yaml")):
+        yield path.read_bytes()
+    yield b"a: &x [1, 0x1f, .inf, ~, 'q', !!str b]\nb: *x\n? c\n: - d\n"
+
+
 TARGETS = {
     "framing": Target(framing, _framing_seeds),
     "frontend": Target(frontend_message, lambda: _message_seeds(_framing_seeds)),
     "backend": Target(backend_message, lambda: _message_seeds(_framing_seeds)),
     "startup": Target(startup_packet, _startup_seeds),
     "sql": Target(sql, _sql_seeds),
+    "copy": Target(masked.copy_rows, masked.copy_seeds),
+    "rows": Target(masked.data_rows, masked.row_seeds),
+    "token": Target(token, _token_seeds),
+    "configuration": Target(configuration, _configuration_seeds),
 }
