@@ -70,7 +70,7 @@ class Gateway:
         self.notifier = Notifier(folder)
         limits = settings.limits
         self.approvals = ApprovalsDesk(
-            self.audit, self.now, lambda: self.policy, self.notifier.tell, gateway=settings.name,
+            self.audit, self.now, lambda: self.policy, lambda view: self.notifier.tell(view), gateway=settings.name,
             revoked=lambda person: self.policy.untrusted(person, self.now()) is not None,
             limits=DeskLimits(total=limits.approvals_pending, per_identity=limits.approvals_pending_per_identity, held=limits.held))
         self._listeners: list[_Open] = []
@@ -135,7 +135,7 @@ class Gateway:
     async def reload(self, path: Path | None = None) -> str | None:
         """Read the folder again. A good one reaches live sessions at their next operation; a bad one changes nothing.
 
-        Gives what is wrong, or ``None``. Listeners, limits of the gateway and audit settings are as at start.
+        Gives what is wrong, or ``None``. Listeners, limits of the gateway and audit settings stay as at start.
         """
         try:
             folder = load_folder(path or self.folder.path)
@@ -147,6 +147,9 @@ class Gateway:
             return str(problem)
         await self.audit.record("policy.loaded", {"policy": policy.digest, "previous": self.policy.digest})
         self.folder, self.policy, self.authenticator = folder, policy, authenticator
+        await self.notifier.stop()
+        self.notifier = Notifier(folder)
+        await self.notifier.start()
         self.approvals.policy_changed(policy.digest)
         for one in self._listeners:
             await one.handler.reloaded()

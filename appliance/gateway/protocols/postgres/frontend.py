@@ -165,6 +165,7 @@ class Frontend:
         relay = self.relay
         desk = relay.gate.approvals
         relay.totals.active = asyncio.get_running_loop().time()
+        relay.deciding, relay.withdrawn = True, False
         desk.listen(relay.session.id, self._notice)
         try:
             permit = await govern(relay.gate, relay.session, command)
@@ -174,7 +175,7 @@ class Frontend:
         except AuditUnavailable as no:
             raise Refused(NOT_WRITTEN["M"], "58030") from no
         finally:
-            relay.held = False
+            relay.held = relay.deciding = False
             relay.totals.active = asyncio.get_running_loop().time()
             desk.unlisten(relay.session.id)
 
@@ -187,6 +188,9 @@ class Frontend:
         """Tell the caller that its command waits, once everything before it has been answered."""
         relay = self.relay
         relay.held = True
+        if relay.withdrawn:
+            relay.gate.approvals.withdraw_session(relay.session.id, "cancelled by the caller")
+            return
         relay.client.write(messages.notice(view.notice()).encode())
         await relay.client.drain()
 

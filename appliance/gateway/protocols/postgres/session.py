@@ -50,7 +50,7 @@ class Relay:
         self.secrets = secrets
         self.message_limit, self.names_limit = limits.message, limits.statements
         self.status = "I"
-        self.held = False
+        self.held = self.deciding = self.withdrawn = False
         self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets, limits.statement_text)
         self.frontend = Frontend(self)
         self.backend = Backend(self)
@@ -76,7 +76,9 @@ class Relay:
         """The caller's CancelRequest: withdraw what is held, else cancel on the target."""
         if self.held:
             self.gate.approvals.withdraw_session(self.session.id, "cancelled by the caller")
-        elif self.pending:
+            return
+        self.withdrawn = self.deciding          # it may become a held command: then it is withdrawn at once
+        if self.pending:
             self.backend.cancel_target()
 
     async def run(self) -> str:
