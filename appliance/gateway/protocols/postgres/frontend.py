@@ -285,6 +285,7 @@ class Frontend:
             self.answer(messages.ErrorResponse(fields).encode() + (IDLE if simple else b""))
         elif simple:
             self.send(messages.Query(f"{OWN}refused").encode(), Expect(QUERY, instead=fields))
+            self._pipeline = False
         else:
             self._pipeline = True
             self.send(messages.Execute(f"{OWN}refused").encode(), Expect(EXECUTE, instead=fields))
@@ -297,6 +298,10 @@ class Frontend:
     # simple query protocol
 
     async def _query(self, query: messages.Query, payload: bytes) -> None:
+        if self._pipeline:
+            await self.settle()
+            if self.relay.pending.skipping:
+                return
         compiled = await self._understand(query.text)
         command = self.relay.context.command(compiled, wait=self.relay.wait)
         decision = self._decide(command)
@@ -318,6 +323,7 @@ class Frontend:
         self.send(frame(b"Q", payload), expect, None if running.permit.early else running.permit.recorded)
         self._start(running)
         self._turn += 1
+        self._pipeline = False
         return expect
 
     def _start(self, running: Running) -> None:

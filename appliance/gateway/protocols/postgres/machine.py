@@ -45,8 +45,8 @@ def _caller() -> Iterator[tuple[tuple[str, str], tuple[Action, str]]]:
     yield (AUTHENTICATING, "p"), (Action.HANDLE, READY)
     for phase in (AUTHENTICATING, READY, EXTENDED, COPY_IN, SKIPPING):
         yield (phase, "X"), (Action.END, CLOSED)
-    yield (READY, "Q"), (Action.HANDLE, READY)
-    for phase in (READY, EXTENDED):
+    for phase in (READY, EXTENDED):            # a Query may end a pipeline as Sync does (exec_simple_query in postgres.c; asyncpg's COPY)
+        yield (phase, "Q"), (Action.HANDLE, READY)
         for kind in "PBDEC":
             yield (phase, kind), (Action.HANDLE, EXTENDED)
         yield (phase, "S"), (Action.HANDLE, READY)

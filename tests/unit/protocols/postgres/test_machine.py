@@ -16,7 +16,7 @@ HANDLED = {
     machine.CLOSED: "",
     machine.AUTHENTICATING: "p",
     machine.READY: "QPBDECSH",
-    machine.EXTENDED: "PBDECSH",
+    machine.EXTENDED: "QPBDECSH",
     machine.COPY_IN: "dcf",
     machine.SKIPPING: "S",
 }

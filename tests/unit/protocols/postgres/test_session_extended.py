@@ -334,11 +334,28 @@ async def test_error_in_an_aborted_transaction_stays_25p02(tmp_path: Path) -> No
         assert (errors(answer), status(answer)) == ([], "I")
 
 
-async def test_a_simple_query_before_sync_is_out_of_order(tmp_path: Path) -> None:
-    """No table of ours says what it would mean, so it is refused (PostgreSQL would take it; no driver sends it)."""
+async def test_a_simple_query_may_end_a_pipeline(tmp_path: Path) -> None:
+    """PostgreSQL takes it as it takes Sync; asyncpg sends its COPY so, behind the Flush of a Describe."""
     async with talking(make_room(tmp_path), ScriptedTarget(dict(ANSWERS))) as talk:
-        assert errors(await talk.say(*once(INSERT), Query(OTHER))) == ["08P01"]
+        answer = await talk.say(Parse("s", SELECT, (23,)), Describe("S", "s"), Flush(), Query(OTHER))
+        assert (kinds(answer), status(answer)) == ("1tTCZ", "I")
+        assert kinds(await talk.query(INSERT)) == "CZ"
+    assert talk.target.committed == [OTHER, INSERT]
+
+
+async def test_a_denied_simple_query_takes_its_pipeline_with_it(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path), ScriptedTarget(dict(ANSWERS))) as talk:
+        answer = await talk.say(*once(INSERT), Query(DENIED))
+        assert (errors(answer), status(answer)) == (["42501"], "I")
     assert talk.target.committed == []
+
+
+async def test_a_simple_query_behind_an_error_is_skipped(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path), ScriptedTarget({INSERT: failure("23505", "duplicate key")})) as talk:
+        answer = await talk.say(*once(INSERT), Query(OTHER), Sync())
+        assert (errors(answer), status(answer)) == (["23505"], "I")
+    assert talk.target.committed == []
+    assert OTHER not in [text for text, _ in talk.begun()]
 
 
 async def test_names_behind_an_error_are_taken_back_in_order(tmp_path: Path) -> None:
