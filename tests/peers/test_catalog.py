@@ -467,3 +467,20 @@ async def test_unchanged_definitions_are_not_asked_for(server: PostgresServer, s
         asked.clear()
         assert await load_catalog(counting, system, DATABASE, known) == known
         assert not any("pg_get_viewdef" in sql for sql in asked)
+
+
+def test_only_triggers_that_may_change_the_row_are_rewriting(server: PostgresServer, system: BuiltinCatalog) -> None:
+    server.execute("""
+        create table trg_after(id int); create table trg_before(id int); create table trg_statement(id int);
+        create function trg_f() returns trigger language plpgsql as 'begin return new; end';
+        create trigger a after insert on trg_after for each row execute function trg_f();
+        create trigger b before insert on trg_before for each row execute function trg_f();
+        create trigger s before insert on trg_statement for each statement execute function trg_f();""", DATABASE)
+    try:
+        with catalog_connection(server, DATABASE) as fetch:
+            now = asyncio.run(load_catalog(fetch, system, DATABASE))
+        found = {name: now.relation(name, "public") for name in ("trg_after", "trg_before", "trg_statement")}
+        assert {name: (one.triggers, one.rewriting) for name, one in found.items() if one} == {
+            "trg_after": (True, False), "trg_before": (True, True), "trg_statement": (True, False)}
+    finally:
+        server.execute("drop table trg_after, trg_before, trg_statement; drop function trg_f()", DATABASE)

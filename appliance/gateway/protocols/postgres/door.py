@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import Refused
 from gateway.protocols.postgres import messages
-from gateway.protocols.postgres.sql.settings import HARMLESS, pinned
+from gateway.protocols.postgres.sql.settings import harmless, pinned
 
 _OWN = frozenset({"user", "database", "options", "replication"})
 
@@ -84,7 +84,7 @@ def _setting(draft: _Draft, name: str, value: str) -> None:
         draft.wait = value == "on"
     elif pinned(key, value):
         return
-    elif key in HARMLESS and key not in ("role", "session_authorization"):
+    elif harmless(key) and key not in ("role", "session_authorization"):
         draft.settings[key] = value
     else:
         raise Refused(f"the startup parameter {key[:64]!r} is not allowed", "28000")

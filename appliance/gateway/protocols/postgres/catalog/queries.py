@@ -21,6 +21,8 @@ RELATIONS = """select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
     from pg_catalog.pg_inherits i where i.inhrelid = c.oid),
   c.relhasrules and exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN'),
   c.relhastriggers and exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal),
+  c.relhastriggers and exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal
+    and t.tgtype & 1 <> 0 and t.tgtype & 66 <> 0),
   c.relrowsecurity
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid {range} order by c.oid"""

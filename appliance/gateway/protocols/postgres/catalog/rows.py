@@ -22,12 +22,13 @@ def schema(name: str) -> str:
 
 
 def relation(
-    oid: str, schema: str, name: str, kind: str, persistence: str, parents: str | None, rules: str, triggers: str, row_security: str
+    oid: str, schema: str, name: str, kind: str, persistence: str, parents: str | None, rules: str, triggers: str, rewriting: str,
+    row_security: str,
 ) -> Relation:
     """A row of ``queries.RELATIONS``; columns and definition come from elsewhere."""
     columns = _TOAST_COLUMNS if kind == "t" else ()
     flags = (_flag(rules), _flag(triggers), _flag(row_security))
-    return Relation(int(oid), schema, name, kind, columns, None, _oids(parents), *flags, persistence)
+    return Relation(int(oid), schema, name, kind, columns, None, _oids(parents), *flags, persistence, _flag(rewriting))
 
 
 def column(relation: str, name: str, number: str, type_oid: str, not_null: str, generated: str, default: str) -> tuple[int, Column]:

@@ -106,8 +106,8 @@ def _seen(walk: Walk, verb: str, item: Item) -> Item:
     if relation is None or verb == "delete":
         return item
     entries = below(walk, relation)
-    if any(entry.triggers for entry in entries):
-        walk.uncertain(f"{qualified(relation)} has triggers")
+    if any(entry.rewriting for entry in entries):
+        walk.uncertain(f"{qualified(relation)} has triggers that may change the row")
         return _opaque(item, set(item.names))
     computed = {c.name for entry in entries for c in entry.columns if c.default and _computed(walk, c.default)}
     if not computed:

@@ -55,7 +55,7 @@ _RELATIONS = (
     table(20021, "guarded", f"id:{INT} note:{TEXT}", row_security=True),
     table(20023, "far", f"id:{INT} note:{TEXT}", kind="f"),
     table(20025, "ruled", f"id:{INT}", rules=True),
-    table(20027, "fired", f"id:{INT} v:{TEXT}", triggers=True),
+    table(20027, "fired", f"id:{INT} v:{TEXT}", triggers=True, rewriting=True),
     with_column(table(20029, "filled", f"id:{INT} v:{TEXT} n:{BIGINT}"), "v", default="public.get_ssn(1)"),
     table(20031, "feelings", f"id:{INT} mood:{MOOD}"),
     table(20033, "orders", f"id:{INT} secret:{TEXT}", schema="alt"),
