@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.config.load import Folder
+from gateway.config.schema import TargetTls
 from gateway.errors import AuditUnavailable, ClientFault, Refused, TargetFault
 from gateway.govern import session_fields
 from gateway.identity.token import TokenRefused
@@ -26,6 +27,7 @@ from gateway.net.tls import client_context
 from gateway.protocols.postgres import door, messages
 from gateway.protocols.postgres.codec import PASSWORD_LIMIT, startup_length
 from gateway.protocols.postgres.ending import fatal
+from gateway.protocols.postgres.scram import KeyCache
 from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.target import Address, TargetConnection, connect
@@ -73,6 +75,7 @@ class PostgresListener:
         self._loopback = loopback
         self._keys = CancelKeys()
         self._open_now = 0
+        self._towards = Towards(gateway.folder)
         self._shared: dict[tuple[PostgresResource, str], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
@@ -237,14 +240,14 @@ class PostgresListener:
             await asyncio.shield(asyncio.gather(relay.record_end(reason), return_exceptions=True))
 
     async def _connect(self, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
-        return await open_target(self._gateway.folder, resource, database, settings)
+        return await self._towards.open(resource, database, settings)
 
     def _shared_target(self, resource: PostgresResource, database: str) -> SharedTarget:
         key = (resource, database)
         found = self._shared.get(key)
         if found is None:
             async def own() -> TargetConnection:
-                return await open_catalog_connection(self._gateway.folder, resource, database)
+                return await self._towards.open(resource, database, CATALOG_SETTINGS)
             found = self._shared[key] = SharedTarget(own, database, resource.catalog.max_age)
         return found
 
@@ -260,6 +263,7 @@ class PostgresListener:
 
     async def reloaded(self) -> None:
         """The policy changed: let go of targets that are not in it any more."""
+        self._towards = Towards(self._gateway.folder)
         kept = set(self._gateway.policy.resources.values())
         for key in [key for key in self._shared if key[0] not in kept]:
             await self._shared.pop(key).close()
@@ -270,16 +274,28 @@ class PostgresListener:
             await shared.close()
 
 
-async def open_target(folder: Folder, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
-    """Log in at a resource with the gateway's own credential. Raises ``TargetFault``."""
-    tls = client_context(resource.tls.mode, folder.resolve(resource.tls.ca) if resource.tls.ca else None)
-    return await connect(Address(*resource.place), database, folder.credentials[resource.credential], tls,
-                         parameters=settings, timeout=folder.gateway.limits.target_connect)
+class Towards:
+    """How this folder's resources are reached. Derived keys and TLS contexts are made once, not per connection."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._keys = KeyCache()
+        self._contexts: dict[TargetTls, ssl.SSLContext | None] = {}
+
+    def _context(self, tls: TargetTls) -> ssl.SSLContext | None:
+        if tls not in self._contexts:
+            self._contexts[tls] = client_context(tls.mode, self._folder.resolve(tls.ca) if tls.ca else None)
+        return self._contexts[tls]
+
+    async def open(self, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
+        """Log in with the gateway's own credential. Raises ``TargetFault``."""
+        return await connect(Address(*resource.place), database, self._folder.credentials[resource.credential], self._context(resource.tls),
+                             parameters=settings, keys=self._keys, timeout=self._folder.gateway.limits.target_connect)
 
 
 async def open_catalog_connection(folder: Folder, resource: PostgresResource, database: str) -> TargetConnection:
     """A connection of the gateway's own, for reading the catalog."""
-    return await open_target(folder, resource, database, CATALOG_SETTINGS)
+    return await Towards(folder).open(resource, database, CATALOG_SETTINGS)
 
 
 def is_local(peer: str) -> bool:
