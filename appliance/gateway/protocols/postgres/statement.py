@@ -127,7 +127,8 @@ class Context:
 
 class SqlFault(Exception):
     """Text that cannot be parsed or resolved. ``code`` is the SQLSTATE the target itself would give (42601, 42P01, 42703,
-    42883, 3F000, 42704, 34000, 26000), or 42501 / 54001 / 0A000 for what the gateway refuses to understand. ``position`` is 1-based, 0 if none.
+    42883, 3F000, 42704, 34000, 26000), or 42501 / 54001 / 0A000 for what the gateway refuses to understand. ``position`` is 1-based,
+    0 if none.
     The message names identifiers only, never a value."""
 
     def __init__(self, code: str, message: str, position: int = 0, hint: str = "") -> None:

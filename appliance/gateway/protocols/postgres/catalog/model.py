@@ -50,8 +50,9 @@ class Relation:
 
     ``definition`` is the body of a view or materialized view with every name schema-qualified, or empty where the target
     could not tell: then anything may flow; built-in views have none (None). ``parents`` are the oids of pg_inherits.
-    ``rules`` tells of rewrite rules other than a view's own, ``triggers`` of user triggers, ``rewriting`` of those among them that may
-    change the row (BEFORE … FOR EACH ROW, INSTEAD OF), ``row_security`` of enabled policies. ``persistence`` is p permanent, u unlogged, t temporary.
+    ``rules`` tells of rewrite rules other than a view's own, ``triggers`` of user triggers, ``rewriting`` of those among them that
+    may change the row (BEFORE … FOR EACH ROW, INSTEAD OF), ``row_security`` of enabled policies. ``persistence`` is p permanent,
+    u unlogged, t temporary.
     """
 
     oid: int
