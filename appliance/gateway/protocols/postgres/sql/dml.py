@@ -35,7 +35,7 @@ def modify(walk: Walk, kind: str, body: Node, outer: Scope | None) -> Columns:
 
 def target_item(walk: Walk, body: Node) -> tuple[Relation, Item]:
     """The relation written to, and its item. Raises ``SqlFault`` 42501 where a rewrite rule would change the statement."""
-    relation = walk.relation(body["relname"], body.get("schemaname"))
+    relation = walk.relation(body["relname"], body.get("schemaname"), max(body.get("location", 0), 0))
     if relation.kind not in _WRITABLE:
         raise SqlFault("42809", f'"{relation.name}" cannot be changed')
     _refuse_rules(walk, relation)

@@ -12,6 +12,7 @@ from gateway.protocols.postgres.sql.casts import cast
 from gateway.protocols.postgres.sql.expressions import composite_fields, each, expression, handles
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Scope
+from gateway.protocols.postgres.sql.signature import HINT, signature
 from gateway.protocols.postgres.sql.values import RECORD, Value
 from gateway.protocols.postgres.sql.walk import Walk, dotted, split_name, strings
 from gateway.protocols.postgres.sql.where import same
@@ -95,7 +96,9 @@ def _not_a_function(walk: Walk, schema: str | None, name: str, args: Sequence[Va
             return Called(cast(walk, value, target), ())
         if schema is None and value.type in (0, RECORD) and value.fields is None:
             return Called(value.derived(), ())
-    raise SqlFault("42883", f"function {dotted(schema, name)} does not exist for these arguments", max(body.get("location", 0), 0) + 1)
+    named = [node["NamedArgExpr"]["name"] for node in body.get("args", ()) if "NamedArgExpr" in node]
+    message = f"function {dotted(schema, name)}{signature(walk, args, named)} does not exist"
+    raise SqlFault("42883", message, max(body.get("location", 0), 0) + 1, HINT)
 
 
 def _output_fields(called: Called) -> Value | None:
@@ -151,6 +154,8 @@ def _current_setting(walk: Walk, value: Value, nodes: Sequence[Node], args: Sequ
     name = literal_text(nodes[0]) if nodes else None
     if name is not None and "." not in name:
         return value
+    if nodes and args[0].origins == _SETTING_NAME and args[0].plain:
+        return value        # psql's \dconfig; pg_settings does not list settings that an application made up (guc_funcs.c)
     walk.uncertain("a custom setting may hold anything")
     return Value(value.origins, False, True, False, value.type)
 

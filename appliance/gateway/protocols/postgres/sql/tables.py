@@ -51,7 +51,7 @@ def _range_var(walk: Walk, body: Node, scope: Scope) -> Item:
             columns = cte_columns(walk, cte)
             item = Item(name, columns.names, columns.values)
             return item.renamed(body["alias"]) if "alias" in body else item
-    item = relation_item(walk, walk.relation(name, schema))
+    item = relation_item(walk, walk.relation(name, schema, max(body.get("location", 0), 0)))
     walk.on_relation("select", item.relation) if item.relation else None
     return item.renamed(body["alias"]) if "alias" in body else item
 

@@ -69,12 +69,16 @@ class Walk:
 
     # looking up
 
-    def relation(self, name: str, schema: str | None) -> Relation:
-        """The relation a name means. Raises ``SqlFault`` 42P01, 3F000."""
+    def relation(self, name: str, schema: str | None, location: int | None = None) -> Relation:
+        """The relation a name means. ``location`` (0-based) is where a query names it; DDL has none.
+
+        Raises ``SqlFault`` 42P01; 3F000 too where DDL names a schema that is not there (RangeVarGetRelid in namespace.c).
+        """
         found = self.find_relation(name, schema)
         if found is None:
-            self._need_schema(schema)
-            raise SqlFault("42P01", f'relation "{dotted(schema, name)}" does not exist')
+            if location is None:
+                self._need_schema(schema)
+            raise SqlFault("42P01", f'relation "{dotted(schema, name)}" does not exist', 0 if location is None else location + 1)
         return found
 
     def find_relation(self, name: str, schema: str | None) -> Relation | None:

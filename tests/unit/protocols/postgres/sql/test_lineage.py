@@ -302,7 +302,7 @@ def test_reads_name_every_column() -> None:
     ("text", "code"),
     [
         ("select * from nothing", "42P01"),
-        ("select * from nowhere.customers", "3F000"),
+        ("select * from nowhere.customers", "42P01"),
         ("select nothing from customers", "42703"),
         ("select c.nothing from customers c", "42703"),
         ("select nothing(1)", "42883"),
