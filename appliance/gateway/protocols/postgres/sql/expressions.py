@@ -118,7 +118,7 @@ def _column(walk: Walk, body: Node, scope: Scope) -> Value:
     fields = body["fields"]
     if len(fields) == 1 and "String" in fields[0]:
         name = fields[0]["String"]["sval"]
-        found = scope.column(name)
+        found = scope.column(name, body.get("location", 0) + 1)
         if found is not None:
             if found[1].target:
                 walk.target_refs.add(id(body))
@@ -169,7 +169,9 @@ def attribute(walk: Walk, value: Value, name: str, body: Node) -> Value:
     if called is not None:
         return called.value
     if shape is not None or value.fields is not None:
-        raise SqlFault("42703", f'column "{name}" not found in data type or does not exist', max(body.get("location", 0), 0) + 1)
+        qualifiers = strings(body.get("fields", ())[:-1])
+        what = f"column {'.'.join([*qualifiers, name])} does not exist" if qualifiers else f'column "{name}" not found in data type'
+        raise SqlFault("42703", what, body["location"] + 1 if body.get("location", -1) >= 0 else 0)
     return value.derived()
 
 

@@ -123,8 +123,8 @@ class Scope:
             level = level.outer
         return None
 
-    def column(self, name: str) -> tuple[Value, Item] | None:
-        """The innermost column of that name and its item. Raises ``SqlFault`` 42702 where two items have one."""
+    def column(self, name: str, position: int = 0) -> tuple[Value, Item] | None:
+        """The innermost column of that name and its item. Raises ``SqlFault`` 42702 at ``position`` where two items have one."""
         level: Scope | None = self
         while level is not None:
             found: tuple[Value, Item] | None = None
@@ -133,7 +133,7 @@ class Scope:
                     value = item.column(name)
                     if value is not None:
                         if found is not None and (found[1].any_column is None and item.any_column is None):
-                            raise SqlFault("42702", f'column reference "{name}" is ambiguous')
+                            raise SqlFault("42702", f'column reference "{name}" is ambiguous', position)
                         if found is None or found[1].any_column is not None:
                             found = (value, item)
             if found is not None:
