@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayFault, TargetFault
 from gateway.govern import finish
+from gateway.masking.model import MaskSet
 from gateway.model import SessionLimits
 from gateway.protocols.postgres import machine, messages
+from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
 from gateway.protocols.postgres.copytext import CopyMasker
 from gateway.protocols.postgres.expect import (
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 LAST_WAIT = 5.0
 """Seconds that the end of a session waits for the disk, and for its CancelRequest."""
 
+DESCRIBED = 256
+SHORT = 2048
+"""Row descriptions remembered per session, and the longest of them in bytes."""
+
 
 class Backend:
     """Reads the target leg of one ``Relay``."""
@@ -57,6 +63,7 @@ class Backend:
         self._quiet.set()
         self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
         self._copy_known = asyncio.Event()
+        self._described: dict[bytes, tuple[tuple[MaskPlan, Catalog, MaskSet], tuple[messages.Field, ...], MaskPlan]] = {}
         self._cancelling: asyncio.Task[None] | None = None
         self._unrecorded: set[asyncio.Future[int]] = set()   # commands that ended before their begin was on disk
         self._cut = False                         # a limit is reached: no row passes any more
@@ -205,8 +212,7 @@ class Backend:
         """The second lock: compared with the plan before any row may pass."""
         if expect.rows is not None:
             return
-        fields = messages.parse_row_description(payload).fields
-        plan = self._verified(expect, fields)
+        fields, plan = self._verified(expect, payload)
         self._pass(expect, kind, payload)
         if expect.kind == QUERY:
             expect.plan = plan
@@ -220,12 +226,23 @@ class Backend:
         if expect.running is not None and expect.running.sample is not None:
             expect.running.sample.columns(fields)
 
-    def _verified(self, expect: Expect, fields: tuple[messages.Field, ...]) -> MaskPlan | None:
+    def _verified(self, expect: Expect, payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
+        """The fields described, and the plan compared with them. The same description of the same plan under the same catalog and masks
+        is compared once."""
         plan = expect.plans[expect.at] if expect.at < len(expect.plans) else None
         if plan is None:
             raise TargetFault("the target describes rows for a statement that returns none", "08P01")
-        formats = expect.formats
-        return check_row_description(plan, fields, formats, self.relay.context.known(), self.relay.context.masks())
+        now = (plan, self.relay.context.known(), self.relay.context.masks())
+        known = self._described.get(payload)
+        if known is not None and all(one is other for one, other in zip(known[0], now, strict=True)):
+            return known[1], known[2]
+        fields = messages.parse_row_description(payload).fields
+        verified = check_row_description(plan, fields, expect.formats, now[1], now[2])
+        if len(payload) <= SHORT:
+            if len(self._described) >= DESCRIBED:
+                self._described.clear()
+            self._described[payload] = (now, fields, verified)
+        return fields, verified
 
     def _data_rows(self, expect: Expect, block: bytes, count: int) -> None:
         """A run of rows, or a piece of one too large to hold (``count`` 0 for all but the first piece)."""

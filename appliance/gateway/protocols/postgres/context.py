@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from gateway.errors import Refused
-from gateway.govern import Gate
+from gateway.govern import Gate, Policy
 from gateway.masking.model import MaskSet
 from gateway.model import Binding, Command, Operation, Session
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
@@ -69,9 +69,14 @@ class SessionContext:
         self._context = Context(path=("pg_catalog",))
         self._bound: dict[str, str] = {}
         self._bound_key: tuple[str, ...] = ()
+        self._masks: tuple[Policy, MaskSet] | None = None
 
     def masks(self) -> MaskSet:
-        return self._gate.policy.masks(self._session.identity, self._session.resource, self._gate.now())
+        """What is hidden from this identity; asked of the policy once per policy."""
+        policy = self._gate.policy
+        if self._masks is None or self._masks[0] is not policy:
+            self._masks = (policy, policy.masks(self._session.identity, self._session.resource, self._gate.now()))
+        return self._masks[1]
 
     async def compile(self, text: str, types: tuple[int, ...] = ()) -> Compiled:
         """Understand ``text`` as the target would now. Raises ``SqlFault``, ``TargetFault``."""
