@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from gateway.protocols.postgres.sql.literals import tokens
 from gateway.protocols.postgres.statement import SqlFault
 
 Node = dict[str, Any]
@@ -82,6 +83,8 @@ def parse(text: str, limit: int = DEFAULT_LIMIT) -> tuple[list[Parsed], bytes]:
         raise SqlFault("54001", f"the statement is longer than {limit} bytes")
     if any(_slow(run.group()) for run in _RUN.finditer(text)):
         raise SqlFault("54001", "the statement holds an overlong run of operator characters")
+    if _MULTIPLE.search(text) and unfolded(text) > MOST_UNFOLDED:
+        raise SqlFault("54001", "the statement assigns too much to too many columns at once")
     return _statements(_tree(data, text), len(data)), data
 
 
@@ -91,6 +94,43 @@ _RUN = re.compile(r"[-+*/<>=~!@#%^&|`?]{512,}")
 def _slow(run: str) -> bool:
     """Whether the parser's lexer takes quadratic time: it looks for ``/*`` in a run, and takes trailing ``+`` off one by one."""
     return run.count("/*") > 32 or run.count("+") > 128
+
+
+MOST_UNFOLDED = 1 << 20
+_MULTIPLE = re.compile(r"\)\s*(?:=|--|/\*)")
+
+
+def unfolded(text: str) -> int:
+    """The size of a text when the source of every ``SET (a, b, …) = source`` is written once for each of its columns.
+
+    The parser's answer is of that shape: nested ones multiply, and an answer over 1 GiB ends the process. What follows the source
+    in the same statement counts as part of it.
+    """
+    total, factor = 0, 1
+    before = ""
+    lists: list[tuple[bool, int]] = []          # open parentheses: whether one may be such a list, and how many commas it holds
+    sources: list[tuple[int, int]] = []         # sources around this token: how deep they stand, and the factor outside
+    closed = 0                                  # columns of the list that was closed by the token before
+    for token in tokens(text):
+        word = text[token.start : token.end] if token.end - token.start <= 3 else ""
+        if word == "=" and closed:
+            sources.append((len(lists), factor))
+            factor *= closed
+        closed = 0
+        while word in (",", ";", ")") and sources and sources[-1][0] >= len(lists):
+            factor = sources.pop()[1]
+        if word == "(":
+            lists.append((before in ("set", ","), 1))
+        elif word == "," and lists:
+            lists[-1] = (lists[-1][0], lists[-1][1] + 1)
+        elif word == ")" and lists:
+            assigned, count = lists.pop()
+            closed = count if assigned else 0
+        total += factor * (token.end - token.start)
+        before = word.lower()
+        if total > MOST_UNFOLDED:
+            break
+    return total
 
 
 def _tree(data: bytes, text: str) -> list[Node]:

@@ -159,3 +159,33 @@ def test_generated_queries_are_understood(targets: list[str], condition: str, ne
     assert (("public", "customers", "ssn") in carried) is (
         reads_ssn and not all(t == "get_ssn(id)" for t in targets if "ssn" in t or t in ("c", "c.*"))
     )
+
+
+def assigned(width: int, values: str) -> str:
+    columns = ",".join(["total"] * width)
+    return f"update orders set ({columns}) = ({values})"
+
+
+def test_a_list_of_assigned_columns_is_not_unfolded_beyond_the_parsers_memory() -> None:
+    with pytest.raises(SqlFault) as fault:
+        parse(assigned(4000, ",".join(["total"] * 4000)))
+    assert fault.value.code == "54001"
+
+
+def test_nested_lists_of_assigned_columns_multiply() -> None:
+    text = "1"
+    for _ in range(40):
+        text = f"((with u as (update t set (a, b) /**/ = {text} returning 1) select 1))"
+    with pytest.raises(SqlFault) as fault:
+        parse(f"update t set c = 2, (a, b) = {text}")
+    assert fault.value.code == "54001"
+
+
+@pytest.mark.parametrize("text", [
+    assigned(60, "select " + ",".join(["1"] * 60)),
+    "select 1 where " + " or ".join(["(a, b) = (1, 2)"] * 3000),
+    "insert into t values " + ",".join(["(1,2)"] * 5000) + " on conflict (id) do update set (a, b) = (excluded.a, excluded.b)",
+    "update t set " + ",".join(f"(a{i}, b{i}) = (1, 2)" for i in range(500)),
+])
+def test_ordinary_lists_of_columns_are_parsed(text: str) -> None:
+    assert len(parse(text)[0]) == 1
