@@ -34,7 +34,7 @@ from gateway.protocols.postgres.expect import (
 from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows
 from gateway.protocols.postgres.rows import INT32
 from gateway.protocols.postgres.scrub import scrub_error
-from gateway.protocols.postgres.target import cancel
+from gateway.protocols.postgres.target import MAX_PARAMETERS, cancel
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
@@ -394,7 +394,10 @@ class Backend:
         if name == "standard_conforming_strings" and value != "on" or name == "client_encoding" and value.upper() != "UTF8":
             raise TargetFault(f"the target changed the pinned setting {name}", "42501")
         machine.check_parameter_status(name, value)
-        self.relay.target.parameters[name] = value
+        known = self.relay.target.parameters
+        if name not in known and len(known) >= MAX_PARAMETERS:
+            raise TargetFault("the target reports more settings than there can be", "08P01")
+        known[name] = value
         self._out += told.encode()
 
     def _ready(self, expect: Expect, kind: str, payload: bytes) -> None:
