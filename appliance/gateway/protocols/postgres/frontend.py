@@ -52,7 +52,8 @@ class Frontend:
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
-        self.names = Names(relay.context, relay.names_limit, lambda running, status: relay.backend.finish(running, status, {}))
+        self.names = Names(relay.context, relay.names_limit, relay.message_limit,
+                           lambda running, status: relay.backend.finish(running, status, {}))
         self.leaving = False             # the caller has said goodbye: what it sent before still runs
         self._out = bytearray()
         self._staged: list[Expect] = []

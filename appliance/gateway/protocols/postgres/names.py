@@ -56,15 +56,37 @@ class Portal:
     described: bool = False
 
 
+class _Weighed(dict[str, _T]):
+    """Names and values; ``bytes`` is what the values weigh together."""
+
+    def __init__(self, weigh: Callable[[_T], int]) -> None:
+        super().__init__()
+        self.bytes, self._weigh = 0, weigh
+
+    def __setitem__(self, name: str, value: _T) -> None:
+        self.drop(name)
+        self.bytes += self._weigh(value)
+        super().__setitem__(name, value)
+
+    def drop(self, name: str) -> _T | None:
+        found = super().pop(name, None)
+        self.bytes -= 0 if found is None else self._weigh(found)
+        return found
+
+
 class _Slots(Generic[_T, _Shown]):
     """Names and what they mean; ``shown`` is the part of it that analysis looks at, kept alongside in ``mirror``."""
 
-    def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown]) -> None:
-        self._now: dict[str, _T] = {}
+    def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown], weigh: Callable[[_T], int] = lambda value: 0) -> None:
+        self._now: _Weighed[_T] = _Weighed(weigh)
         self._mirror, self._shown = mirror, shown
 
     def __len__(self) -> int:
         return len(self._now)
+
+    @property
+    def bytes(self) -> int:
+        return self._now.bytes
 
     def get(self, name: str) -> _T | None:
         return self._now.get(name)
@@ -88,7 +110,7 @@ class _Slots(Generic[_T, _Shown]):
 
     def _set(self, name: str, value: _T | None) -> None:
         if value is None:
-            self._now.pop(name, None)
+            self._now.drop(name)
             self._mirror.pop(name, None)
         else:
             self._now[name] = value
@@ -98,17 +120,19 @@ class _Slots(Generic[_T, _Shown]):
 class Names:
     """``finish(running, status)`` records a command whose portal goes away."""
 
-    def __init__(self, context: SessionContext, limit: int, finish: Callable[[Running, str], None]) -> None:
-        self._context, self._limit, self._finish = context, limit, finish
-        self._statements: _Slots[Prepared, str] = _Slots(context.prepared, lambda one: one.text)
+    def __init__(self, context: SessionContext, limit: int, most_bytes: int, finish: Callable[[Running, str], None]) -> None:
+        self._context, self._limit, self._most_bytes, self._finish = context, limit, most_bytes, finish
+        self._statements: _Slots[Prepared, str] = _Slots(context.prepared, lambda one: one.text, lambda one: len(one.text))
         self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, lambda one: one.columns)
-        self._portals: dict[str, Portal] = {}
+        self._portals: _Weighed[Portal] = _Weighed(_weight)
         context.early_cursors = lambda: frozenset(name for name, cursor in self._cursors.items() if cursor.early)
 
     def check_room(self) -> None:
         """Raises ``Refused`` when the session keeps too many names."""
         if len(self._statements) + max(len(self._portals), len(self._cursors)) >= self._limit:
             raise Refused("too many prepared statements and portals in this session (limits.statements)", "53400")
+        if self._statements.bytes + self._portals.bytes > self._most_bytes:
+            raise Refused("the prepared statements and portals of this session hold too much (limits.message)", "53400")
 
     # statements
 
@@ -158,7 +182,7 @@ class Names:
         self._portals[name] = portal
 
     def closed_portal(self, name: str) -> Undo:
-        portal = self._portals.pop(name, None)
+        portal = self._portals.drop(name)
         forget = self._cursors.put(name, None)
         if portal is not None:
             self._drop(portal)
@@ -175,14 +199,14 @@ class Names:
         for name, portal in list(self._portals.items()):
             if turn is None or portal.turn <= turn:
                 self._drop(portal)
-                del self._portals[name]
+                self._portals.drop(name)
         for name, cursor in self._cursors.items():
             if not cursor.hold and (turn is None or cursor.turn <= turn):
                 self._cursors.put(name, None)
 
     def _replace(self, name: str, portal: Portal | None) -> None:
         if portal is None:
-            self._portals.pop(name, None)
+            self._portals.drop(name)
         else:
             self._portals[name] = portal
 
@@ -240,6 +264,10 @@ class Names:
             if name is not None:
                 self._statements.put(name, None)
                 self._cursors.put(name, None)
+
+
+def _weight(portal: Portal) -> int:
+    return sum(len(value) for _, value in portal.command.parameters if value is not None)
 
 
 def _holds(text: str, name: str) -> bool:

@@ -20,7 +20,7 @@ from gateway.protocols.postgres.target import TargetConnection
 Connect = Callable[[], Awaitable[TargetConnection]]
 
 CACHED_STATEMENTS = 4096
-CACHED_TEXT_BYTES = 32 * 1024 * 1024
+CACHED_TEXT_BYTES = 4 * 1024 * 1024
 
 _builtins: dict[int, BuiltinCatalog] = {}
 
