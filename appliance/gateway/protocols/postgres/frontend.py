@@ -309,7 +309,7 @@ class Frontend:
         most = await self._bound(command, compiled, decision)
         await self._before_permit(decision)
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=Sample())
+        running = Running(permit, compiled.statements, sample=Sample(self.relay.secrets))
         if most is not None:
             await bounded.query(self, payload, compiled, running, most)
             return
@@ -363,7 +363,7 @@ class Frontend:
         most = await self._bound(command, compiled, decision)
         await self._before_permit(decision)
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=Sample(), most=most)
+        running = Running(permit, compiled.statements, sample=Sample(self.relay.secrets), most=most)
         undo = self.names.bound(bind.portal, Portal(compiled, command, running, bind.results, self._turn))
         self._pipeline = True
         self.send(frame(b"B", payload), Expect(BIND, running=running, undo=undo), None if permit.early else permit.recorded)
@@ -397,7 +397,8 @@ class Frontend:
             raise SqlFault("34000", f'portal "{name}" does not exist')
         await self._before_permit(self._decide(command))
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=Sample(), most=found.running.most if found is not None else None)
+        most = found.running.most if found is not None else None
+        running = Running(permit, compiled.statements, sample=Sample(self.relay.secrets), most=most)
         portal = Portal(compiled, command, running, found.formats if found is not None else (), self._turn)
         self.names.kept(name, portal)
         return portal

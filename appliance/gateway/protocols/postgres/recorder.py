@@ -11,6 +11,7 @@ from gateway.errors import TargetFault
 from gateway.protocols.postgres.copytext import unescape
 from gateway.protocols.postgres.messages import Field
 from gateway.protocols.postgres.rows import INT32, fields
+from gateway.protocols.postgres.scrub import conceal
 
 ROWS = 20
 BYTES = 4096
@@ -21,12 +22,13 @@ _TEXT = frozenset({18, 19, 25, 114, 142, 705, 1042, 1043, 3802})
 
 
 class Sample:
-    """At most ``ROWS`` rows and about ``BYTES`` bytes, each value cut at ``VALUE`` characters."""
+    """At most ``ROWS`` rows and about ``BYTES`` bytes, each value cut at ``VALUE`` characters; none of ``secrets`` is kept."""
 
-    __slots__ = ("_columns", "_names", "_room", "_rows", "_truncated", "full")
+    __slots__ = ("_columns", "_names", "_room", "_rows", "_secrets", "_truncated", "full")
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         self.full = False
+        self._secrets = secrets
         self._names: list[str] = []
         self._columns: Sequence[Field] = ()
         self._rows: list[list[str | None]] = []
@@ -37,7 +39,7 @@ class Sample:
         """The description of the rows that follow; of several results the first is kept."""
         if not self._names:
             self._columns = described
-            self._names = [column.name[:VALUE] for column in described]
+            self._names = [self._kept(column.name) for column in described]
 
     def rows(self, block: bytes) -> None:
         """Whole DataRow messages (a piece of a large row is noted as cut)."""
@@ -57,7 +59,7 @@ class Sample:
         while at < len(block) and not self.full:
             following = at + 1 + int(INT32(block, at + 1)[0])
             line = block[at + 5:min(following, at + 5 + BYTES)].rstrip(b"\n")
-            self._add([None if field == b"\\N" else _cut(unescape(field).decode(errors="replace")) for field in line.split(b"\t")])
+            self._add([None if field == b"\\N" else self._kept(unescape(field).decode(errors="replace")) for field in line.split(b"\t")])
             at = following
         self._truncated = self._truncated or at < len(block)
 
@@ -84,11 +86,14 @@ class Sample:
             return None
         column = self._columns[index] if index < len(self._columns) else None
         if column is None or column.format == 0 or column.type_oid in _TEXT:
-            return _cut(value[:VALUE * 4 + 4].decode(errors="replace"))
+            return self._kept(value[:VALUE * 4 + 4].decode(errors="replace"))
         shape = _BINARY.get(column.type_oid)
         if shape is not None and len(value) == shape.size:
             return str(shape.unpack(value)[0])
         return _cut("\\x" + value[:VALUE].hex())
+
+    def _kept(self, text: str) -> str:
+        return _cut(conceal(text, self._secrets))
 
 
 def _cut(text: str) -> str:

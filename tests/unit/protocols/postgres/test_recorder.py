@@ -28,6 +28,15 @@ def test_rows_and_names() -> None:
     assert read(sample) == {"columns": ["id", "n", "b", "t"], "rows": [["1", "7", "\\xdead", "text"], [None] * 4], "truncated": False}
 
 
+def test_a_secret_of_the_gateway_is_not_kept() -> None:
+    sample = Sample(("hunter2-and-more",))
+    sample.columns((Field("hunter2-and-more"),))
+    sample.rows(DataRow((b"it is hunter2-and-more",)).encode() + DataRow((b"x" * 190 + b"hunter2-and-more",)).encode())
+    sample.copy(frame(b"d", b"1\thunter2-and-more\n"))
+    assert "hunter2" not in json.dumps(read(sample))
+    assert read(sample)["rows"][0] == ["it is ****"]
+
+
 def test_nothing_to_show() -> None:
     assert Sample().close() is None
 
