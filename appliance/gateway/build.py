@@ -166,6 +166,8 @@ class Gateway:
             one.server.stop_accepting()
         await self._background.close()
         await self.approvals.close()
+        self.live.drain_all("the gateway is stopping")
+        await asyncio.gather(*(one.server.drained(self.folder.gateway.limits.drain) for one in self._listeners))
         self.live.end_all("the gateway is stopping")
         for one in self._listeners:
             await one.server.close(drain=5.0)

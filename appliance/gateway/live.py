@@ -17,12 +17,13 @@ class LiveSessions:
     """Registry of open sessions. ``end`` callbacks must only schedule the ending, never block."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[Session, Callable[[str], None]]] = {}
+        self._open: dict[str, tuple[Session, Callable[[str], None], Callable[[str], None]]] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._per_identity: Counter[str] = Counter()
 
-    def add(self, session: Session, end: Callable[[str], None]) -> None:
-        self._open[session.id] = (session, end)
+    def add(self, session: Session, end: Callable[[str], None], drain: Callable[[str], None] | None = None) -> None:
+        """``drain`` ends it once the command that is running has ended (at once where there is no such difference)."""
+        self._open[session.id] = (session, end, drain or end)
         self._count[session.identity.name, session.resource] += 1
         self._per_identity[session.identity.name] += 1
 
@@ -40,7 +41,7 @@ class LiveSessions:
         return self._per_identity[identity]
 
     def all(self) -> list[Session]:
-        return [session for session, _ in self._open.values()]
+        return [session for session, _, _ in self._open.values()]
 
     def end(self, session_id: str, reason: str) -> bool:
         """Ask a session to end. False when there is none of that id."""
@@ -51,8 +52,12 @@ class LiveSessions:
         return True
 
     def end_all(self, reason: str) -> None:
-        for _, end in list(self._open.values()):
+        for _, end, _ in list(self._open.values()):
             end(reason)
+
+    def drain_all(self, reason: str) -> None:
+        for _, _, drain in list(self._open.values()):
+            drain(reason)
 
     def __len__(self) -> int:
         return len(self._open)

@@ -88,6 +88,11 @@ class Server:
     def stop_accepting(self) -> None:
         self._server.close()
 
+    async def drained(self, timeout: float) -> None:
+        """Stop accepting and wait up to ``timeout`` seconds for the connections to end by themselves."""
+        self._server.close()
+        await self._supervisor.drain(timeout)
+
     async def close(self, drain: float = 0.0) -> None:
         """Stop accepting, give connections ``drain`` seconds, then cancel and await the rest."""
         self._server.close()

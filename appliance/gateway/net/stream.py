@@ -35,6 +35,7 @@ class ByteStream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []
         self._size = 0
+        self._read_high, self._write_high = READ_HIGH, WRITE_HIGH
         self._eof = False
         self._lost = False
         self._reading_paused = False
@@ -48,13 +49,13 @@ class ByteStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._transport.set_write_buffer_limits(high=self._write_high)
         self.peer = peer_name(transport)
 
     def data_received(self, data: bytes) -> None:
         self._chunks.append(data)
         self._size += len(data)
-        if self._size > READ_HIGH and not self._reading_paused and not self._upgrading:
+        if self._size > self._read_high and not self._reading_paused and not self._upgrading:
             self._pause()
         self._wake_reader()
 
@@ -81,6 +82,12 @@ class ByteStream(asyncio.Protocol):
             if not waiter.done():
                 waiter.set_result(None)
         self._drainers.clear()
+
+    def bound(self, high: int) -> None:
+        """Keep at most about ``high`` bytes each way before a side is paused (``READ_HIGH`` and ``WRITE_HIGH`` unless said)."""
+        self._read_high = self._write_high = high
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=high)
 
     # reading
 
@@ -248,8 +255,8 @@ class ByteStream(asyncio.Protocol):
         finally:
             self._upgrading = False
         self.tls = True
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
-        if self._size > READ_HIGH:
+        self._transport.set_write_buffer_limits(high=self._write_high)
+        if self._size > self._read_high:
             self._pause()
 
     async def _handshake(self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None,

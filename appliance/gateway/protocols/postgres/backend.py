@@ -117,6 +117,7 @@ class Backend:
             self._working = False
             if not self.relay.pending:
                 self._quiet.set()
+                self.relay.rested()
         raise TargetFault("the target closed the connection", "08006")
 
     def inside_message(self) -> bool:

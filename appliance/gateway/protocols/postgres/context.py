@@ -95,7 +95,7 @@ class SessionContext:
     def _independent(self, text: str) -> bool:
         """True when every statement of the text means the same under any search_path (SET, BEGIN …)."""
         try:
-            statements = analyze(text, self._context_now(), self._overlay or self._shared_now())
+            statements = analyze(text, self._context_now(), self._overlay or self._shared_now(), self._text_limit)
         except SqlFault:
             return False
         return all(s.verb in NO_NAMES and not s.reads and not s.relations for s in statements)
@@ -125,7 +125,7 @@ class SessionContext:
 
     def _compile_anew(self, text: str, catalog: Catalog, masks: MaskSet, types: tuple[int, ...],
                       key: tuple[object, ...]) -> Compiled:
-        statements = analyze(text, self._context_now(types), catalog)
+        statements = analyze(text, self._context_now(types), catalog, self._text_limit)
         plans: list[MaskPlan | None] = []
         refusal = ""
         for statement in statements:

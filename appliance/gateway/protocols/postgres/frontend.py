@@ -309,7 +309,7 @@ class Frontend:
         most = await self._bound(command, compiled, decision)
         await self._before_permit(decision)
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=Sample(self.relay.secrets))
+        running = Running(permit, compiled.statements, sample=self._sample())
         if most is not None:
             await bounded.query(self, payload, compiled, running, most)
             return
@@ -326,6 +326,10 @@ class Frontend:
         self._turn += 1
         self._pipeline = False
         return expect
+
+    def _sample(self) -> Sample | None:
+        """Where the first rows go that replay shows; ``audit.sample: 0`` keeps none."""
+        return Sample(self.relay.secrets, self.relay.sample_bytes) if self.relay.sample_bytes else None
 
     def _start(self, running: Running) -> None:
         """The statement is on its way: ``statement: {time}`` begins."""
@@ -363,7 +367,7 @@ class Frontend:
         most = await self._bound(command, compiled, decision)
         await self._before_permit(decision)
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=Sample(self.relay.secrets), most=most)
+        running = Running(permit, compiled.statements, sample=self._sample(), most=most)
         undo = self.names.bound(bind.portal, Portal(compiled, command, running, bind.results, self._turn))
         self._pipeline = True
         self.send(frame(b"B", payload), Expect(BIND, running=running, undo=undo), None if permit.early else permit.recorded)
@@ -398,7 +402,7 @@ class Frontend:
         await self._before_permit(self._decide(command))
         permit = await self._permit(command)
         most = found.running.most if found is not None else None
-        running = Running(permit, compiled.statements, sample=Sample(self.relay.secrets), most=most)
+        running = Running(permit, compiled.statements, sample=self._sample(), most=most)
         portal = Portal(compiled, command, running, found.formats if found is not None else (), self._turn)
         self.names.kept(name, portal)
         return portal

@@ -200,14 +200,14 @@ class PostgresListener:
                 await self._record_refused({"source": stream.peer, "identity": identity.name, "resource": session.resource}, reason)
                 self._turn_away(stream, fatal("28000", reason))
                 return
-            await self._open(stream, session, startup, resource, database)
+            await self._open(stream, session, startup, resource, database, pending_end)
         except AuditUnavailable:
             self._turn_away(stream, fatal("58030", "the audit log cannot be written; nobody is let in until it can"))
         finally:
             gateway.live.remove(session.id)
 
     async def _open(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
-                    database: str) -> None:
+                    database: str, pending_end: list[str]) -> None:
         gateway = self._gateway
         start = session_fields(session, gateway.policy)
         start.update(subject=session.identity.subject, token_id=session.identity.token_id, claims=dict(session.identity.claims),
@@ -219,16 +219,18 @@ class PostgresListener:
             await gateway.audit.record("session.end", session_fields(session, gateway.policy) | {"reason": f"target: {fault}"})
             self._turn_away(stream, fatal(fault.code or "08001", f"{session.resource} cannot be reached: {fault}"))
             return
-        await self._relay(stream, session, startup, resource, database, target)
+        await self._relay(stream, session, startup, resource, database, target, pending_end)
 
     async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource, database: str,
-                     target: TargetConnection) -> None:
+                     target: TargetConnection, pending_end: list[str]) -> None:
         gateway = self._gateway
         relay = Relay(session, gateway, stream, target, self._shared_target(resource, database),
-                      gateway.secrets(), startup.wait, gateway.folder.gateway.limits)
+                      gateway.secrets(), startup.wait, gateway.folder.gateway.limits, gateway.folder.gateway.audit.sample)
         pid, secret = self._keys.issue(relay.cancel)
         gateway.live.remove(session.id)
-        gateway.live.add(session, relay.end)
+        gateway.live.add(session, relay.end, relay.drain)
+        for asked in pending_end:
+            relay.end(asked)
         reason = "internal error"
         try:
             stream.write(messages.Authentication(0).encode() + b"".join(

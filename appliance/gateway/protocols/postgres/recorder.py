@@ -22,17 +22,17 @@ _TEXT = frozenset({18, 19, 25, 114, 142, 705, 1042, 1043, 3802})
 
 
 class Sample:
-    """At most ``ROWS`` rows and about ``BYTES`` bytes, each value cut at ``VALUE`` characters; none of ``secrets`` is kept."""
+    """At most ``ROWS`` rows and about ``room`` bytes, each value cut at ``VALUE`` characters; none of ``secrets`` is kept."""
 
     __slots__ = ("_columns", "_names", "_room", "_rows", "_secrets", "_truncated", "full")
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(self, secrets: tuple[str, ...] = (), room: int = BYTES) -> None:
         self.full = False
         self._secrets = secrets
         self._names: list[str] = []
         self._columns: Sequence[Field] = ()
         self._rows: list[list[str | None]] = []
-        self._room = BYTES
+        self._room = room
         self._truncated = False
 
     def columns(self, described: Sequence[Field]) -> None:

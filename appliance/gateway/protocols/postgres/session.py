@@ -21,6 +21,7 @@ from gateway.protocols.postgres.context import SessionContext
 from gateway.protocols.postgres.ending import Ended, ended_by, fatal
 from gateway.protocols.postgres.expect import Pending
 from gateway.protocols.postgres.frontend import Frontend
+from gateway.protocols.postgres.recorder import BYTES
 from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
 
@@ -42,19 +43,23 @@ class Relay:
     """The session. ``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
 
     def __init__(self, session: Session, gate: Gate, client: ByteStream, target: TargetConnection, shared: SharedTarget,
-                 secrets: tuple[str, ...], wait: bool, limits: Limits) -> None:
+                 secrets: tuple[str, ...], wait: bool, limits: Limits, sample: int = BYTES) -> None:
         self.session, self.gate, self.client, self.target = session, gate, client, target
         self.pending = Pending()
         self.totals = Totals()
         self.wait = wait
         self.secrets = secrets
-        self.message_limit, self.names_limit = limits.message, limits.statements
+        self.message_limit, self.names_limit, self.sample_bytes = limits.message, limits.statements, sample
+        client.bound(limits.buffer)
+        target.stream.bound(limits.buffer)
         self.status = "I"
         self.held = self.deciding = self.withdrawn = False
         self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets, limits.statement_text)
         self.frontend = Frontend(self)
         self.backend = Backend(self)
         self._over: asyncio.Future[Ended] | None = None
+        self._asked: tuple[str, str] | None = None         # to end, before it began
+        self._draining = ""
         self._limits: tuple[Policy, SessionLimits] | None = None
 
     @property
@@ -69,8 +74,20 @@ class Relay:
 
     def end(self, reason: str, code: str = "57P01") -> None:
         """Ask the session to end; safe to call from anywhere on the loop, more than once."""
-        if self._over is not None and not self._over.done():
+        if self._over is None:
+            self._asked = self._asked or (reason, code)
+        elif not self._over.done():
             self._over.set_result(Ended(reason, fatal(code, f"session ended: {reason}")))
+
+    def drain(self, reason: str) -> None:
+        """Ask the session to end once the command that is running has ended; at once where none is."""
+        self._draining = reason
+        self.rested()
+
+    def rested(self) -> None:
+        """Everything sent has been answered."""
+        if self._draining and not self.backend.busy() and not self.deciding:
+            self.end(self._draining)
 
     def cancel(self) -> None:
         """The caller's CancelRequest: withdraw what is held, else cancel on the target."""
@@ -86,6 +103,8 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
         self.totals.active = loop.time()
+        if self._asked is not None:
+            self.end(*self._asked)
         ended = await self._until_ended()
         await self._say_goodbye(ended)
         return ended.reason
