@@ -6,6 +6,7 @@ Source: manual 55.2.1 (start-up).
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,9 +50,19 @@ def check(packet: messages.Startup) -> Startup:
     for name, value in _options(values.get("options", "")):
         _setting(draft, name, value)
     resource, _, database = (values.get("database") or values["user"]).partition("/")
-    claimed = {"user": values["user"], "application_name": values.get("application_name", "")}
+    if without_tokens(resource) != resource:
+        raise Refused("the name of the resource is a token: it belongs into the password", "28000")
+    claimed = {"user": without_tokens(values["user"]), "application_name": without_tokens(values.get("application_name", ""))}
     extensions = tuple(name for name in values if name.startswith("_pq_."))
     return Startup(resource, database or None, draft.settings, claimed, draft.wait, extensions)
+
+
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]*)?")
+
+
+def without_tokens(text: str) -> str:
+    """What a caller says of itself, for the record: a JWT that was given as the user name (at a prompt, in the wrong variable) is not kept."""
+    return _TOKEN.sub("****", text)
 
 
 def _options(text: str) -> list[tuple[str, str]]:

@@ -51,3 +51,15 @@ def test_wait_off() -> None:
 def test_a_user_is_needed() -> None:
     with pytest.raises(Refused):
         door.check(messages.Startup({"database": "orders-db"}))
+
+
+TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
+
+
+def test_t65_a_token_in_the_wrong_place_is_not_kept() -> None:
+    startup = check(user=TOKEN, application_name=f"job {TOKEN}")
+    assert dict(startup.claimed) == {"user": "****", "application_name": "job ****"}
+    for values in ({"database": TOKEN}, {"database": "", "user": TOKEN}):
+        with pytest.raises(Refused) as no:
+            check(**values)
+        assert no.value.code == "28000" and "eyJ" not in str(no.value)
