@@ -61,7 +61,7 @@ _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]*)?")
 
 
 def without_tokens(text: str) -> str:
-    """What a caller says of itself, for the record: a JWT that was given as the user name (at a prompt, in the wrong variable) is not kept."""
+    """What a caller says of itself, for the record: a JWT that was typed where a name belongs is not kept."""
     return _TOKEN.sub("****", text)
 
 
