@@ -11,6 +11,7 @@ from gateway.testing.certificates import Authority, Pair
 from gateway.testing.postgres import PostgresServer, embedded_binaries
 from tests.peers.gateway import Appliance, running
 from tests.peers.postgres import make_corpus_database
+from tests.peers.shop import make_shop, serve_shop
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +40,20 @@ def newest_postgres() -> Iterator[PostgresServer]:
 def gateway(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Appliance]:
     """A running gateway on the demo folder, in front of ``postgres``. Shared: leave data and folder as you found them."""
     with running(tmp_path_factory.mktemp("gateway"), postgres) as appliance:
+        yield appliance
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Appliance]:
+    """A gateway in front of ``postgres`` with the databases ``orders`` and ``shop``, and the identities and grants of docs/clients.md."""
+    make_shop(postgres)
+    with running(tmp_path_factory.mktemp("shop"), postgres, change=serve_shop) as appliance:
+        yield appliance
+
+
+@pytest.fixture(scope="session")
+def newest_shop(tmp_path_factory: pytest.TempPathFactory, newest_postgres: PostgresServer) -> Iterator[Appliance]:
+    """The same in front of ``newest_postgres``."""
+    make_shop(newest_postgres)
+    with running(tmp_path_factory.mktemp("shop"), newest_postgres, change=serve_shop) as appliance:
         yield appliance

@@ -23,7 +23,7 @@ import pytest
 from gateway.audit import writer as writer_module
 from gateway.audit.log import AuditLog
 from gateway.identity.clock import Clock
-from tests.peers.clients import connect_psycopg
+from tests.peers.clients import connect_psycopg, psql
 from tests.peers.gateway import Appliance, inside, running
 from tests.peers.postgres import PostgresServer
 from tests.unit.audit.failing_vfs import failing_disk
@@ -256,6 +256,9 @@ def test_t65_no_secret_and_no_unmasked_value_is_kept_anywhere(tmp_path: Path, po
 
     with running(tmp_path, postgres, change=change) as appliance:
         seen = uses_masked_values(appliance)
+        environment = appliance.client_variables() | {"PGUSER": appliance.token(), "PGAPPNAME": f"job {appliance.token()}"}
+        for database in ("orders-db", appliance.token()):       # a token typed where something else belongs
+            seen += psql(postgres, "-Atc", "select 1", environment=environment | {"PGDATABASE": database}).stderr
         appliance.run("audit", "verify")
         sessions = [session["id"] for session in appliance.lines("sessions", "list")]
         assert sessions
