@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from gateway.errors import TargetFault
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.codec import FrameReader
 from gateway.protocols.postgres.scram import ScramClient, derive
@@ -24,7 +25,7 @@ class Wire:
     """One connection after its login. ``seen`` keeps every message that came."""
 
     sock: socket.socket
-    reader: FrameReader = field(default_factory=lambda: FrameReader(LIMIT))
+    reader: FrameReader = field(default_factory=lambda: FrameReader(LIMIT, TargetFault))
     seen: list[Frame] = field(default_factory=list)
     key: tuple[int, bytes] = (0, b"")
     closed: bool = False

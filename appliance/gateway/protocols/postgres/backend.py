@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayFault, TargetFault
@@ -26,6 +27,7 @@ from gateway.protocols.postgres.expect import (
     EXECUTE,
     PARSE,
     QUERY,
+    SYNC,
     Expect,
     Fields,
     Running,
@@ -499,12 +501,13 @@ class Backend:
     def overtime(self, running: Running, seconds: float) -> None:
         """``statement: {time}`` is over: cancel it on the target; the error comes back from there.
 
-        While the target is still busy with what was sent before, the time has not begun.
+        While the target is still busy with an earlier query or pipeline, the time has not begun. Inside of one pipeline a server keeps its
+        answers back until Sync, so how far it has come is not known, and an error ends all of it anyway.
         """
-        head = self.relay.pending.head()
-        if running.finished or head is None:
+        if running.finished:
             return
-        if head.running is not running:
+        before = takewhile(lambda expect: expect.running is not running, self.relay.pending.queue)
+        if any(expect.kind in (SYNC, QUERY) for expect in before):
             running.timer = asyncio.get_running_loop().call_later(seconds, self.overtime, running, seconds)
             return
         running.status = "cancelled"
