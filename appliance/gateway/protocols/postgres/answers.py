@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.expect import Expect, Fields
-from gateway.protocols.postgres.statement import SqlFault
-
-OWN = "lockgate_"
-"""Prefix of the gateway's own statement and portal names; callers may not use it."""
+from gateway.protocols.postgres.statement import OWN, own_name
 
 CODES = {"denied": "42501", "expired": "42501", "withdrawn": "57014", "held": "LG001"}
 """What the approvals desk says, as SQLSTATE."""
+
+__all__ = ["CODES", "IDLE", "NOT_WRITTEN", "OWN", "command_complete_of", "error", "own_name", "too_many", "typed_parameters"]
 
 IDLE = messages.ReadyForQuery("I").encode()
 
@@ -27,12 +26,6 @@ NOT_WRITTEN = error("58030", "the audit log cannot be written; nothing runs unti
 def too_many(affected: int, most: int) -> Fields:
     """The refusal of ``max_rows``."""
     return error("42501", f"refused: {affected} rows affected, at most {most} are allowed; rolled back")
-
-
-def own_name(name: str) -> None:
-    """Raises ``SqlFault`` for a statement or portal name that is the gateway's own."""
-    if name.startswith(OWN):
-        raise SqlFault("42602", f"names that begin with {OWN} are the gateway's own")
 
 
 def typed_parameters(bind: messages.Bind, types: tuple[int, ...]) -> tuple[tuple[str, str | None], ...]:

@@ -114,8 +114,8 @@ class SessionContext:
         masks = self.masks()
         policy = self._gate.policy
         who, now = self._session.identity, self._context
-        key = (text, types, now.path, now.user, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups,
-               self._bound_key)
+        key = (text, types, now.path, now.user, now.switched, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name,
+               who.groups, self._bound_key)
         found: Compiled | None = self._shared.compiled.get(key)
         if found is None:
             found = self._compile_anew(text, catalog, masks, types, key)
@@ -184,7 +184,8 @@ class SessionContext:
         state = parse_context((await self._ask(CONTEXT_SQL))[0])
         if state.standard_conforming_strings != "on" or state.client_encoding.upper() != "UTF8":
             raise SqlFault("42501", "a pinned setting (standard_conforming_strings, client_encoding) was changed on the target")
-        self._context = Context(path=state.path, user=state.user, temp_schema=state.temp_schema)
+        self._context = Context(path=state.path, user=state.user, switched=state.user != state.session_user,
+                                temp_schema=state.temp_schema)
         self._bound = {"search_path": state.search_path, "user": state.user, "session_user": state.session_user,
                        "row_security": state.row_security, "session_replication_role": state.session_replication_role}
         self._bound_key = tuple(self._bound.values())

@@ -146,7 +146,7 @@ def speaks_of_system_only(statement: Statement) -> bool:
         return False
     flows = [output.flow for output in statement.columns or ()]
     return (not any(flow.unknown for flow in flows) and all(oid < 16384 for _, oid in statement.relations)
-            and not any(op.verb == "call" for op in statement.operations)
+            and not any(op.verb == "call" or "constraints" in op.objects for op in statement.operations)
             and all(column[0] in SYSTEM_SCHEMAS and not _sensitive(column) for column in statement.reads))
 
 

@@ -118,11 +118,16 @@ class Context:
 
     path: tuple[str, ...]
     user: str = ""
+    switched: bool = False                                         # to another role than the gateway reads the catalog with
     temp_schema: str | None = None
     prepared: Mapping[str, str] = field(default_factory=dict)      # SQL and protocol prepared statements: name -> text
     cursors: Mapping[str, tuple[Output, ...] | None] = field(default_factory=dict)
     parameter_types: tuple[int, ...] = ()
     early_cursors: frozenset[str] = frozenset()     # cursors over an early read (``inner.early`` of their DECLARE)
+
+
+OWN = "lockgate_"
+"""Prefix of the gateway's own statements, portals and cursors; callers may not use it."""
 
 
 class SqlFault(Exception):
@@ -136,3 +141,9 @@ class SqlFault(Exception):
         self.code = code
         self.position = position
         self.hint = hint
+
+
+def own_name(name: str) -> None:
+    """Raises ``SqlFault`` for a name that is the gateway's own, by message or by SQL."""
+    if name.startswith(OWN):
+        raise SqlFault("42602", f"names that begin with {OWN} are the gateway's own")

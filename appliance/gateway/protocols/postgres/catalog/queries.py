@@ -14,7 +14,9 @@ import re
 SERVER = """select pg_catalog.current_setting('server_version_num'),
   (select n.nspname from pg_catalog.pg_namespace n where n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"""
 
-SCHEMAS = """select n.nspname from pg_catalog.pg_namespace n where n.oid {range} order by n.oid"""
+SCHEMAS = """select n.nspname from pg_catalog.pg_namespace n
+where n.oid {range} and (n.oid < 16384 or pg_catalog.has_schema_privilege(n.oid, 'USAGE')) order by n.oid"""
+"""Of user schemas those that the role may use: search_path passes the others over, and so must analysis."""
 
 RELATIONS = """select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
   (select pg_catalog.string_agg(i.inhparent::pg_catalog.text, ' ' order by i.inhseqno)

@@ -119,7 +119,13 @@ def _new_path(statement: Statement, job: Job, catalog: Catalog) -> tuple[str, ..
     if not only or job.kind != "VariableSetStmt":
         return None
     items = list_items(job.body.get("args", ())) if statement.settings["search_path"] is not None else None
-    return effective_path(items, job.names, catalog) if items is not None else None
+    if items is None or job.names.path is None:
+        return None
+    path = effective_path(items, job.names, catalog)
+    new = set(path) - {*job.names.path, "pg_catalog"}
+    if new and (job.context.switched or new & catalog.builtin.objects.schemas):
+        return None         # the target passes over a schema that the role may not use, and which those are is not known
+    return path
 
 
 def effective_path(items: list[str], names: Names, catalog: Catalog) -> tuple[str, ...]:

@@ -306,6 +306,10 @@ def _operator_type(walk: Walk, name: str, left: Value | None, right: Value) -> i
     elif other == UNKNOWN and left is not None:
         other = own
     results = walk.knowledge.builtin.operator_results
+    if name == "||" and own and other and (own == other or own == element_type(walk, other) or other == element_type(walk, own)):
+        array = own if element_type(walk, own) else other if element_type(walk, other) else 0
+        if array:
+            return array
     own, other = (TEXT if side == 1043 else side for side in (own, other))
     found = results.get((name, own, other), 0)
     if not found and right.type == UNKNOWN:

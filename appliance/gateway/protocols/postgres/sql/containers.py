@@ -22,7 +22,7 @@ from gateway.protocols.postgres.sql.utility import new_relation_name
 from gateway.protocols.postgres.sql.values import Value
 from gateway.protocols.postgres.sql.verbs import verb_of
 from gateway.protocols.postgres.sql.walk import Walk, outputs
-from gateway.protocols.postgres.statement import Output, SqlFault, Statement
+from gateway.protocols.postgres.statement import Output, SqlFault, Statement, own_name
 
 Analyze = Callable[[Job], Statement]
 
@@ -216,6 +216,7 @@ def explain(job: Job, analyze: Analyze) -> Statement:
 
 def prepare(job: Job, analyze: Analyze) -> Statement:
     """PREPARE: decided as itself and as what is inside."""
+    own_name(job.body["name"])
     walk = job.walk()
     types = tuple(type_named(walk, entry["TypeName"]).oid for entry in job.body.get("argtypes", ()))
     inner_job = job.inner(job.body["query"], replace(job.context, parameter_types=types))
@@ -274,6 +275,7 @@ def _around(prepared: Statement, walk: Walk, verb: str, **fields: Any) -> Statem
 
 def declare(job: Job, analyze: Analyze) -> Statement:
     """DECLARE: the cursor's columns are those of its query."""
+    own_name(job.body["portalname"])
     inner, operations = _wrapped(job, analyze, job.body["query"], "declare")
     named = replace(operations[0], objects=(job.body["portalname"],))
     return replace(

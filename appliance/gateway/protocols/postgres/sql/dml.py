@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from gateway.protocols.postgres.catalog import Column, Relation
 from gateway.protocols.postgres.sql import settings
 from gateway.protocols.postgres.sql.casts import assigned
-from gateway.protocols.postgres.sql.expressions import each, expression, indirect
+from gateway.protocols.postgres.sql.expressions import expanded, expression, indirect
 from gateway.protocols.postgres.sql.functions import equated, literal_text
 from gateway.protocols.postgres.sql.lineage import runs_user_code
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Item, Scope
 from gateway.protocols.postgres.sql.select import MODIFYING, Columns, query, targets, value_rows, with_scope
 from gateway.protocols.postgres.sql.tables import from_clause, relation_item
-from gateway.protocols.postgres.sql.values import TEXT, Value
+from gateway.protocols.postgres.sql.values import TEXT, Value, combine
 from gateway.protocols.postgres.sql.walk import Walk, qualified
 from gateway.protocols.postgres.sql.where import DEPENDS, holds, missing
 from gateway.protocols.postgres.statement import ColumnId, SqlFault
@@ -166,24 +166,35 @@ def _insert(walk: Walk, body: Node, outer: Scope | None) -> Columns:
     return returning(walk, body, "insert", item, (), outer)
 
 
-def _insert_columns(walk: Walk, relation: Relation, nodes: Sequence[Node], outer: Scope | None) -> list[Column]:
+Place = tuple[Column, list[Value]]
+"""A column that is assigned to, and the subscripts within it: ``doc[key] = value`` keeps the key too."""
+
+
+def _place(walk: Walk, relation: Relation, target: Node, scope: Scope) -> Place:
+    steps = [step for step in target.get("indirection", ()) if "A_Indices" in step]
+    return _column(relation, target["name"]), [indirect(walk, Value(), step, scope) for step in steps]
+
+
+def _put(walk: Walk, relation: Relation, place: Place, value: Value) -> None:
+    column, subscripts = place
+    write(walk, relation, column, combine([value, *subscripts], value.type) if subscripts else value)
+
+
+def _insert_columns(walk: Walk, relation: Relation, nodes: Sequence[Node], outer: Scope | None) -> list[Place]:
     if not nodes:
-        return list(relation.columns)
-    for node in nodes:
-        for step in node["ResTarget"].get("indirection", ()):
-            indirect(walk, Value(), step, Scope(outer)) if "A_Indices" in step else None
-    return [_column(relation, node["ResTarget"]["name"]) for node in nodes]
+        return [(column, []) for column in relation.columns]
+    return [_place(walk, relation, node["ResTarget"], Scope(outer)) for node in nodes]
 
 
-def _insert_source(walk: Walk, relation: Relation, columns: list[Column], select: Node, outer: Scope | None) -> None:
+def _insert_source(walk: Walk, relation: Relation, columns: list[Place], select: Node, outer: Scope | None) -> None:
     rows = value_rows(walk, select, outer)
     if rows is None:
         rows = [query(walk, select, outer).values]
     for found in rows:
         if len(found) > len(columns):
             raise SqlFault("42601", "INSERT has more expressions than target columns")
-        for column, value in zip(columns, found, strict=False):
-            write(walk, relation, column, value)
+        for place, value in zip(columns, found, strict=False):
+            _put(walk, relation, place, value)
 
 
 def _on_conflict(walk: Walk, relation: Relation, item: Item, body: Node, outer: Scope | None) -> None:
@@ -210,25 +221,30 @@ def _on_conflict(walk: Walk, relation: Relation, item: Item, body: Node, outer: 
 
 def _assign(walk: Walk, relation: Relation, nodes: Sequence[Node], scope: Scope) -> None:
     """SET: each assignment, with ``(a, b) = …`` taken apart."""
+    together: list[Value] = []
     for node in nodes:
         target = node["ResTarget"]
-        column = _column(relation, target["name"])
-        for step in target.get("indirection", ()):
-            indirect(walk, Value(), step, scope) if "A_Indices" in step else None
-        write(walk, relation, column, _assigned_value(walk, target["val"], scope))
+        place = _place(walk, relation, target, scope)
+        several = target["val"].get("MultiAssignRef")
+        if several is None:
+            _put(walk, relation, place, expression(walk, target["val"], scope))
+            continue
+        if several["colno"] == 1:
+            together = _row_assigned(walk, several, scope)
+        _put(walk, relation, place, together[several["colno"] - 1])
 
 
-def _assigned_value(walk: Walk, node: Node, scope: Scope) -> Value:
-    if "MultiAssignRef" not in node:
-        return expression(walk, node, scope)
-    source, number = node["MultiAssignRef"]["source"], node["MultiAssignRef"]["colno"]
+def _row_assigned(walk: Walk, body: Node, scope: Scope) -> list[Value]:
+    """The values of ``(a, b, …) = source``, one for each column. Raises ``SqlFault`` 42601 where there are not as many."""
+    source, count = body["source"], body["ncolumns"]
     if "RowExpr" in source:
-        return expression(walk, source["RowExpr"]["args"][number - 1], scope)
-    value = expression(walk, source, scope)
-    if value.fields is not None and number <= len(value.fields):
-        found: Value = value.fields[number - 1][1]
-        return found
-    return value
+        values = expanded(walk, source["RowExpr"].get("args", ()), scope)
+    else:
+        value = expression(walk, source, scope)
+        values = [own for _, own in value.fields or ()] if count > 1 else [value]
+    if len(values) != count:
+        raise SqlFault("42601", "number of columns does not match number of values")
+    return values
 
 
 def _update(walk: Walk, body: Node, outer: Scope | None) -> Columns:
@@ -341,8 +357,8 @@ def _merge_action(walk: Walk, relation: Relation, body: Node, scope: Scope, sour
         walk.on_relation("insert", relation)
         walk.dml.add("insert")
         columns = _insert_columns(walk, relation, body.get("targetList", ()), None)
-        for column, value in zip(columns, each(walk, body.get("values", ()), inside), strict=False):
-            write(walk, relation, column, value)
+        for place, value in zip(columns, expanded(walk, body.get("values", ()), inside), strict=False):
+            _put(walk, relation, place, value)
         return
     _write_operation(walk, verb, relation, unbounded)
     _assign(walk, relation, body.get("targetList", ()), scope)

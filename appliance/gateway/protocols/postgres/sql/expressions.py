@@ -385,8 +385,9 @@ def star_columns(walk: Walk, node: Node, scope: Scope) -> list[tuple[str, Value]
 
 def item_columns(walk: Walk, item: Item) -> list[tuple[str, Value]]:
     """The columns of an item, noted as read."""
-    if item.any_column is not None and not item.names:
-        raise SqlFault("0A000", f'the columns of "{item.name}" cannot be known')
+    if item.any_column is not None:
+        raise SqlFault("0A000", f'the columns of "{item.name or "this join"}" cannot be known: name them, or cast what they come from')
+    walk.step(len(item.names) // 8 + 1)
     return [(name, walk.read(value)) for name, value in zip(item.names, item.values, strict=True)]
 
 

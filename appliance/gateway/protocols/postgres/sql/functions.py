@@ -15,7 +15,7 @@ from gateway.protocols.postgres.sql.scope import Scope
 from gateway.protocols.postgres.sql.signature import HINT, signature
 from gateway.protocols.postgres.sql.values import RECORD, Value
 from gateway.protocols.postgres.sql.walk import Walk, dotted, split_name, strings
-from gateway.protocols.postgres.sql.where import same
+from gateway.protocols.postgres.sql.where import same, without_casts
 from gateway.protocols.postgres.statement import SqlFault
 
 
@@ -120,7 +120,8 @@ def result_name(functions: Sequence[Function]) -> str | None:
 def _set_config(walk: Walk, value: Value, nodes: Sequence[Node], args: Sequence[Value]) -> Value:
     """``set_config('name', value, local)`` is SET: contract section 2. Raises ``SqlFault`` 42501 where the name is computed."""
     name = literal_text(nodes[0]) if nodes else None
-    if name is None and nodes and args[0].origins == _SETTING_NAME and "=" not in walk.knowledge.user_operators:
+    column = nodes and "ColumnRef" in without_casts(nodes[0]) and args[0].origins == _SETTING_NAME
+    if name is None and column and "=" not in walk.knowledge.user_operators:
         name = equated(walk.condition, nodes[0])
     if name is None:
         raise SqlFault("42501", "set_config() needs the name of the setting as a literal")
@@ -164,15 +165,12 @@ _SPECIAL = {"set_config": _set_config, "current_setting": _current_setting}
 
 
 def _literal(node: Node) -> bool:
-    while "TypeCast" in node:
-        node = node["TypeCast"]["arg"]
-    return "A_Const" in node
+    return "A_Const" in without_casts(node)
 
 
 def literal_text(node: Node) -> str | None:
     """The text of a string literal, casts aside; ``None`` for anything else."""
-    while "TypeCast" in node:
-        node = node["TypeCast"]["arg"]
+    node = without_casts(node)
     if "NamedArgExpr" in node:
         return None
     found = node.get("A_Const", {}).get("sval")

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.protocols.postgres.catalog import Relation
 from gateway.protocols.postgres.sql.parse import Node
-from gateway.protocols.postgres.sql.values import Value, constant, row
+from gateway.protocols.postgres.sql.values import RECORD, Value, constant, row
 from gateway.protocols.postgres.statement import SqlFault
 
 SYSTEM_COLUMNS: Mapping[str, Value] = {
@@ -40,7 +40,8 @@ class Item:
     relation, ``aliased`` when it has another name here. ``any_column`` stands for every column where the shape is not known.
     """
 
-    __slots__ = ("aliased", "any_column", "index", "name", "named", "names", "open_columns", "relation", "row_type", "target", "values")
+    __slots__ = ("_whole", "aliased", "any_column", "index", "name", "named", "names", "open_columns", "relation", "row_type", "target",
+                 "values")
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Item:
         self.named = name is not None
         self.open_columns = True
         self.target = False
+        self._whole: Value | None = None
 
     def column(self, name: str) -> Value | None:
         """Its column of that name, a system column included. Raises ``SqlFault`` 42702."""
@@ -76,10 +78,18 @@ class Item:
         return self.any_column if found is None else found
 
     def whole(self) -> Value:
-        """The row as one value."""
-        if self.any_column is not None:
-            return self.any_column.as_type(self.row_type)
-        return row(self.names, self.values, self.row_type)
+        """The row as one value. A named row type keeps its own field names, whatever the alias calls the columns."""
+        if self._whole is None:
+            if self.any_column is not None:
+                self._whole = self.any_column.as_type(self.row_type)
+            else:
+                self._whole = row(self.names, self.values, self.row_type)
+                if self.row_type != RECORD and self.relation is not None and not self._own_names():
+                    self._whole = self._whole.derived(self.row_type)
+        return self._whole
+
+    def _own_names(self) -> bool:
+        return self.relation is not None and list(self.names) == [column.name for column in self.relation.columns]
 
     def renamed(self, alias: Node) -> Item:
         """The same under an alias, its first columns named anew if the alias has a column list."""

@@ -30,6 +30,7 @@ def set_variable(job: Job) -> Statement:
 def set_constraints(job: Job) -> Statement:
     walk = job.walk()
     settings.note(walk, "constraints", None, known=False)
+    walk.changes_context = True     # deferred triggers may run now
     return finish(job, walk, "set", early=False)
 
 

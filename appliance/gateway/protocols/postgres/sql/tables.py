@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.protocols.postgres.catalog import FIRST_USER_OID, Relation
+from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function, Relation
 from gateway.protocols.postgres.sql.calls import operate
 from gateway.protocols.postgres.sql.casts import cast, type_named, user_code
 from gateway.protocols.postgres.sql.constructs import need_version, parts
-from gateway.protocols.postgres.sql.expressions import each, expression, row_columns
+from gateway.protocols.postgres.sql.expressions import composite_fields, each, expression, row_columns
 from gateway.protocols.postgres.sql.functions import function_call, result_name
+from gateway.protocols.postgres.sql.knowledge import POLYMORPHIC
 from gateway.protocols.postgres.sql.naming import column_name
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Item, Scope
@@ -96,7 +97,7 @@ def _function(walk: Walk, body: Node, scope: Scope) -> Item:
     """RangeFunction: one function or ROWS FROM several; always LATERAL."""
     names: list[str] = []
     values: list[Value] = []
-    entries = [entry["List"]["items"] for entry in body["functions"]]
+    entries = [one for entry in body["functions"] for one in _separately(entry["List"]["items"], body)]
     single = len(entries) == 1
     alias = body.get("alias", {}).get("aliasname")
     loose = None
@@ -105,7 +106,9 @@ def _function(walk: Walk, body: Node, scope: Scope) -> Item:
         if single and body.get("coldeflist"):
             definitions = body["coldeflist"]
         columns, shaped = _function_columns(walk, entry[0], definitions, scope, alias if single else None)
-        loose = None if shaped or not single else columns[0][1]
+        if not shaped and not single:
+            raise SqlFault("0A000", "the columns of a function in ROWS FROM cannot be known: cast its arguments")
+        loose = None if shaped else columns[0][1]
         names += [name for name, _ in columns]
         values += [value for _, value in columns]
     if body.get("ordinality"):
@@ -122,30 +125,32 @@ def _function_columns(
 ) -> tuple[list[tuple[str, Value]], bool]:
     """(columns, whether their number and names are certain) of one function in FROM."""
     if "FuncCall" in node:
-        if node["FuncCall"]["funcname"][-1]["String"]["sval"] == "unnest" and len(node["FuncCall"].get("args", ())) > 1:
-            return _unnest(walk, node["FuncCall"], scope), True
         called = function_call(walk, node["FuncCall"], scope)
         value, functions = called.value, called.functions
     else:
         value, functions = expression(walk, node, scope), ()
     if definitions:
         return [_defined(walk, entry["ColumnDef"], value) for entry in definitions], True
-    if value.fields is not None:
-        return row_columns(walk, value), True
-    entry = walk.catalog.type_by_oid(value.type) if value.type else None
-    if entry is not None and entry.relation_oid:
+    if value.fields is not None or composite_fields(walk, value) is not None:
         return row_columns(walk, value), True
     name = result_name(functions) or alias or column_name(node)
-    return [(name, value)], value.type not in (0, RECORD)
+    return [(name, value)], value.type not in (0, RECORD) or _scalar(walk, functions)
 
 
-def _unnest(walk: Walk, body: Node, scope: Scope) -> list[tuple[str, Value]]:
-    """``unnest(a, b, …)`` in FROM is one unnest for each."""
-    columns = []
-    for arg in body["args"]:
-        called = function_call(walk, {**body, "args": [arg]}, scope)
-        columns.append(("unnest", called.value))
-    return columns
+def _scalar(walk: Walk, functions: Sequence[Function]) -> bool:
+    """Whether every function that this could be gives one column, whatever its arguments are."""
+    results = {function.result for function in functions}
+    return bool(results) and not any(
+        result in POLYMORPHIC or result == RECORD or composite_fields(walk, constant(result)) is not None for result in results)
+
+
+def _separately(entry: Sequence[Node], body: Node) -> list[Sequence[Node]]:
+    """``unnest(a, b, …)`` in FROM is one unnest for each (transformRangeFunction)."""
+    call = entry[0].get("FuncCall", {})
+    names, args = call.get("funcname", ()), call.get("args", ())
+    if len(names) != 1 or names[0]["String"]["sval"] != "unnest" or len(args) < 2 or body.get("coldeflist"):
+        return [entry]
+    return [[{"FuncCall": {**call, "args": [arg]}}, *entry[1:]] for arg in args]
 
 
 def _defined(walk: Walk, body: Node, value: Value) -> tuple[str, Value]:
@@ -224,6 +229,8 @@ def _join(walk: Walk, body: Node, scope: Scope) -> tuple[Item, list[Item]]:
 
 def _shared_names(body: Node, left: Item, right: Item) -> list[str]:
     if body.get("isNatural"):
+        if left.any_column is not None or right.any_column is not None:
+            raise SqlFault("0A000", "the columns that a NATURAL JOIN shares cannot be known: name them with USING")
         return [name for name in left.names if name in right.index]
     return [entry["String"]["sval"] for entry in body.get("usingClause", ())]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from gateway.protocols.postgres.statement import ColumnId, Flow
 
@@ -78,17 +79,28 @@ def combine(values: Sequence[Value], type: int = 0) -> Value:
     """The result of a computation on several values: it carries everything they carry."""
     if len(values) < 2:
         return values[0].derived(type) if values else Value(type=type)
-    origins = NO_ORIGINS
     unknown, system = False, True
-    literals: list[int] = []
+    origins: list[frozenset[ColumnId]] = []
+    literals: list[tuple[int, ...]] = []
     for value in values:
-        if value.origins:
-            origins = origins | value.origins if origins else value.origins
+        if value.origins and (not origins or origins[-1] is not value.origins):
+            origins.append(value.origins)
         unknown = unknown or value.unknown
         system = system and value.system
-        if value.literals:
-            literals.extend(value.literals)
-    return Value(origins, False, unknown, system, type, None, tuple(literals))
+        if value.literals and (not literals or literals[-1] is not value.literals):
+            literals.append(value.literals)
+    return Value(_together(origins), False, unknown, system, type, None, _each_once(literals))
+
+
+def _together(found: list[frozenset[ColumnId]]) -> frozenset[ColumnId]:
+    return found[0].union(*found[1:]) if found else NO_ORIGINS
+
+
+def _each_once(found: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Each literal once: a value that is used twice at each of many steps would hold it 2ⁿ times."""
+    if len(found) < 2:
+        return found[0] if found else ()
+    return tuple(dict.fromkeys(chain.from_iterable(found)))
 
 
 def union_type(values: Iterable[Value]) -> int:

@@ -130,8 +130,9 @@ class Walk:
 
     # noting down
 
-    def step(self) -> None:
-        self.steps += 1
+    def step(self, count: int = 1) -> None:
+        """Note work done. Raises ``SqlFault`` 54001 when it is too much for one statement."""
+        self.steps += count
         if self.steps > MAX_STEPS:
             raise SqlFault("54001", "the statement is too complex")
 
@@ -173,7 +174,8 @@ class Walk:
 
     def bind(self, value: Value, origins: frozenset[ColumnId]) -> None:
         """Note that the literals in ``value`` feed, or are compared with, these columns."""
-        if origins and not self.quiet:
+        if origins and value.literals and not self.quiet:
+            self.step(len(value.literals))
             for literal in value.literals:
                 known = self.bound.get(literal)
                 if known is None:

@@ -76,7 +76,7 @@ def _boolean(body: Node, target_refs: set[int]) -> Holds | None:
     if kind == "NOT_EXPR":
         return {ALWAYS: NEVER, NEVER: ALWAYS}.get(found[0], found[0])
     strong, weak = (NEVER, ALWAYS) if kind == "AND_EXPR" else (ALWAYS, NEVER)
-    if strong in found or (kind == "OR_EXPR" and _either(body["args"])):
+    if strong in found or (kind == "OR_EXPR" and _either(body["args"], target_refs)):
         return strong
     for answer in (DEPENDS, WITHOUT_TARGET) if kind == "AND_EXPR" else (WITHOUT_TARGET, DEPENDS):
         if answer in found:
@@ -84,33 +84,36 @@ def _boolean(body: Node, target_refs: set[int]) -> Holds | None:
     return weak
 
 
-def _either(args: list[Node]) -> bool:
-    """``x IS NULL OR x IS NOT NULL``, ``x OR NOT x``."""
+def _either(args: list[Node], refs: set[int]) -> bool:
+    """``x IS NULL OR x IS NOT NULL``, ``x OR NOT x``: in time that grows with the text, not with the pairs."""
     tests = [arg["NullTest"] for arg in args if "NullTest" in arg]
-    for one in tests:
-        for other in tests:
-            if one["nulltesttype"] != other["nulltesttype"] and same(one["arg"], other["arg"]):
-                return True
-    negated = [arg["BoolExpr"]["args"][0] for arg in args if arg.get("BoolExpr", {}).get("boolop") == "NOT_EXPR"]
-    return any(same(one, other) for one in negated for other in args)
+    kinds = {kind: {key(test["arg"], refs) for test in tests if test["nulltesttype"] == kind} for kind in ("IS_NULL", "IS_NOT_NULL")}
+    negated = {key(arg["BoolExpr"]["args"][0], refs) for arg in args if arg.get("BoolExpr", {}).get("boolop") == "NOT_EXPR"}
+    return bool(kinds["IS_NULL"] & kinds["IS_NOT_NULL"]) or (bool(negated) and any(key(arg, refs) in negated for arg in args))
 
 
 def _operator(body: Node, target_refs: set[int]) -> Holds | None:
     kind, name = body.get("kind", "AEXPR_OP"), body["name"][-1]["String"]["sval"]
-    left, right = body.get("lexpr"), body.get("rexpr")
-    if left is None or right is None:
+    if body.get("lexpr") is None or body.get("rexpr") is None:
         return None
-    left, right = _bare(left), _bare(right)
-    if kind in ("AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE") and same(left, right):
+    left, right = _bare(body["lexpr"]), _bare(body["rexpr"])
+
+    def alike(other: Node) -> bool:
+        return same(left, _bare(other), target_refs)
+
+    if kind in ("AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE") and alike(right):
         return ALWAYS if name in _REFLEXIVE else NEVER if name in _IRREFLEXIVE else None
     if kind == "AEXPR_OP" and name in ("=", "<>"):
         return _compared(left, right, name == "=", target_refs)
-    if kind in ("AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT") and same(left, right):
+    if kind in ("AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT") and alike(right):
         return NEVER if kind == "AEXPR_DISTINCT" else ALWAYS
-    if kind == "AEXPR_IN" and any(same(left, _bare(item)) for item in right["List"]["items"]):
+    if kind == "AEXPR_IN" and any(map(alike, right["List"]["items"])):
         return ALWAYS if name == "=" else NEVER
-    if kind in ("AEXPR_BETWEEN", "AEXPR_BETWEEN_SYM") and all(same(left, _bare(item)) for item in right["List"]["items"]):
+    if kind in ("AEXPR_BETWEEN", "AEXPR_BETWEEN_SYM") and all(map(alike, right["List"]["items"])):
         return ALWAYS
+    elements = right.get("A_ArrayExpr", {}).get("elements", ())
+    if elements and name in _REFLEXIVE and (any if kind == "AEXPR_OP_ANY" else all)(map(alike, elements)):
+        return ALWAYS if kind in ("AEXPR_OP_ANY", "AEXPR_OP_ALL") else None
     return None
 
 
@@ -143,11 +146,51 @@ def _tested(body: Node, target_refs: set[int]) -> Holds | None:
 
 
 def _null_test(body: Node, target_refs: set[int]) -> Holds | None:
-    constant = _bare(body["arg"]).get("A_Const")
-    if constant is None:
+    argument = _bare(body["arg"])
+    constant = argument.get("A_Const")
+    exists = argument.get("SubLink", {}).get("subLinkType", "EXISTS_SUBLINK") == "EXISTS_SUBLINK" and "SubLink" in argument
+    if constant is None and not exists and not argument.keys() & {"NullTest", "BooleanTest"}:
         return None
-    null = bool(constant.get("isnull"))
+    null = constant is not None and bool(constant.get("isnull"))
     return ALWAYS if null == (body.get("nulltesttype", "IS_NULL") == "IS_NULL") else NEVER
+
+
+def _case(body: Node, target_refs: set[int]) -> Holds | None:
+    """CASE of conditions: the results that can be reached, if they agree."""
+    if "arg" in body:
+        return None
+    reached: set[Holds] = set()
+    for when in body["args"]:
+        condition = holds(when["CaseWhen"]["expr"], target_refs)
+        if condition is not NEVER:
+            reached.add(holds(when["CaseWhen"]["result"], target_refs))
+        if condition is ALWAYS:
+            return reached.pop() if len(reached) == 1 else None
+    reached.add(holds(body["defresult"], target_refs) if "defresult" in body else NEVER)
+    return reached.pop() if len(reached) == 1 else None
+
+
+def _sub_query(body: Node, target_refs: set[int]) -> Holds | None:
+    """EXISTS asks for rows alone: what its target list reads does not matter. Without FROM it is its own WHERE."""
+    select = body["subselect"].get("SelectStmt", {})
+    if body.get("subLinkType", "EXISTS_SUBLINK") != "EXISTS_SUBLINK":
+        return _itself(body, select, target_refs)
+    if not select.keys() <= _SIMPLE:
+        return None
+    condition = holds(select["whereClause"], target_refs) if "whereClause" in select else ALWAYS
+    if "fromClause" not in select:
+        return condition
+    return None if condition is DEPENDS or reads(select["fromClause"], target_refs) else WITHOUT_TARGET
+
+
+_SIMPLE = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "op"})
+
+
+def _itself(body: Node, select: Node, target_refs: set[int]) -> Holds | None:
+    """``x IN (SELECT x)``."""
+    if body.get("subLinkType") != "ANY_SUBLINK" or "operName" in body:
+        return None
+    return ALWAYS if same(_bare(body["testexpr"]), _bare({"SubLink": {**body, "subLinkType": "EXPR_SUBLINK"}}), target_refs) else None
 
 
 def _cast(body: Node, target_refs: set[int]) -> Holds | None:
@@ -170,31 +213,37 @@ _KNOWN = {
     "NullTest": _null_test,
     "TypeCast": _cast,
     "CoalesceExpr": _first,
+    "CaseExpr": _case,
+    "SubLink": _sub_query,
 }
 
 
-def _bare(node: Node) -> Node:
+def without_casts(node: Node) -> Node:
     while "TypeCast" in node:
         node = node["TypeCast"]["arg"]
     return node
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two expressions read the same, wherever they stand in the text."""
-    waiting = [(one, other)]
-    while waiting:
-        a, b = waiting.pop()
-        if isinstance(a, dict):
-            if not isinstance(b, dict):
-                return False
-            keys = {key for key in (*a, *b) if not key.endswith("location")}
-            if any(key not in a or key not in b for key in keys):
-                return False
-            waiting.extend((a[key], b[key]) for key in keys)
-        elif isinstance(a, list):
-            if not isinstance(b, list) or len(a) != len(b):
-                return False
-            waiting.extend(zip(a, b, strict=True))
-        elif a != b:
-            return False
-    return True
+def _bare(node: Node) -> Node:
+    """An expression without casts, and without a ``(SELECT x)`` around it."""
+    node = without_casts(node)
+    body = node.get("SubLink", {})
+    select = body.get("subselect", {}).get("SelectStmt", {})
+    if body.get("subLinkType") != "EXPR_SUBLINK" or not select.keys() <= _SIMPLE - {"fromClause", "whereClause"}:
+        return node
+    return _bare(select["targetList"][0]["ResTarget"]["val"]) if len(select.get("targetList", ())) == 1 else node
+
+
+def key(node: Any, target_refs: frozenset[int] | set[int]) -> Any:
+    """What two expressions have in common that read the same, wherever they stand in the text and however they name a column of
+    the target."""
+    if isinstance(node, dict):
+        if id(node) in target_refs and "String" in node["fields"][-1]:
+            return ("target", node["fields"][-1]["String"]["sval"])
+        return tuple((name, key(node[name], target_refs)) for name in sorted(node) if not name.endswith("location"))
+    return tuple(key(entry, target_refs) for entry in node) if isinstance(node, list) else node
+
+
+def same(one: Node, other: Node, target_refs: frozenset[int] | set[int] = frozenset()) -> bool:
+    """Whether two expressions read the same."""
+    return one.keys() == other.keys() and key(one, target_refs) == key(other, target_refs)
