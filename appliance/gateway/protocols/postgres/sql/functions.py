@@ -37,7 +37,11 @@ def function_call(walk: Walk, body: Node, scope: Scope) -> Called:
         _modifiers(walk, body, scope, args, extra)
     if len(args) > 1:
         walk.compare(args)
-    called = call(walk, schema, name, args, named, variadic=body.get("func_variadic", False), extra=extra)
+    try:
+        called = call(walk, schema, name, args, named, variadic=body.get("func_variadic", False), extra=extra)
+    except SqlFault as fault:
+        fault.position = fault.position or max(body.get("location", -1), -1) + 1
+        raise
     if called is None:
         return _not_a_function(walk, schema, name, args, body)
     if name in _SPECIAL and all(function.oid < FIRST_USER_OID for function in called.functions):
