@@ -18,16 +18,22 @@ CODES: Mapping[str, tuple[str, str]] = {
                              "DETAIL is the approval's id"),
     "57014": ("a statement", "withdrawn: the caller cancelled while it was held; or cancelled on the target"),
     "42601": ("a statement", "the text cannot be parsed; the message is the parser's"),
-    "54001": ("a statement", "the text is too long or nested too deep to be understood"),
+    "54000": ("a statement", "the text is longer than `limits.statement_text`"),
+    "54001": ("a statement", "the text is nested too deep, or too complex, to be understood"),
     "42P01, 42703, 42883, 42704, 3F000": ("a statement", "names something that the target does not have; nothing was sent"),
     "26000, 34000": ("a statement", "a prepared statement or cursor that does not exist"),
     "25P02": ("a statement", "in a transaction block that a refusal or an error has aborted"),
     "0A000": ("a statement", "a message or form that the gateway does not support, such as a function call message or an unmaskable COPY"),
-    "08P01": ("the connection", "the caller broke the protocol"),
-    "53400": ("the session ends", "its limit of rows or bytes; what fits is delivered first"),
+    "42602": ("a statement", "a statement or portal name that begins with `lockgate_`"),
+    "08P01": ("the connection", "the caller or the target broke the protocol"),
+    "08001": ("at the door", "the target cannot be reached, or did not prove itself"),
+    "08006": ("the connection", "not authenticated within `limits.handshake`; or the target ended the session"),
+    "53400": ("the session ends", "its limit of rows or bytes; what fits is delivered first. A statement: more prepared statements and "
+                                  "portals than `limits.statements`"),
     "57P05": ("the session ends", "idle for longer than its grant allows"),
     "57P01": ("the session ends", "window, length, token, policy, revocation, `sessions end`, shutdown"),
     "58030": ("a statement", "the audit log cannot be written; nothing runs until it can"),
+    "XX000": ("the session ends", "a fault of the gateway, or the target's answer does not fit the plan of its masks (the second lock)"),
 }
 """SQLSTATE -> (what it answers, when): contract section 6. Everything else is the target's own."""
 
