@@ -6,7 +6,9 @@ Run as a program it writes the last column of "Attacks by number" anew.
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -17,9 +19,11 @@ from tests.contract.test_attacks_named import CONCERNED, ELSEWHERE
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "SECURITY_FEATURES.md"
+MASKING = ROOT / "docs" / "masking.md"
 SHORT = {"U/": "tests/unit/", "P/": "tests/peers/", "PG/": "tests/unit/protocols/postgres/"}
 HEADS = ["feature", "since", "shown by", "does not cover"]
 ATTACKS = ["number", "attack", "shown by"]
+CLASSES = ["class", "cases", "what happens", "more tests"]
 
 
 def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
@@ -29,8 +33,8 @@ def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
         yield [head.strip() for head in heads[0].split("|")] if len(heads) == 1 else heads, rows
 
 
-def rows_of(heads: list[str]) -> list[list[str]]:
-    return [row for found, rows in tables(PAGE.read_text()) if found == heads for row in rows]
+def rows_of(heads: list[str], page: Path = PAGE) -> list[list[str]]:
+    return [row for found, rows in tables(page.read_text()) if found == heads for row in rows]
 
 
 def full(path: str) -> str:
@@ -76,9 +80,10 @@ def test_every_row_is_whole() -> None:
         assert len(row[3]) > 10, f"does not say what it does not cover: {row[0]}"
 
 
-def test_every_named_test_exists() -> None:
-    everything = named(PAGE.read_text())
-    assert len(everything) > 100
+@pytest.mark.parametrize("page", [PAGE, MASKING])
+def test_every_named_test_exists(page: Path) -> None:
+    everything = named(page.read_text())
+    assert len(everything) > 20
     for path, test in everything:
         assert (ROOT / path).is_file(), f"{path} does not exist"
         assert test in functions_of(ROOT / path), f"{path} has no {test}"
@@ -94,6 +99,12 @@ def test_every_attack_of_the_list_is_there(number: int) -> None:
     files = {full(path) for path in re.findall(r"`([\w/.]+\.py)`", cells[0])}
     carrying = set(carriers(number))     # that there are any is looked at in test_attacks_named
     assert files <= carrying and bool(files) == bool(carrying), f"T{number:02d}: {sorted(files)} named, {sorted(carrying)} carry it"
+
+
+def test_the_masking_matrix_has_every_class_of_the_corpus() -> None:
+    cases = (json.loads(line) for line in (ROOT / "tests" / "corpus" / "postgres.jsonl").read_text().splitlines())
+    counted = Counter(case["category"] for case in cases)
+    assert {name: int(count) for name, count, *_ in rows_of(CLASSES, MASKING)} == counted
 
 
 def test_a_cell_can_name_several_tests_of_a_file() -> None:
