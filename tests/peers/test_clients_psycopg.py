@@ -166,15 +166,13 @@ def pipeline_with_transactions(connection: Connection) -> object:
 
 def savepoints(connection: Connection) -> object:
     found: list[object] = []
-    with connection.transaction():
+    with connection.transaction(force_rollback=True):
         connection.execute("insert into public.plain (id, label) values (4003, 'a')")
         with contextlib.suppress(psycopg.errors.DivisionByZero), connection.transaction():
             connection.execute("select 1 / 0")
-        with connection.transaction():
+        with connection.transaction(force_rollback=True):
             connection.execute("delete from public.plain where id = 4003")
-            raise psycopg.Rollback
         found.append(connection.execute("select count(*) from public.plain where id = 4003").fetchone())
-        raise psycopg.Rollback
     return found, connection.execute("select count(*) from public.plain where id = 4003").fetchone()
 
 

@@ -88,6 +88,11 @@ class Load(threading.Thread):
         self.answered.append(marker)
 
 
+def busy(clients: Sequence[Load]) -> bool:
+    """Every client has had a dozen answers."""
+    return all(len(client.answered) >= 12 for client in clients)
+
+
 def test_t62_what_was_answered_is_on_record_after_kill_9(tmp_path: Path, postgres: PostgresServer) -> None:
     answered: list[str] = []
     with running(tmp_path, postgres) as appliance, postgres_lock(postgres) as locked:
@@ -97,7 +102,7 @@ def test_t62_what_was_answered_is_on_record_after_kill_9(tmp_path: Path, postgre
             clients = [Load(appliance, f"r{turn}c{client}") for client in range(4)]
             for thread in (held, *clients):
                 thread.start()
-            until(lambda clients=clients: all(len(client.answered) >= 12 for client in clients))
+            until(functools.partial(busy, clients))
             appliance.kill()
             for thread in (held, *clients):
                 thread.join(SECONDS)
