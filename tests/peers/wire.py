@@ -51,6 +51,8 @@ class Wire:
             kind, payload = self.next()
             if kind in ("Z", "", "E"):
                 self.closed = kind != "Z"
+                if self.closed:
+                    self.close()
                 return
             if kind == "K":
                 self.key = (int.from_bytes(payload[:4], "big"), payload[4:])
