@@ -33,6 +33,10 @@ NO_NAMES = frozenset({
 """Verbs whose meaning does not depend on search_path: they need no look at the session's context first."""
 
 
+_PART_BYTES = 160
+"""A result column, literal, assignment or operation with its lineage: measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A text, understood: statements and, per statement, the mask plan. ``refusal`` is set when masking forbids it."""
@@ -45,6 +49,12 @@ class Compiled:
     binding: Binding
     key: tuple[object, ...]
     refusal: str = ""
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes: a short text may have 1664 columns."""
+        parts = sum(len(s.columns or ()) + len(s.reads) + len(s.writes) + len(s.literals) + len(s.operations) for s in self.statements)
+        return 1024 + len(self.text) + _PART_BYTES * parts
 
     @property
     def early(self) -> bool:
@@ -120,7 +130,7 @@ class SessionContext:
         if found is None:
             found = self._compile_anew(text, catalog, masks, types, key)
             if not any(s.uses_prepared or s.uses_cursor for s in found.statements):
-                self._shared.compiled.put(key, found, len(text))
+                self._shared.compiled.put(key, found, found.weight)
         return found
 
     def _compile_anew(self, text: str, catalog: Catalog, masks: MaskSet, types: tuple[int, ...],

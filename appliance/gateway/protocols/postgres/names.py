@@ -267,7 +267,7 @@ class Names:
 
 
 def _weight(portal: Portal) -> int:
-    return sum(len(value) for _, value in portal.command.parameters if value is not None)
+    return portal.compiled.weight + sum(len(value) for _, value in portal.command.parameters if value is not None)
 
 
 def _holds(text: str, name: str) -> bool:

@@ -21,6 +21,9 @@ _NAMES = ("s", "t", "c", "n")
 _CALLER_MADE = frozenset({"P0", "XX", "HV", "F0"})
 """Classes whose message anybody may have written: PL/pgSQL's RAISE, internal errors, foreign servers."""
 
+_OF_NAMES = frozenset({"42P03", "42P05", "26000", "34000", "3B001"})
+"""Errors about a cursor, prepared statement or savepoint: outside of a function they name what the caller called so."""
+
 _WORD = re.compile(r"[^\s()\[\],;:.!?'\"]+")
 _WORDS = frozenset("""
 a aborted access active administrator administrator's after all already among an and any are array as at available be because been
@@ -91,6 +94,8 @@ def harmless(fields: Mapping[str, str]) -> bool:
     code, message = fields.get("C", ""), fields.get("M", "")
     if code[:2] in _CALLER_MADE:
         return False
+    if code in _OF_NAMES and not _INTERNAL & fields.keys():
+        return True
     return _analysed(fields) or '"' not in message and all(word.lower() in _WORDS for word in _WORD.findall(message))
 
 

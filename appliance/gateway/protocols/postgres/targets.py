@@ -20,7 +20,7 @@ from gateway.protocols.postgres.target import TargetConnection
 Connect = Callable[[], Awaitable[TargetConnection]]
 
 CACHED_STATEMENTS = 4096
-CACHED_TEXT_BYTES = 4 * 1024 * 1024
+CACHED_BYTES = 32 * 1024 * 1024
 
 _builtins: dict[int, BuiltinCatalog] = {}
 
@@ -114,10 +114,10 @@ class CompiledCache:
         return found[0]
 
     def put(self, key: Any, value: Any, size: int) -> None:
-        """``size`` is the text's length in bytes; texts over 64 KiB are not kept."""
-        if size > 65536:
+        """``size`` is about what it takes in memory; what is very large is not kept."""
+        if size > CACHED_BYTES // 16:
             return
+        self._size += size - self._entries.pop(key, (None, 0))[1]
         self._entries[key] = (value, size)
-        self._size += size
-        while len(self._entries) > CACHED_STATEMENTS or self._size > CACHED_TEXT_BYTES:
+        while len(self._entries) > CACHED_STATEMENTS or self._size > CACHED_BYTES:
             self._size -= self._entries.popitem(last=False)[1][1]

@@ -76,8 +76,10 @@ def write(walk: Walk, relation: Relation, column: Column, value: Value) -> None:
     value = assigned(walk, value, column.type_oid)
     own: ColumnId = (relation.schema, relation.name, column.name)
     walk.write(own, value)
+    under = walk.shape(relation).index.get(column.name)
+    if under is not None:
+        walk.bind(value, under.origins)
     if relation.kind == "v":
-        under = walk.shape(relation).index.get(column.name)
         for origin in under.origins if under is not None and under.plain else ():
             if origin != own:
                 walk.write(origin, value)

@@ -13,7 +13,7 @@ from gateway.protocols.postgres.sql.parse import Node, Offsets, Parsed
 from gateway.protocols.postgres.sql.passwords import secret_spans
 from gateway.protocols.postgres.sql.select import Columns
 from gateway.protocols.postgres.sql.walk import Names, Walk, outputs
-from gateway.protocols.postgres.statement import Context, Literal, Statement
+from gateway.protocols.postgres.statement import ColumnId, Context, Literal, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,15 @@ def rows(walk: Walk, columns: Columns) -> dict[str, Any]:
 
 def _literals(job: Job, walk: Walk) -> tuple[Literal, ...]:
     found: list[Literal] = []
-    for place, origins in walk.bound.items():
+    shared: dict[frozenset[ColumnId], frozenset[ColumnId]] = {}
+    for place, columns in walk.bound.items():
+        origins = frozenset(columns)
+        origins = shared.setdefault(origins, origins)
         if place < 0:
-            found.append(Literal(frozenset(origins), parameter=-place))
+            found.append(Literal(origins, parameter=-place))
         else:
             start, end = literal_span(job.text, job.offsets.character(place - 1))
-            found.append(Literal(frozenset(origins), start, end))
+            found.append(Literal(origins, start, end))
     for start, end in secret_spans(job.kind, job.body, job.text, job.start, job.end, job.offsets):
         found.append(Literal(frozenset(), start, end, secret=True))
     return tuple(found)
