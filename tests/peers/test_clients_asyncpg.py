@@ -190,3 +190,18 @@ async def test_what_masks_refuse(shop: Appliance) -> None:
                 raise ZeroDivisionError
         rows = await connection.fetch("select id, ssn, card, notes from customers where id = 1")
         assert [tuple(row)[:3] for row in rows] == [(1, "****", "************1111")]
+
+
+async def test_a_held_statement_without_waiting(shop: Appliance) -> None:
+    async with connected(through(shop, "ci-bot", "orders-db"), server_settings={"lockgate.wait": "off"}) as connection:
+        with pytest.raises(asyncpg.PostgresError) as held:
+            await connection.execute("delete from orders")
+        assert held.value.sqlstate == "LG001"
+        assert await connection.fetchval("select count(*) from orders") == 20
+
+
+async def test_a_pool_without_its_rule(shop: Appliance) -> None:
+    """What the page warns of: the reset query is refused, and says what is missing."""
+    async with connected(through(shop, "bench")) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="pg_advisory_unlock_all"):
+            await connection.reset()

@@ -30,7 +30,7 @@ OPTIONS = ("des+", "dew+")
 
 def said(server: PostgresServer, script: Path, environment: dict[str, str]) -> dict[str, str]:
     """What psql prints for a script, by its ``\\echo == …`` headings."""
-    environment = environment | {"PGCLIENTENCODING": "UTF8"}
+    environment = environment | {"PGCLIENTENCODING": "UTF8", "PSQL_EDITOR": "true"}
     done = psql(server, "-v", "VERBOSITY=verbose", "-f", str(script), environment=environment)
     text = f"{done.stdout}\n== errors\n{done.stderr}"
     text = re.sub(r"(?m)^LOCATION:  .*\n", "", text)
