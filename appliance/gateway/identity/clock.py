@@ -33,7 +33,8 @@ class Clock:
         self._seen = monotonic()
         self._stepped = -math.inf
         self._behind = False
-        self._floor = floor if floor > 0 else wall()
+        start = wall()
+        self._floor = start if floor <= 0 or 0 < start - floor <= step else floor    # time that passed while nothing ran is no step
 
     def now(self) -> float:
         """The time to decide by."""

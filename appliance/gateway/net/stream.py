@@ -268,7 +268,7 @@ class ByteStream(asyncio.Protocol):
                                             server_hostname=server_hostname, ssl_handshake_timeout=timeout)
         except ssl.SSLCertVerificationError as error:
             raise self._fault(f"the TLS certificate is not trusted: {error.verify_message}", "08006") from None
-        except (ssl.SSLError, OSError, TimeoutError) as error:
+        except (ssl.SSLError, OSError, TimeoutError, RuntimeError) as error:  # RuntimeError: uvloop's, when the peer is gone already
             raise self._fault(f"the TLS handshake failed ({type(error).__name__})", "08006") from None
         if upgraded is None:
             raise self._fault("the connection ended in the TLS handshake", "08006")

@@ -98,3 +98,10 @@ def test_a_broken_file_is_no_floor(tmp_path: Path) -> None:
     for text in ("", "nan", "inf", "-5", "soon"):
         path.write_text(text)
         assert read_floor(path) is None
+
+
+def test_t70_time_that_passed_while_nothing_ran_is_no_step() -> None:
+    told: list[str] = []
+    clock = Clock(1_000_000.0, wall=lambda: 1_040_000.0, monotonic=lambda: 5.0, tell=lambda kind, seconds: told.append(kind))
+    assert clock.now() == clock.floor == 1_040_000.0
+    assert told == []
