@@ -329,7 +329,9 @@ class Backend:
     def _error(self, head: Expect | None, payload: bytes) -> None:
         """An error ends the answer; one that comes unasked (the server stops, an administrator ended it) ends the session."""
         fields = dict(messages.parse_error(payload).fields)
-        if head is None:
+        if head is None or fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
+            if head is not None and head.running is not None:
+                self.finish(head.running, "error", fields)
             raise TargetFault(self._shown(fields, bool(self.relay.context.masks())).get("M", ""), fields["C"])
         head.state = machine.target(head.kind, head.state, ord("E"))
         running = head.running

@@ -77,6 +77,7 @@ class Frontend:
             for kind, payload in reader:
                 await self._message(kind, payload)
             await self.flush()
+            self.relay.rested()
         raise Ended("the caller disconnected")
 
     async def _message(self, code: int, payload: bytes) -> None:

@@ -199,6 +199,14 @@ async def test_not_waiting_and_once_only(tmp_path: Path) -> None:
     assert talk.target.committed == [ALL]
 
 
+async def test_a_gateway_that_drains_ends_a_session_that_has_nothing_left_to_do(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path)) as talk:
+        await talk.query(ALL)
+        await talk.room.approvals.close()
+        talk.relay.drain("the gateway is stopping")
+        assert errors(await talk.quiet()) == ["57014", "57P01"]
+
+
 async def test_t57_a_grant_is_for_this_search_path(tmp_path: Path) -> None:
     async with talking(make_room(tmp_path), ScriptedTarget(dict(ANSWERS)), wait=False) as talk:
         assert errors(await talk.query(ALL)) == ["LG001"]

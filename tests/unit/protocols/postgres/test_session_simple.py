@@ -261,3 +261,21 @@ async def test_a_second_description_or_a_row_out_of_place_ends_the_session(tmp_p
             answer_seen = await talk.query(SELECT)
             assert errors(answer_seen) == ["08P01"]
             assert values(answer_seen) == []
+
+
+async def test_a_target_that_ends_the_connection_in_an_answer_is_told_once(tmp_path: Path) -> None:
+    target = ScriptedTarget({INSERT: [messages.ErrorResponse({"S": "FATAL", "V": "FATAL", "C": "57P01", "M": "terminating connection"})]})
+    async with talking(make_room(tmp_path), target) as talk:
+        answer = await talk.query(INSERT)
+        talk.relay.target.stream.eof_received()
+        assert errors([*answer, *await talk.quiet()]) == ["57P01"]
+    assert talk.ended() == ["error"]
+    assert talk.audit.of("session.end")[0]["reason"].startswith("target:")
+
+
+async def test_a_session_asked_to_end_before_it_began_ends(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path)) as talk:
+        talk.relay.end("ended by dana")
+        assert errors(await talk.query(SELECT)) == ["57P01"]
+        assert talk.target.ran == []
+    assert talk.audit.of("session.end")[0]["reason"] == "ended by dana"
