@@ -14,7 +14,9 @@ _NUMBER = re.compile(
 _WORD = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$")
 _PARAMETER = re.compile(r"\$[0-9]+")
-_CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'")
+_CONTINUED = re.compile(r"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r])*+'")
+"""Possessive: ``--`` may stand within a comment, and there are 2ⁿ ways to read n of them."""
+_COMMENT_MARK = re.compile(r"/\*|\*/")
 _SHOWN = "****"
 
 
@@ -31,16 +33,12 @@ def skip_space(text: str, at: int) -> int:
 
 
 def _after_comment(text: str, at: int) -> int:
-    depth, at = 1, at + 2
-    while depth:
-        opening, closing = text.find("/*", at), text.find("*/", at)
-        if closing < 0:
-            return len(text)
-        if 0 <= opening < closing:
-            depth, at = depth + 1, opening + 2
-        else:
-            depth, at = depth - 1, closing + 2
-    return at
+    depth = 0
+    for found in _COMMENT_MARK.finditer(text, at):
+        depth += 1 if found.group() == "/*" else -1
+        if not depth:
+            return found.end()
+    return len(text)
 
 
 def _after_quotes(text: str, at: int, *, escapes: bool) -> int:

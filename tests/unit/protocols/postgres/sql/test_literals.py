@@ -135,3 +135,18 @@ def test_tokens_cover_the_text_in_order(text: str) -> None:
 def test_a_quoted_value_never_survives(text: str) -> None:
     quoted = "'" + ("SECRET" + text).replace("'", "''") + "'"
     assert "SECRET" not in hide_all_literals(f"selec {quoted} x")
+
+
+@pytest.mark.parametrize("text", ["'a' " + "--" * 30_000, "'a' \n" + "--" * 30_000 + "\n", "'a'" + " --\t" * 15_000, "/* " * 20_000 + "*/"])
+def test_comments_behind_a_literal_are_read_once(text: str) -> None:
+    assert "a" not in hide_all_literals(text)
+
+
+@pytest.mark.parametrize("between", ["\n", " \n ", " -- x\n", "--\n--\n", " \t-- it's -- \r\n  -- y\n "])
+def test_a_literal_that_goes_on_is_one(between: str) -> None:
+    assert hide_all_literals(f"select 'a'{between}'b'") == "select ****"
+
+
+@pytest.mark.parametrize("between", [" ", "--\n/**/\n", " /* \n */ "])
+def test_a_literal_that_does_not_go_on(between: str) -> None:
+    assert [token.kind for token in tokens(f"'a'{between}'b'")] == ["string", "string"]
