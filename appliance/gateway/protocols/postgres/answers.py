@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.expect import Expect, Fields
+from gateway.protocols.postgres.recorder import binary_text
 from gateway.protocols.postgres.statement import OWN, own_name
 
 CODES = {"denied": "42501", "expired": "42501", "withdrawn": "57014", "held": "LG001"}
@@ -29,17 +30,21 @@ def too_many(affected: int, most: int) -> Fields:
 
 
 def typed_parameters(bind: messages.Bind, types: tuple[int, ...]) -> tuple[tuple[str, str | None], ...]:
-    """Bound values as ``(type oid, text)``; binary ones as ``\\x`` and hexadecimal digits."""
+    """Bound values as ``(type oid and format, text)``; binary ones of types that are not known as ``\\x`` and hexadecimal digits.
+
+    An approval is bound to them: the same characters in another format are another value.
+    """
     found: list[tuple[str, str | None]] = []
     for index, value in enumerate(bind.parameters):
         oid = types[index] if index < len(types) else 0
+        kind = f"{oid} binary" if bind.format_of(index) else str(oid)
         if value is None:
             shown = None
         elif bind.format_of(index):
-            shown = "\\x" + value.hex()
+            shown = binary_text(oid, value)
         else:
             shown = value.decode("utf-8", "backslashreplace")
-        found.append((str(oid), shown))
+        found.append((kind, shown))
     return tuple(found)
 
 

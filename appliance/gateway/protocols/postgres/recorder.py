@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from struct import Struct
@@ -18,7 +19,19 @@ BYTES = 4096
 VALUE = 200
 
 _BINARY = {16: Struct("!?"), 20: Struct("!q"), 21: Struct("!h"), 23: Struct("!i"), 26: Struct("!I"), 700: Struct("!f"), 701: Struct("!d")}
+_JSONB = 3802
 _TEXT = frozenset({18, 19, 25, 114, 142, 705, 1042, 1043, 3802})
+
+
+def binary_text(oid: int, value: bytes) -> str:
+    """A value in binary format as text where its type is a known one, else ``\\x`` and hexadecimal digits. Nothing is lost."""
+    shape = _BINARY.get(oid)
+    if shape is not None and len(value) == shape.size:
+        return str(shape.unpack(value)[0])
+    if oid in _TEXT and oid != _JSONB:
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+    return "\\x" + value.hex()
 
 
 class Sample:
@@ -87,10 +100,7 @@ class Sample:
         column = self._columns[index] if index < len(self._columns) else None
         if column is None or column.format == 0 or column.type_oid in _TEXT:
             return self._kept(value[:VALUE * 4 + 4].decode(errors="replace"))
-        shape = _BINARY.get(column.type_oid)
-        if shape is not None and len(value) == shape.size:
-            return str(shape.unpack(value)[0])
-        return _cut("\\x" + value[:VALUE].hex())
+        return _cut(binary_text(column.type_oid, value[:VALUE]))
 
     def _kept(self, text: str) -> str:
         return _cut(conceal(text, self._secrets))

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.protocols.postgres.answers import typed_parameters
 from gateway.protocols.postgres.codec import frame
-from gateway.protocols.postgres.messages import DataRow, Field
+from gateway.protocols.postgres.messages import Bind, DataRow, Field
 from gateway.protocols.postgres.recorder import BYTES, ROWS, VALUE, Sample
 
 
@@ -35,6 +36,12 @@ def test_a_secret_of_the_gateway_is_not_kept() -> None:
     sample.copy(frame(b"d", b"1\thunter2-and-more\n"))
     assert "hunter2" not in json.dumps(read(sample))
     assert read(sample)["rows"][0] == ["it is ****"]
+
+
+def test_parameters_are_readable_and_differ_by_format() -> None:
+    bind = Bind("", "", (1,), (b"\x4e\x20", "é".encode(), b"A"), ())
+    assert typed_parameters(bind, (21, 25)) == (("21 binary", "20000"), ("25 binary", "é"), ("0 binary", "\\x41"))
+    assert typed_parameters(Bind("", "", (), (b"\\x41",), ()), ()) == (("0", "\\x41"),)
 
 
 def test_nothing_to_show() -> None:
