@@ -209,6 +209,55 @@ def fills_and_recovers(appliance: Appliance, server: PostgresServer, disk: Disk,
         assert len([text for text in texts if f"values ({number}," in text]) == 1
 
 
+def fills_under_load(appliance: Appliance, server: PostgresServer, disk: Disk, base: int) -> None:
+    """Four clients insert while the disk fills: what is in the table is on record, what was refused is not in the table."""
+    outcomes: list[dict[int, str]] = [{} for _ in range(4)]
+    workers = [threading.Thread(target=inserts, args=(appliance, base + 1000 * number, outcome), daemon=True)
+               for number, outcome in enumerate(outcomes)]
+    for worker in workers:
+        worker.start()
+    until(lambda: all(len(outcome) >= 10 for outcome in outcomes))
+    disk.fill()
+    for worker in workers:
+        worker.join(SECONDS)
+        assert not worker.is_alive()
+    said = {number: code for outcome in outcomes for number, code in outcome.items()}
+    disk.free()
+    until(appliance.ready, "it does not come back")
+    present = {int(row[0] or 0) for row in server.execute(f"select id from orders where id >= {base}", "orders")[0].rows}
+    server.execute(f"delete from orders where id >= {base}", "orders")
+    assert set(said.values()) == {"", "58030"}
+    assert present == {number for number, code in said.items() if not code}
+    records = exported(appliance, "command")
+    recorded = {record["seq"]: inserted(record) for record in records if record["kind"] == "command.begin"}
+    assert present <= set(recorded.values())
+    ended_well = {record["begin"] for record in records if record["kind"] == "command.end" and record["status"] == "ok"}
+    assert {number for seq, number in recorded.items() if number >= base and seq in ended_well} <= present
+
+
+def inserted(record: dict[str, Any]) -> int:
+    """The id that a recorded INSERT puts into the table, as literal or as parameter; -1 for everything else."""
+    found = re.search(r"insert into orders values \((?:(\d+)|\$1)", record["text"])
+    return int(found[1] or (record["parameters"] or [-1])[0]) if found else -1
+
+
+def inserts(appliance: Appliance, first: int, outcome: dict[int, str]) -> None:
+    """Insert until three in a row were refused, in both protocols by turns; the SQLSTATE of each."""
+    with connect_psycopg(appliance, autocommit=True, prepare_threshold=2) as connection:
+        refused = 0
+        for number in range(first, first + 1000):
+            try:
+                if number % 2:
+                    connection.execute(f"insert into orders values ({number}, 1, 1)")
+                else:
+                    connection.execute("insert into orders values (%s, 1, 1)", (number,))
+                outcome[number], refused = "", 0
+            except psycopg.Error as error:
+                outcome[number], refused = error.sqlstate or str(error), refused + 1
+            if refused == 3:
+                return
+
+
 def may_mount(folder: Path) -> bool:
     try:
         with small_filesystem(folder / "probe"):
@@ -224,6 +273,9 @@ async def test_t62_full_disk(tmp_path: Path, postgres: PostgresServer, monkeypat
     if os.geteuid() == 0 and may_mount(tmp_path):
         with small_filesystem(tmp_path / "gw" / "state") as disk, running(tmp_path / "gw", postgres, change=change) as appliance:
             await asyncio.to_thread(fills_and_recovers, appliance, postgres, disk, 8000)
+            await asyncio.to_thread(fills_under_load, appliance, postgres, disk, 20_000)
+            appliance.stop()
+            everything_ended(exported(appliance))
         return
     await full_vfs(tmp_path, postgres, monkeypatch, durability)
 
@@ -240,6 +292,8 @@ async def full_vfs(root: Path, postgres: PostgresServer, monkeypatch: pytest.Mon
         async with inside(root / "vfs", postgres, change=small_reserve(durability)) as (_, appliance):
             disk = Disk(lambda: failing.fail("write", 1, apsw.FullError), failing.mend)
             await asyncio.to_thread(fills_and_recovers, appliance, postgres, disk, 8000)
+            await asyncio.to_thread(fills_under_load, appliance, postgres, disk, 20_000)
+        everything_ended(exported(appliance))
 
 
 # --- what must be nowhere (T65) ---
