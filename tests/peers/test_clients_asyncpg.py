@@ -205,3 +205,13 @@ async def test_a_pool_without_its_rule(shop: Appliance) -> None:
     async with connected(through(shop, "bench")) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="pg_advisory_unlock_all"):
             await connection.reset()
+
+
+async def test_bound_values_are_on_record_as_people_write_them(shop: Appliance) -> None:
+    """asyncpg names no types and sends binary values: the types come from the target's ParameterDescription."""
+    async with connected(through(shop)) as connection:
+        sql = "select $1::int, $2::text, $3::bool, $4::bigint, 'readable'"
+        await connection.fetch(sql, 20000, "word", True, None)
+    [record] = [one for one in shop.lines("audit", "export") if one["kind"] == "command.begin" and "'readable'" in one["text"]
+                and one["parameters"]]
+    assert record["parameters"] == ["20000", "word", "True", None]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.expect import Expect, Fields
 from gateway.protocols.postgres.recorder import binary_text
@@ -29,10 +31,11 @@ def too_many(affected: int, most: int) -> Fields:
     return error("42501", f"refused: {affected} rows affected, at most {most} are allowed; rolled back")
 
 
-def typed_parameters(bind: messages.Bind, types: tuple[int, ...]) -> tuple[tuple[str, str | None], ...]:
+def typed_parameters(bind: messages.Bind, types: Sequence[int], described: Sequence[int] = ()) -> tuple[tuple[str, str | None], ...]:
     """Bound values as ``(type oid and format, text)``; binary ones of types that are not known as ``\\x`` and hexadecimal digits.
 
-    An approval is bound to them: the same characters in another format are another value.
+    ``types`` are those the caller gave, ``described`` those the target told. An approval is bound to what this gives: the same characters
+    in another format are another value.
     """
     found: list[tuple[str, str | None]] = []
     for index, value in enumerate(bind.parameters):
@@ -41,7 +44,7 @@ def typed_parameters(bind: messages.Bind, types: tuple[int, ...]) -> tuple[tuple
         if value is None:
             shown = None
         elif bind.format_of(index):
-            shown = binary_text(oid, value)
+            shown = binary_text(oid or (described[index] if index < len(described) else 0), value)
         else:
             shown = value.decode("utf-8", "backslashreplace")
         found.append((kind, shown))

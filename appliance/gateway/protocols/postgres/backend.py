@@ -205,6 +205,9 @@ class Backend:
     def _relayed(self, expect: Expect, kind: str, payload: bytes) -> None:
         """ParseComplete, BindComplete, CloseComplete, ParameterDescription, NoData, PortalSuspended."""
         self._pass(expect, kind, payload)
+        if kind == "t" and expect.described is not None:
+            found = messages.parse_backend(ord("t"), payload)
+            expect.described[:] = found.types if isinstance(found, messages.ParameterDescription) else ()
         if expect.running is not None and expect.kind == PARSE:
             self._ended.append((expect.running, "ok", {}))
         elif expect.running is not None and kind == "s":

@@ -85,6 +85,7 @@ class Expect:
     undo: Callable[[], None] | None = None       # takes back what sending it changed in the session's names
     rows: list[tuple[str | None, ...]] | None = None
     formats: tuple[int, ...] = ()
+    described: list[int] | None = None    # filled with the types of a ParameterDescription
     hold: bytearray | None = None    # CommandComplete and ReadyForQuery kept back until max_rows is settled
     affected: int = 0
     at: int = 0                      # index into plans: which statement of a simple query is being answered

@@ -368,7 +368,8 @@ class Frontend:
         own_name(bind.portal)
         prepared = self.names.statement(bind.statement)
         compiled = await self._understand(prepared.text, prepared.types)
-        command = self.relay.context.command(compiled, typed_parameters(bind, prepared.types), wait=self.relay.wait)
+        parameters = typed_parameters(bind, prepared.types, prepared.described)
+        command = self.relay.context.command(compiled, parameters, wait=self.relay.wait)
         self.names.check_room()
         decision = self._decide(command)
         most = await self._bound(command, compiled, decision)
@@ -386,7 +387,7 @@ class Frontend:
             prepared = self.names.statement(name)
             compiled = await self._understand(prepared.text, prepared.types)
             self._pipeline = True
-            self.send(frame(b"D", payload), Expect(DESCRIBE_STATEMENT, compiled.plans))
+            self.send(frame(b"D", payload), Expect(DESCRIBE_STATEMENT, compiled.plans, described=prepared.described))
             return
         portal = await self._portal(name)
         portal.described = True

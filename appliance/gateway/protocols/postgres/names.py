@@ -9,7 +9,7 @@ touched are forgotten altogether: PREPARE and DEALLOCATE are not undone by a rol
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gateway.errors import Refused
@@ -28,10 +28,14 @@ _HOLD = 0x20  # CURSOR_OPT_HOLD of parsenodes.h
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A prepared statement: its text and the parameter types the client gave."""
+    """A prepared statement: its text and the parameter types the client gave.
+
+    ``described`` are those of the target's ParameterDescription once there is one: bound values are shown by them, nothing is decided.
+    """
 
     text: str
     types: tuple[int, ...] = ()
+    described: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
