@@ -64,10 +64,10 @@ def _refuse_rules(walk: Walk, relation: Relation) -> None:
             raise SqlFault("42501", f"{qualified(entry)} has a rewrite rule: what writing to it would do cannot be known")
 
 
-def _column(relation: Relation, name: str) -> Column:
+def _column(relation: Relation, name: str, location: int = -1) -> Column:
     found = relation.column(name)
     if found is None:
-        raise SqlFault("42703", f'column "{name}" of relation "{relation.name}" does not exist')
+        raise SqlFault("42703", f'column "{name}" of relation "{relation.name}" does not exist', location + 1)
     return found
 
 
@@ -174,7 +174,7 @@ Place = tuple[Column, list[Value]]
 
 def _place(walk: Walk, relation: Relation, target: Node, scope: Scope) -> Place:
     steps = [step for step in target.get("indirection", ()) if "A_Indices" in step]
-    return _column(relation, target["name"]), [indirect(walk, Value(), step, scope) for step in steps]
+    return _column(relation, target["name"], target.get("location", -1)), [indirect(walk, Value(), step, scope) for step in steps]
 
 
 def _put(walk: Walk, relation: Relation, place: Place, value: Value) -> None:
