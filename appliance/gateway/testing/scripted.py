@@ -123,6 +123,9 @@ class ScriptedTarget:
             case messages.Bind(portal, name):
                 if name not in self._statements:
                     raise _Failed(failure("26000", f'prepared statement "{name}" does not exist')[0])
+                if portal and portal in self._portals:
+                    raise _Failed(failure("42P03", f'cursor "{portal}" already exists')[0])
+                self._refuse_when_aborted(self._statements[name])
                 self._portals[portal] = _Portal(self._statements[name])
                 return [BIND_COMPLETE]
             case messages.Describe(what, name):

@@ -341,7 +341,7 @@ class Backend:
         if running is not None and not on_disk(running.permit.recorded):
             self._gates.append(running.permit.recorded)
         shown = head.instead or self._shown(fields, self._reads_masked(head))
-        if not head.silent:
+        if not head.silent or head.told:
             self._out += messages.ErrorResponse(shown).encode()
         self._copy = None
         self._copy_known.set()

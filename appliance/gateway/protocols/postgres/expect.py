@@ -80,6 +80,7 @@ class Expect:
     plans: tuple[MaskPlan | None, ...] = ()
     running: Running | None = None
     silent: bool = False
+    told: bool = False               # an error of a silent one is the caller's too: it stands in the caller's own pipeline
     instead: Fields | None = None
     answered: asyncio.Future[Fields | None] | None = None
     undo: Callable[[], None] | None = None       # takes back what sending it changed in the session's names

@@ -106,11 +106,15 @@ class Frontend:
         return f"lockgate explain --identity {self.relay.session.identity.name} --resource {self.relay.session.resource} TEXT"
 
     def _phase(self) -> str:
-        if self._skip or self.relay.pending.skipping:
+        if self._skipping():
             return machine.SKIPPING
         if self.relay.backend.copying_in():
             return machine.COPY_IN
         return machine.EXTENDED if self._pipeline else machine.READY
+
+    def _skipping(self) -> bool:
+        """Behind an error of ours or of the target's, and the Sync that ends it has not come yet."""
+        return self._skip or self.relay.pending.skipping and not any(expect.kind == SYNC for expect in self._staged)
 
     async def _goodbye(self) -> None:
         """Terminate: as on a server, what was sent before it is brought to its end."""
@@ -264,13 +268,13 @@ class Frontend:
     async def ask(self, sql: str) -> list[tuple[str | None, ...]]:
         """A query of the gateway's own on the session's connection, between the caller's messages. Gives text rows."""
         self._asked += 1
-        name = f"{OWN}{self._asked}"
-        last = Expect(EXECUTE, silent=True, rows=[], answered=asyncio.get_running_loop().create_future())
-        self.send(messages.Parse(name, sql).encode(), Expect(PARSE, silent=True))
-        self.send(messages.Bind(name, name).encode(), Expect(BIND, silent=True))
+        name, told = f"{OWN}{self._asked}", self._pipeline
+        last = Expect(EXECUTE, silent=True, told=told, rows=[], answered=asyncio.get_running_loop().create_future())
+        self.send(messages.Parse(name, sql).encode(), Expect(PARSE, silent=True, told=told))
+        self.send(messages.Bind(name, name).encode(), Expect(BIND, silent=True, told=told))
         self.send(messages.Execute(name).encode(), last)
-        self.send(messages.Close("P", name).encode(), Expect(CLOSE, silent=True))
-        self.send(messages.Close("S", name).encode(), Expect(CLOSE, silent=True))
+        self.send(messages.Close("P", name).encode(), Expect(CLOSE, silent=True, told=told))
+        self.send(messages.Close("S", name).encode(), Expect(CLOSE, silent=True, told=told))
         if not self._pipeline:
             self.send(SYNC_NOW, Expect(SYNC, silent=True))
         await self.flush(now=self._pipeline)
@@ -285,7 +289,7 @@ class Frontend:
 
         Behind an error that skips to Sync nothing more is said.
         """
-        if self._skip or self.relay.pending.skipping:
+        if self._skipping():
             return
         simple = kind == "Q"
         open_ended = self._pipeline or self._staged or self.relay.backend.busy() or self.relay.status != "I"

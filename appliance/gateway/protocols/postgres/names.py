@@ -129,6 +129,7 @@ class Names:
         self._statements: _Slots[Prepared, str] = _Slots(context.prepared, lambda one: one.text, lambda one: len(one.text))
         self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, lambda one: one.columns)
         self._portals: _Weighed[Portal] = _Weighed(_weight)
+        self._gone: list[tuple[int, Running]] = []       # of portals closed or replaced that the target may still be at
         context.early_cursors = lambda: frozenset(name for name, cursor in self._cursors.items() if cursor.early)
 
     def check_room(self) -> None:
@@ -165,8 +166,8 @@ class Names:
     def bound(self, name: str, portal: Portal) -> Undo:
         """A Bind was sent. The unnamed portal replaces the one before; a name that is taken is the target's to refuse."""
         before = self._portals.get(name)
-        if before is not None and not name:
-            self._drop(before)
+        if before is not None:
+            self._left(before, drop=not name)
         self._portals[name] = portal
         columns = portal.compiled.statements[0].columns if portal.compiled.statements else None
         cursor = Cursor(columns, portal.turn, early=portal.compiled.early)
@@ -189,7 +190,7 @@ class Names:
         portal = self._portals.drop(name)
         forget = self._cursors.put(name, None)
         if portal is not None:
-            self._drop(portal)
+            self._left(portal, drop=True)
 
         def undo() -> None:
             forget()
@@ -204,6 +205,9 @@ class Names:
             if turn is None or portal.turn <= turn:
                 self._drop(portal)
                 self._portals.drop(name)
+        for running in [running for bound, running in self._gone if turn is None or bound <= turn]:
+            self._end(running)
+        self._gone = [one for one in self._gone if turn is not None and one[0] > turn]
         for name, cursor in self._cursors.items():
             if not cursor.hold and (turn is None or cursor.turn <= turn):
                 self._cursors.put(name, None)
@@ -214,12 +218,22 @@ class Names:
         else:
             self._portals[name] = portal
 
+    def _left(self, portal: Portal, drop: bool) -> None:
+        """Another portal has its name, or none: its command ends now, or with its transaction where it may still be under way."""
+        if drop:
+            self._drop(portal)
+        if not portal.running.finished:
+            self._gone.append((portal.turn, portal.running))
+
     def _drop(self, portal: Portal) -> None:
+        self._end(portal.running)
+
+    def _end(self, running: Running) -> None:
         """A command that was bound and never executed is withdrawn; one that was not fetched to its end has ended now."""
-        if not portal.running.executed:
-            self._finish(portal.running, "withdrawn")
-        elif portal.running.suspended:
-            self._finish(portal.running, "ok")
+        if not running.executed:
+            self._finish(running, "withdrawn")
+        elif running.suspended:
+            self._finish(running, "ok")
 
     # SQL
 

@@ -409,3 +409,28 @@ async def test_running_a_finished_portal_again_is_another_command(tmp_path: Path
         await talk.run(*once(SELECT, b"1", portal="p"))
         await talk.run(Execute("p"))
     assert [text for text, _ in talk.begun()] == ["begin", SELECT, SELECT]
+
+
+async def test_what_follows_sync_in_the_same_segment_is_answered_after_an_error(tmp_path: Path) -> None:
+    """The error came before the Sync was read; the Sync and the next query come together."""
+    async with talking(make_room(tmp_path), ScriptedTarget(dict(ANSWERS))) as talk:
+        assert kinds(await talk.say(*once(INSERT), Describe("S", "nothing"), Flush())) == "12nCE"
+        assert kinds(await talk.say(Sync(), Query("select 1 from orders"))) == "ZCZ"
+        assert kinds(await talk.say(*once(INSERT), Describe("S", "nothing"), Flush())) == "12nCE"
+        assert kinds(await talk.say(Sync(), Query(DENIED))) == "ZEZ"
+
+
+async def test_the_gateways_own_question_that_fails_in_a_pipeline_is_the_callers_error(tmp_path: Path) -> None:
+    """In an aborted transaction the target answers it with 25P02 and skips to Sync: the caller is told, once."""
+    async with talking(make_room(tmp_path)) as talk:
+        await talk.run(Parse("x", "rollback"))
+        await talk.query("begin")
+        await talk.query(DENIED)
+        answer = await talk.run(Bind("", "x"), Parse("", SELECT), Bind("", ""), Execute(""))
+        assert (kinds(answer), errors(answer), status(answer)) == ("2EZ", ["25P02"], "E")
+
+
+async def test_a_portal_replaced_before_its_transaction_was_over_is_recorded(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path), ScriptedTarget(dict(ANSWERS))) as talk:
+        await talk.say(Parse("s", SELECT), Bind("p", "s", (), (b"1",)), Sync(), Bind("p", "s", (), (b"2",)), Sync())
+    assert talk.ended() == ["withdrawn", "withdrawn"]
