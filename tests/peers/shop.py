@@ -15,6 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 IDENTITIES = """identities:
   - {name: shop-app, issuer: ci, match: {sub: "service:shop-app"}, owner: dana}
   - {name: bench, issuer: ci, match: {sub: "service:bench"}, owner: dana}
+  - {name: dump, issuer: ci, match: {sub: "service:dump"}, owner: dana}
   - {name: migrations, issuer: ci, match: {sub: "service:migrations"}, owner: dana}
 """
 
@@ -33,7 +34,7 @@ def grants() -> dict[str, str]:
 
 
 def serve_shop(appliance: Appliance) -> None:
-    """What ``running(change=…)`` does to the folder: both databases, three identities, the page's grants."""
+    """What ``running(change=…)`` does to the folder: both databases, an identity for each, the page's grants."""
     appliance.rewrite("policy/resources.yaml", {"database: orders ": "databases: [orders, shop] "})
     (appliance.folder / "policy" / "clients.yaml").write_text(IDENTITIES)
     for name, text in grants().items():

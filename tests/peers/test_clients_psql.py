@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""psql and pgbench, unchanged: through the gateway they print what they print without it, byte for byte.
+"""psql, pgbench and pg_dump, unchanged: through the gateway they print what they print without it, byte for byte.
 
 What has to differ, and is taken out of both before they are compared:
 
@@ -154,3 +154,18 @@ def test_pgbench_with_its_own_grant(request: pytest.FixtureRequest, tmp_path: Pa
     for mode in ("extended", "prepared"):
         assert "actually processed: 10/10" in pgbench(server, gateway, "-n", "-f", str(script), "-M", mode, "-c", "2", "-t", "5", "-C")
     assert "done in" in pgbench(server, gateway, "-i", "-q", "-I", "d")
+
+
+@pytest.mark.parametrize("which", ["system", "newest"])
+def test_pg_dump_with_its_own_grant(request: pytest.FixtureRequest, which: str) -> None:
+    """Schema and data of everything there is, as text and with INSERTs, byte for byte."""
+    server = request.getfixturevalue("postgres" if which == "system" else "newest_postgres")
+    gateway = request.getfixturevalue("shop" if which == "system" else "newest_shop")
+    make_shop(server)
+    for options in ((), ("--inserts", "--no-owner")):
+        dumps = []
+        for environment in (direct(server, "shop"), gateway.client_variables("dump", "orders-db/shop")):
+            done = program(server, "pg_dump", *options, environment=environment)
+            assert done.returncode == 0, done.stderr
+            dumps.append(re.sub(r"(?m)^.(un)?restrict \w+$", "", done.stdout))      # a random word of each run
+        assert dumps[0] == dumps[1] and "CREATE TABLE app.people" in dumps[0] and "ann@example.com" in dumps[0]
