@@ -9,6 +9,7 @@ import pytest
 
 from gateway.testing.certificates import Authority, Pair
 from gateway.testing.postgres import PostgresServer, embedded_binaries
+from tests.peers.attack import Attacked, attacked
 from tests.peers.gateway import Appliance, running
 from tests.peers.postgres import make_corpus_database
 from tests.peers.shop import make_shop, serve_shop
@@ -57,3 +58,12 @@ def newest_shop(tmp_path_factory: pytest.TempPathFactory, newest_postgres: Postg
     make_shop(newest_postgres)
     with running(tmp_path_factory.mktemp("shop"), newest_postgres, change=serve_shop) as appliance:
         yield appliance
+
+
+@pytest.fixture(scope="session")
+def attacks(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Attacked]:
+    """A gateway in front of the attack tests' own database."""
+    with attacked(tmp_path_factory.mktemp("attacks"), postgres) as appliance:
+        found = Attacked(appliance, postgres)
+        yield found
+        found.close()
