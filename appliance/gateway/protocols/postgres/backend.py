@@ -8,42 +8,36 @@ Nothing reaches the caller before the record of its command is on disk, and no r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayFault, TargetFault
-from gateway.govern import finish
 from gateway.masking.model import MaskSet
 from gateway.model import SessionLimits
 from gateway.protocols.postgres import machine, messages
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
+from gateway.protocols.postgres.commands import LAST_WAIT
 from gateway.protocols.postgres.copytext import CopyMasker
 from gateway.protocols.postgres.expect import (
     DESCRIBE_PORTAL,
     EXECUTE,
     PARSE,
     QUERY,
-    SYNC,
     Expect,
     Fields,
     Running,
     on_disk,
 )
 from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows
-from gateway.protocols.postgres.rows import INT32
+from gateway.protocols.postgres.runs import first_messages, text_rows, whole_messages
 from gateway.protocols.postgres.scrub import scrub_error
-from gateway.protocols.postgres.target import MAX_PARAMETERS, cancel
+from gateway.protocols.postgres.target import MAX_PARAMETERS
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
 
-
-LAST_WAIT = 5.0
-"""Seconds that the end of a session waits for the disk, and for its CancelRequest."""
 
 DESCRIBED = 256
 SHORT = 2048
@@ -66,8 +60,6 @@ class Backend:
         self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
         self._copy_known = asyncio.Event()
         self._described: dict[bytes, tuple[tuple[MaskPlan, Catalog, MaskSet], tuple[messages.Field, ...], MaskPlan]] = {}
-        self._cancelling: asyncio.Task[None] | None = None
-        self._unrecorded: set[asyncio.Future[int]] = set()   # commands that ended before their begin was on disk
         self._cut = False                         # a limit is reached: no row passes any more
         self._handlers: dict[str, Callable[[Expect, str, bytes], None]] = {
             "1": self._relayed, "2": self._relayed, "3": self._relayed, "n": self._relayed, "t": self._relayed, "s": self._relayed,
@@ -147,7 +139,7 @@ class Backend:
         await self.relay.client.drain()
         ended, self._ended = self._ended, []
         for running, status, fields in ended:
-            self.finish(running, status, fields)
+            self.relay.commands.finish(running, status, fields)
 
     async def deliver_last(self) -> None:
         """The session ends: what was ready still goes out, if its records are on disk now."""
@@ -288,7 +280,7 @@ class Backend:
 
     def _over(self, reason: str) -> None:
         self._cut = True
-        self.cancel_target()
+        self.relay.commands.cancel_target()
         self.relay.end(reason, "53400")
 
     def _portal_plan(self, expect: Expect, running: Running) -> MaskPlan | None:
@@ -334,7 +326,7 @@ class Backend:
         fields = dict(messages.parse_error(payload).fields)
         if head is None or fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
             if head is not None and head.running is not None:
-                self.finish(head.running, "error", fields)
+                self.relay.commands.finish(head.running, "error", fields)
             raise TargetFault(self._shown(fields, bool(self.relay.context.masks())).get("M", ""), fields["C"])
         head.state = machine.target(head.kind, head.state, ord("E"))
         running = head.running
@@ -468,100 +460,13 @@ class Backend:
             self._out += expect.live.close()
         self._pass(expect, kind, payload)
 
-    # endings
-
-    def finish(self, running: Running, status: str, fields: Fields) -> None:
-        """Record how a command ended, once, and never before its beginning is on disk."""
-        if running.finished:
-            return
-        running.close()
-        self.relay.totals.active = asyncio.get_running_loop().time()
-        recorded = running.permit.recorded
-        if recorded.done():
-            self._record_end(running, status, fields)
-            return
-        self._unrecorded.add(recorded)
-        recorded.add_done_callback(self._unrecorded.discard)
-        recorded.add_done_callback(lambda done: self._record_end(running, status, fields))
-
-    def _record_end(self, running: Running, status: str, fields: Fields) -> None:
-        recorded = running.permit.recorded
-        if not on_disk(recorded):
-            return
-        sample = running.sample.close() if running.sample is not None else None
-        finish(self.relay.gate, self.relay.session, recorded.result(), running.status or status, rows=running.rows or running.affected,
-               size=running.size, masked=running.masked, error=fields.get("C", ""), recording=sample)
-
     def abandon(self, reason: str) -> None:
         """The session ends: whatever still runs is recorded as cancelled."""
         if self.relay.pending:
-            self.cancel_target()
+            self.relay.commands.cancel_target()
         for running, status, fields in self._ended:
-            self.finish(running, status, fields)
+            self.relay.commands.finish(running, status, fields)
         for expect in self.relay.pending.queue:
             if expect.running is not None:
-                self.finish(expect.running, "cancelled", {"C": "53400" if expect.running.status == "refused" else "57P01"})
+                self.relay.commands.finish(expect.running, "cancelled", {"C": "53400" if expect.running.status == "refused" else "57P01"})
         self.relay.frontend.names.transaction_over()
-
-    def overtime(self, running: Running, seconds: float) -> None:
-        """``statement: {time}`` is over: cancel it on the target; the error comes back from there.
-
-        While the target is still busy with an earlier query or pipeline, the time has not begun. Inside of one pipeline a server keeps its
-        answers back until Sync, so how far it has come is not known, and an error ends all of it anyway.
-        """
-        if running.finished:
-            return
-        before = takewhile(lambda expect: expect.running is not running, self.relay.pending.queue)
-        if any(expect.kind in (SYNC, QUERY) for expect in before):
-            running.timer = asyncio.get_running_loop().call_later(seconds, self.overtime, running, seconds)
-            return
-        running.status = "cancelled"
-        self.cancel_target()
-
-    def cancel_target(self) -> None:
-        """Send the target's own cancel key on a second connection; one at a time, owned by this session."""
-        if self._cancelling is None or self._cancelling.done():
-            self._cancelling = asyncio.get_running_loop().create_task(self._cancel())
-
-    async def _cancel(self) -> None:
-        target = self.relay.target
-        if target.key is not None:
-            with contextlib.suppress(TargetFault, OSError):
-                await cancel(target.address, target.key, target.tls)
-
-    async def close(self) -> None:
-        """Nothing of this session outlives it."""
-        if self._unrecorded:
-            await asyncio.wait(set(self._unrecorded), timeout=LAST_WAIT)
-        if self._cancelling is not None:
-            await asyncio.wait({self._cancelling}, timeout=LAST_WAIT)
-            self._cancelling.cancel()
-
-
-def first_messages(block: bytes, count: int) -> bytes:
-    """The first ``count`` whole messages of a run."""
-    at = 0
-    for _ in range(count):
-        at += 1 + INT32(block, at + 1)[0]
-    return block[:at]
-
-
-def whole_messages(data: bytes, room: int) -> bytes:
-    """As many whole messages as fit into ``room`` bytes."""
-    at = 0
-    while at < len(data) and (end := at + 1 + INT32(data, at + 1)[0]) <= room:
-        at = end
-    return data[:at]
-
-
-def text_rows(block: bytes) -> list[tuple[str | None, ...]]:
-    """The values of a run of DataRow messages in text format."""
-    rows: list[tuple[str | None, ...]] = []
-    at = 0
-    while at < len(block):
-        end = at + 1 + INT32(block, at + 1)[0]
-        row = messages.parse_backend(DATA_ROW, block[at + 5:end])
-        if isinstance(row, messages.DataRow):
-            rows.append(tuple(None if value is None else value.decode("utf-8") for value in row.values))
-        at = end
-    return rows

@@ -72,7 +72,7 @@ async def query(frontend: Frontend, payload: bytes, compiled: Compiled, running:
         frontend.send(messages.Query(f"{OWN}refused").encode(), Expect(QUERY, instead=too_many(expect.affected, most)))
     else:
         frontend.answer(bytes(expect.hold or b""))
-    frontend.relay.backend.finish(running, "error" if failed else "ok", failed or {})
+    frontend.relay.commands.finish(running, "error" if failed else "ok", failed or {})
 
 
 async def _end_own(frontend: Frontend, expect: Expect, failed: Fields | None, over: bool, most: int) -> Fields | None:
@@ -98,14 +98,14 @@ async def execute(frontend: Frontend, expect: Expect, running: Running, most: in
     expect.answered = asyncio.get_running_loop().create_future()
     await frontend.flush(now=True)
     failed = await expect.answered
-    backend = frontend.relay.backend
+    commands = frontend.relay.commands
     if failed:
         if failed is not NOT_WRITTEN:
-            backend.finish(running, "error", failed)
+            commands.finish(running, "error", failed)
         return
     if expect.affected <= most:
         frontend.answer(bytes(expect.hold))
-        backend.finish(running, "ok", {})
+        commands.finish(running, "ok", {})
         return
-    backend.finish(running, "refused", {"C": "42501"})
+    commands.finish(running, "refused", {"C": "42501"})
     raise Refused(too_many(expect.affected, most)["M"], "42501")

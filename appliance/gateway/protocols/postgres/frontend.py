@@ -53,7 +53,7 @@ class Frontend:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.names = Names(relay.context, relay.names_limit, relay.message_limit,
-                           lambda running, status: relay.backend.finish(running, status, {}))
+                           lambda running, status: relay.commands.finish(running, status, {}))
         self.leaving = False             # the caller has said goodbye: what it sent before still runs
         self._out = bytearray()
         self._staged: list[Expect] = []
@@ -347,7 +347,7 @@ class Frontend:
         running.executed, running.suspended = True, False
         if (seconds := running.permit.decision.limits.time) is not None:
             running.stop_clock()
-            running.timer = asyncio.get_running_loop().call_later(seconds, self.relay.backend.overtime, running, seconds)
+            running.timer = asyncio.get_running_loop().call_later(seconds, self.relay.commands.overtime, running, seconds)
 
     # extended query protocol
 

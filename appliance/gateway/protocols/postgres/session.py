@@ -17,6 +17,7 @@ from gateway.model import Session, SessionLimits
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.backend import Backend
+from gateway.protocols.postgres.commands import Commands
 from gateway.protocols.postgres.context import SessionContext
 from gateway.protocols.postgres.ending import Ended, ended_by, fatal
 from gateway.protocols.postgres.expect import Pending
@@ -57,6 +58,7 @@ class Relay:
         self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets, limits.statement_text)
         self.frontend = Frontend(self)
         self.backend = Backend(self)
+        self.commands = Commands(self)
         self._over: asyncio.Future[Ended] | None = None
         self._asked: tuple[str, str] | None = None         # to end, before it began
         self._draining = ""
@@ -96,7 +98,7 @@ class Relay:
             return
         self.withdrawn = self.deciding          # it may become a held command: then it is withdrawn at once
         if self.pending:
-            self.backend.cancel_target()
+            self.commands.cancel_target()
 
     async def run(self) -> str:
         """Move messages until something ends the session; tell the caller, record why."""
@@ -156,7 +158,7 @@ class Relay:
         await self.backend.deliver_last()
         if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
             self.client.write(messages.ErrorResponse(ended.fields).encode())
-        await self.backend.close()
+        await self.commands.close()
         await self.target.close()
         self.client.close()
 

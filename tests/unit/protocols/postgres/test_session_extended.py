@@ -319,7 +319,7 @@ async def test_statements_over_their_time_are_cancelled_only_while_they_run(tmp_
         await talk.query("begin")
         await talk.run(Parse("s", SELECT), Bind("p", "s", (), (b"1",)))
         cancelled: list[bool] = []
-        talk.relay.backend.cancel_target = lambda: cancelled.append(True)  # type: ignore[method-assign]
+        talk.relay.commands.cancel_target = lambda: cancelled.append(True)  # type: ignore[method-assign]
         await asyncio.sleep(0.05)
         assert cancelled == []
 
