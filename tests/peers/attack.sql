@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What an application normally has around a table with masked columns. Masks name public.customers.ssn, .card and .email.
 create table persons(id int, name text, ssn text);
 create table customers(email text, card text, notes jsonb, primary key (id)) inherits (persons);
