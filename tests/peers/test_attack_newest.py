@@ -17,7 +17,8 @@ SHOWN = {
     "JSON aggregates": "select json_arrayagg(ssn)::text, json_objectagg(id: ssn)::text from customers",
     "JSON_VALUE": "select json_value(to_jsonb(c), '$.ssn'), json_query(to_jsonb(c), '$.ssn')::text from customers c",
     "OLD and NEW": "update customers set name = 'x' where id = 1 returning old.ssn, new.ssn, old.*",
-    "OLD and NEW under other names": "update customers set name = 'x' where id = 1 returning with (old as o, new as n) o.ssn || '', (n).ssn",
+    "OLD and NEW under other names": "update customers set name = 'x' where id = 1"
+        " returning with (old as o, new as n) o.ssn || '', (n).ssn",
     "OLD of DELETE": "delete from customers where id = 1 returning old, old.ssn, upper(old.ssn)",
     "MERGE RETURNING": "merge into customers c using (values (1)) v(i) on c.id = v.i when matched then update set name = 'x'"
         " returning merge_action(), c.*, old.ssn",
@@ -25,7 +26,8 @@ SHOWN = {
     "a virtual column in an expression": "select upper(v), (t).v from virtual_v t order by id",
 }
 REFUSED = {
-    "OLD into another table": "with u as (update customers set name = name where id = 1 returning old.ssn as s) update orders set note = s from u",
+    "OLD into another table": "with u as (update customers set name = name where id = 1 returning old.ssn as s)"
+        " update orders set note = s from u",
     "MERGE into another table": "with m as (merge into customers c using (values (1)) v(i) on c.id = v.i when matched then do nothing"
         " when not matched by source then delete returning c.ssn as s) insert into orders (id, note) select 900, s from m",
     "JSON into another table": "update orders set doc = (select json_object('a': ssn returning jsonb) from customers limit 1)",
