@@ -48,6 +48,7 @@ class Compiled:
     shown: str
     binding: Binding
     key: tuple[object, ...]
+    types: tuple[int, ...] = ()
     refusal: str = ""
 
     @property
@@ -148,7 +149,7 @@ class SessionContext:
             login=self._context.user, database=self._session.database,
             context=dict(self._bound), objects=tuple(f"{name}={oid}" for s in statements for name, oid in s.relations))
         return Compiled(text, statements, tuple(plans), tuple(op for s in statements for op in s.operations),
-                        shown_text(text, statements, masks, self._secrets), binding, key, refusal)
+                        shown_text(text, statements, masks, self._secrets), binding, key, types, refusal)
 
     def command(self, compiled: Compiled, parameters: tuple[tuple[str, str | None], ...] = (), *,
                 wait: bool = True, phase: str = "") -> Command:

@@ -426,6 +426,8 @@ class Frontend:
         running, compiled = portal.running, portal.compiled
         if (decision := recheck(self.relay.gate, self.relay.session, portal.command, running.permit)) is not None:
             await self._refuse(portal.command, decision.reason)
+        if running.permit.policy != self.relay.gate.policy.digest:
+            compiled = await self._understood_anew(portal)
         if running.most is not None and execute.rows > 0 and compiled.statements[0].returns == "rows":
             await self._refuse(portal.command, "a statement under max_rows cannot be fetched in parts")
         self._pipeline = True
@@ -438,6 +440,13 @@ class Frontend:
         elif any(s.returns == "copy-in" for s in compiled.statements):
             await self.flush(now=True)
             await self.relay.backend.copy_decided()
+
+    async def _understood_anew(self, portal: Portal) -> Compiled:
+        """The policy changed since the portal was bound: what it hides now is what counts."""
+        portal.compiled = await self._understand(portal.compiled.text, portal.compiled.types)
+        portal.running.permit.policy = self.relay.gate.policy.digest
+        portal.running.plan, portal.described = None, False
+        return portal.compiled
 
     def _describe_first(self, name: str, portal: Portal) -> None:
         """Rows that may need masking never pass unless the target has described them: where the caller did not ask, the gateway does."""

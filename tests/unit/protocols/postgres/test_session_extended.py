@@ -242,6 +242,18 @@ async def test_t25_masks_that_came_with_a_new_policy_hide_what_was_prepared_befo
 
 
 @pytest.mark.parametrize("described", [True, False])
+async def test_t25_masks_that_came_with_a_new_policy_hide_what_was_bound_before(tmp_path: Path, described: bool) -> None:
+    text = "select ssn from customers"
+    target = ScriptedTarget({text: rows([messages.Field("ssn", table("customers"), 4)], ("078-05-1120",))})
+    async with talking(make_room(tmp_path), target) as talk:
+        await talk.query("begin")
+        await talk.run(Parse("s", text), Bind("p", "s"), *([Describe("P", "p")] if described else []))
+        await reloaded(talk, tmp_path, grant(masks=True))
+        answer = await talk.run(Execute("p"))
+        assert values(answer) == [("****",)]
+
+
+@pytest.mark.parametrize("described", [True, False])
 async def test_masks_with_and_without_describe(tmp_path: Path, described: bool) -> None:
     """Without Describe the gateway asks by itself, and the caller sees nothing of that."""
     text = "select ssn from customers"
