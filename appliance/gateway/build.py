@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,7 @@ class Gateway:
             limits=DeskLimits(total=limits.approvals_pending, per_identity=limits.approvals_pending_per_identity, held=limits.held))
         self._listeners: list[_Open] = []
         self._background = Supervisor()
+        self._catalogs: list[asyncio.Task[None]] = []
         self._console: ConsoleServer | None = None
 
     def now(self) -> float:
@@ -118,6 +120,15 @@ class Gateway:
                 log.warning("the clock's floor could not be kept: %s", error.strerror)
             await asyncio.sleep(KEEP_TIME_EVERY)
 
+    def when_warm(self, call: Callable[[], None]) -> None:
+        """Call it once every target's catalog has been read, as far as it can be reached."""
+        self._background.start(self._warm(call), "warm")
+
+    async def _warm(self, call: Callable[[], None]) -> None:
+        if self._catalogs:
+            await asyncio.wait(self._catalogs)
+        call()
+
     async def _listen(self, name: str, settings: Listener) -> None:
         host, port = settings.place
         handler = PostgresListener(self, self._tls(settings), is_loopback(host))
@@ -125,7 +136,7 @@ class Gateway:
             self._listeners.append(_Open(name, await serve(handler.handle, host, port), handler))
         except OSError as error:
             raise ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}") from None
-        self._background.start(handler.warm(), "catalogs")
+        self._catalogs.append(self._background.start(handler.warm(), "catalogs"))
 
     def _tls(self, settings: Listener) -> ssl.SSLContext | None:
         if settings.tls is None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -50,11 +51,19 @@ async def _serve(folder: Folder) -> int:
         for name, (host, port) in gateway.address.items():
             logging.getLogger("gateway").info("%s listens on %s:%d", name, host, port)
         notify("READY=1")
+        gateway.when_warm(_calm_collector)
         await _until(gateway, stop, reload)
     finally:
         notify("STOPPING=1")
         await gateway.stop()
     return 0
+
+
+def _calm_collector() -> None:
+    """The catalogs are hundreds of thousands of objects that stay: the collector need not walk through them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _until(gateway: Gateway, stop: asyncio.Event, reload: asyncio.Event) -> None:
