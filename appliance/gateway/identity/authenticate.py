@@ -230,13 +230,17 @@ def _entry(trust: Trust, claims: Mapping[str, Any]) -> Entry | None:
 
 
 def _nearest(trust: Trust, claims: Mapping[str, Any]) -> str:
-    """Which claim was wrong, where the subject alone would have matched an entry."""
+    """Which claim was wrong, at the entry with the fewest wrong ones among those that a claim did fit."""
+    misses: list[tuple[int, str, str, str]] = []
     for entry in trust.entries:
         match = entry.config.match
         wrong = sorted(name for name, pattern in match.items() if not fits({name: pattern}, claims))
-        if "sub" in match and "sub" not in wrong:
-            return f": {entry.config.name} needs {wrong[0]} {match[wrong[0]]!r}, it has {shown(claims.get(wrong[0]))}"
-    return ""
+        if len(wrong) < len(match):
+            misses.append((len(wrong), entry.config.name, wrong[0], match[wrong[0]]))
+    if not misses:
+        return ""
+    _, name, claim, needed = min(misses)
+    return f": {name} needs {claim} {needed!r}, it has {shown(claims.get(claim))}"
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -235,6 +235,15 @@ def test_t07_fork_branch_and_unprotected_ref(door: Door) -> None:
     assert door.authenticator.authenticate(door.ci(ref_protected=True), HOME, NOW).name == "ci-bot"
 
 
+def test_the_nearest_identity_is_named(tmp_path: Path) -> None:
+    forges = [{"name": "reports", "issuer": "ci", "match": {"project_path": "shop/reports", "ref_protected": "true"}},
+              {"name": "deploy", "issuer": "ci", "match": {"project_path": "shop/reports", "ref": "v*", "ref_protected": "true"}}]
+    door = Door(tmp_path / "forges", identities=forges)
+    shop = {"project_path": "shop/reports", "ref": "main"}
+    assert door.refused(door.ci(ref_protected="false", **shop)).endswith(": reports needs ref_protected 'true', it has 'false'")
+    assert door.refused(door.ci(ref_protected=None, project_path="evil/api")).endswith("matches no identity")
+
+
 def test_t07_reused_jti(tmp_path: Path) -> None:
     door = Door(tmp_path, issuers=[ISSUERS[0] | {"single_use": True}, ISSUERS[1]])
     token = door.ci(jti="once")
