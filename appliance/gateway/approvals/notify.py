@@ -4,6 +4,9 @@
 POST of a JSON document to ``notify.webhook.url``, over verified TLS, redirects not followed. With ``secret`` the header
 ``Lockgate-Signature: t=SECONDS,v1=HEX`` carries HMAC-SHA-256 over ``SECONDS.BODY``, so that a receiver can tell a forged or
 replayed document. An answer of 2xx is delivery; others are tried again a few times while the approval is still open.
+
+Keys: ``id``, ``gateway``, ``identity``, ``owner``, ``resource``, ``protocol``, ``verbs``, ``objects``, ``needs`` (``group``, ``count``,
+``have``), ``requested``, ``expires``, ``digest``, ``console`` (its address), and with ``include_text`` ``text`` and ``text_flags``.
 """
 
 from __future__ import annotations
