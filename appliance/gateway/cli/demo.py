@@ -32,8 +32,9 @@ _TRY = """
 Still running: PostgreSQL (process {postgres}) and the gateway (process {gateway}). Try:
   . {script}
   psql -c "select * from customers limit 5"
-  psql -c "delete from customers"        # waits; vote from another terminal:
+  psql -c "delete from orders"           # waits; look and vote from another terminal, after the first line there:
   lockgate approvals list --config {folder} --token-file {token}
+  lockgate approvals approve ID --reason TEXT --config {folder} --token-file {token}
   lockgate explain --config {folder} --identity ci-bot --resource orders-db "select ssn from customers"
   lockgate sessions list --config {folder}
 To end it:
