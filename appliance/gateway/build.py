@@ -172,6 +172,8 @@ class Gateway:
 
     async def stop(self, reason: str = "stopping") -> None:
         """Close the listeners, end sessions, record the end. Idempotent."""
+        if self.ready:
+            log.info("%s: no new connections, %d sessions may end their running command", reason, len(self.live))
         self.ready = False
         for one in self._listeners:
             one.server.stop_accepting()
@@ -190,6 +192,7 @@ class Gateway:
         await self.notifier.stop()
         await self._last_record(reason)
         self.authenticator.close()
+        log.info("stopped")
 
     async def _last_record(self, reason: str) -> None:
         try:

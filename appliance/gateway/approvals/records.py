@@ -58,4 +58,5 @@ def refusal(held: Held) -> Refused:
                        f"{held.view(exact=False).notice()}; then send the identical command again")
     code = held.state if held.state in ("denied", "expired", "withdrawn") else "denied"
     why = f": {held.outcome}" if held.outcome else ""
-    return Refused(f"approval {held.id} {_SAID[held.state]}{why}", code, held.id)
+    said = f"was {held.outcome}" if held.state == "denied" and held.outcome else f"{_SAID[held.state]}{why}"
+    return Refused(f"approval {held.id} {said}", code, held.id)

@@ -80,7 +80,7 @@ class ApprovalView:
         """What a caller that waits is told, in one line: the id, who can approve, until when, and how."""
         who = " and ".join(f"{need.count} of {need.group}" for need in self.needs)
         return (f"held for approval {self.id}: needs {who} until {self.expires}; "
-                f"to approve: lockgate approvals approve {self.id} --reason TEXT")
+                f"to approve: lockgate approvals approve {self.id} --reason TEXT --token-file FILE")
 
 
 def _plain(value: Any) -> Any:

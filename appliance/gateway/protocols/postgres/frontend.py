@@ -95,13 +95,13 @@ class Frontend:
             self._deny(kind, error(fault.code, str(fault), position=fault.position, hint=fault.hint))
         except Refused as no:
             shown = CODES.get(no.code, no.code) or "42501"
-            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint or self._how_to_ask(shown, str(no))))
+            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint or self._how_to_ask(no)))
             if shown == "42501":
                 await self._count_denial()
 
-    def _how_to_ask(self, code: str, said: str) -> str:
-        """What a denied caller can do next (contract section 3)."""
-        if code != "42501" or "lockgate explain" in said:
+    def _how_to_ask(self, no: Refused) -> str:
+        """What a caller denied by policy can do next (contract section 3); a vote is nothing that ``explain`` could explain."""
+        if no.code not in ("", "42501") or "lockgate explain" in str(no):
             return ""
         return f"lockgate explain --identity {self.relay.session.identity.name} --resource {self.relay.session.resource} TEXT"
 
