@@ -152,15 +152,13 @@ class Gateway:
             folder = load_folder(path or self.folder.path)
             policy = compile_policy(folder)
             authenticator = self.authenticator.reloaded(folder)
-        except ConfigError as problem:
-            await self.audit.record("policy.rejected", {"policy": self.policy.digest, "reason": str(problem)})
-            log.error("reload refused, the old policy stays: %s", problem)
-            return str(problem)
-        await self.audit.record("policy.loaded", {"policy": policy.digest, "previous": self.policy.digest})
+            notifier = Notifier(folder)
+            await self.audit.record("policy.loaded", {"policy": policy.digest, "previous": self.policy.digest})
+        except (ConfigError, AuditUnavailable) as problem:
+            return await self._rejected(str(problem))
         self.folder, self.policy, self.authenticator = folder, policy, authenticator
-        await self.notifier.stop()
-        self.notifier = Notifier(folder)
-        await self.notifier.start()
+        former, self.notifier = self.notifier, notifier
+        await notifier.take_over(former)
         self.approvals.policy_changed(policy.digest)
         for one in self._listeners:
             await one.handler.reloaded()
@@ -169,6 +167,14 @@ class Gateway:
                 self.live.end(session.id, reason)
         log.info("policy %s loaded", policy.digest)
         return None
+
+    async def _rejected(self, why: str) -> str:
+        log.error("reload refused, the old policy stays: %s", why)
+        try:
+            await self.audit.record("policy.rejected", {"policy": self.policy.digest, "reason": why})
+        except AuditUnavailable:
+            log.error("the audit log cannot be written; the refused reload is not recorded")
+        return why
 
     async def stop(self, reason: str = "stopping") -> None:
         """Close the listeners, end sessions, record the end. Idempotent."""

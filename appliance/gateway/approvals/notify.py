@@ -93,6 +93,12 @@ class Notifier:
                 await self._task
             self._task = None
 
+    async def take_over(self, other: Notifier) -> None:
+        """Go on where ``other`` stops, with its counts and what it has not delivered yet."""
+        await other.stop()
+        self._waiting, self.counts = other._waiting, other.counts
+        await self.start()
+
     async def _run(self, target: Target) -> None:
         timeout = aiohttp.ClientTimeout(total=target.timeout)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as http:
@@ -100,6 +106,10 @@ class Notifier:
                 view = await self._waiting.get()
                 try:
                     await self._deliver(http, target, view)
+                except asyncio.CancelledError:
+                    with suppress(asyncio.QueueFull):
+                        self._waiting.put_nowait(view)      # for whoever takes over
+                    raise
                 except Exception as fault:  # one document that cannot be sent must not end the task that sends them
                     self._failed(view, type(fault).__name__)
 

@@ -191,3 +191,26 @@ async def test_the_document_is_json_whatever_the_text_holds(tmp_path: Path) -> N
     body = json.dumps(document(shown, Target("https://x", include_text=True)))
     assert json.loads(body)["text_flags"] == ["bidi", "control", "invisible"]
     assert notify.signature(Secret("k"), body.encode(), 1).startswith("t=1,v1=")
+
+
+async def test_a_reload_loses_no_word_that_was_not_delivered_yet(receiver: Receiver, tmp_path: Path) -> None:
+    """The former one is in the middle of its tries, another document waits behind it: the new one delivers both, and goes on counting."""
+    stuck = asyncio.Event()
+
+    async def never(seconds: float) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    receiver.statuses = [503]
+    hook = target(receiver, tmp_path)
+    former, later = Notifier(None, target=hook, sleep=never, clock=lambda: 0.0), Notifier(None, target=hook, clock=lambda: 0.0)
+    await former.start()
+    former.tell(await view())
+    former.tell(await view())
+    async with asyncio.timeout(20):
+        await stuck.wait()
+        await later.take_over(former)
+        while len(receiver.got) < 3:
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the receiver is another server, it has no event to wait for
+    await later.stop()
+    assert later.counts is former.counts
