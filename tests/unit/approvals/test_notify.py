@@ -210,7 +210,7 @@ async def test_a_reload_loses_no_word_that_was_not_delivered_yet(receiver: Recei
     async with asyncio.timeout(20):
         await stuck.wait()
         await later.take_over(former)
-        while len(receiver.got) < 3:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the receiver is another server, it has no event to wait for
+        while len(receiver.got) < 3:  # noqa: ASYNC110 - the receiver is another server, it has no event to wait for
+            await asyncio.sleep(0.01)
     await later.stop()
     assert later.counts is former.counts
