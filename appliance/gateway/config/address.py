@@ -7,6 +7,8 @@ import ipaddress
 import re
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})")
+_SCOPED = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?")
+"""``ipaddress`` takes any text as a scope; an interface's name has no more than this."""
 WANTED = "expected HOST:PORT, such as 127.0.0.1:5432, db.example:5432 or [::1]:5432"
 
 
@@ -23,6 +25,8 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def _ipv6(host: str) -> str:
+    if not _SCOPED.fullmatch(host):
+        raise ValueError(WANTED)
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError:

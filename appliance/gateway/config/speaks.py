@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from gateway import protocols
 from gateway.config.schema import Listener, Resource, Rule, TestCase
+
+Place = tuple[str, int]
+"""Host, without brackets, and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class Settings:
     ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
     ``test`` is the key of a test case that holds what is asked. ``columns`` gives every SCHEMA.RELATION.COLUMN that a file
     ``policy/schemas/NAME.json`` knows, and raises ``ConfigError`` for what is no such file; ``None`` where there are no columns.
-    ``rule_problem`` says what is wrong with a rule beyond its matcher.
+    ``rule_problem`` says what is wrong with a rule beyond its matcher. ``destinations`` gives every place that the gateway connects to for
+    one of its resources: a firewall opens those and no others.
     """
 
     protocol: str
@@ -27,6 +32,7 @@ class Settings:
     case: type[TestCase]
     test: str
     credentials: frozenset[str]
+    destinations: Callable[[Any], tuple[Place, ...]]
     later: frozenset[str] = frozenset()
     columns: Callable[[bytes], frozenset[str]] | None = None
     rule_problem: Callable[[Rule], str | None] = lambda rule: None

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from gateway.config.address import is_loopback, split_address
 from gateway.config.quantities import Duration
 from gateway.config.schema import Listener, Resource, Rule, TestCase
-from gateway.config.speaks import Settings
+from gateway.config.speaks import Place, Settings
 from gateway.config.values import Address, Keys
 from gateway.errors import ConfigError
 
@@ -96,8 +96,13 @@ def rule_problem(rule: Rule) -> str | None:
     return None
 
 
+def destinations(resource: PostgresResource) -> tuple[Place, ...]:
+    """Sessions, the catalog's reader and cancel requests all go to the one address."""
+    return (resource.place,)
+
+
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
     credentials=frozenset({"password"}), later=frozenset({"certificate", "ephemeral-role"}),
-    columns=known_columns, rule_problem=rule_problem,
+    destinations=destinations, columns=known_columns, rule_problem=rule_problem,
 )
