@@ -149,7 +149,7 @@ class Gateway:
         Gives what is wrong, or ``None``. Listeners, limits of the gateway and audit settings stay as at start.
         """
         try:
-            folder = load_folder(path or self.folder.path)
+            folder = load_folder(path or self.folder.named)
             policy = compile_policy(folder)
             authenticator = self.authenticator.reloaded(folder)
             notifier = Notifier(folder)

@@ -16,8 +16,8 @@ from typing import Any
 from gateway import version
 from gateway.errors import AuditUnavailable, ConfigError, Fault
 
-VERBS = ("init", "serve", "check", "explain", "schema", "policy", "access", "network", "approvals", "sessions", "replay", "search", "audit",
-         "token", "demo", "docs")
+VERBS = ("init", "serve", "reload", "ready", "check", "explain", "schema", "policy", "access", "network", "approvals", "sessions",
+         "replay", "search", "audit", "token", "demo", "docs")
 """Modules of this package, in the order of ``--help``."""
 
 

@@ -38,12 +38,17 @@ class ClientProblem(Fault):
         self.document = document
 
 
-def add_client(parser: ArgumentParser) -> None:
-    """``--config``, ``--url``, ``--ca``, ``--token-file``. ``args.config`` is ``None`` unless it was given."""
+def add_console(parser: ArgumentParser) -> None:
+    """``--config``, ``--url``, ``--ca``. ``args.config`` is ``None`` unless it was given."""
     parser.add_argument("--config", metavar="DIR", type=Path, default=None,
                         help=f"folder that says where the console is (default {DEFAULT_FOLDER})")
     parser.add_argument("--url", metavar="URL", help="the console's address instead, such as https://gateway.example:19443")
     parser.add_argument("--ca", metavar="FILE", type=Path, help="with --url: what vouches for its certificate (default: the system's CAs)")
+
+
+def add_client(parser: ArgumentParser) -> None:
+    """``add_console`` and ``--token-file``."""
+    add_console(parser)
     parser.add_argument("--token-file", metavar="FILE", type=Path, help="file that holds a person's token (- for standard input)")
 
 
@@ -53,7 +58,7 @@ class Client:
 
     url: str
     context: ssl.SSLContext | None
-    token: Secret = field(repr=False)
+    token: Secret | None = field(repr=False)
 
     def get(self, path: str, query: Mapping[str, str | list[str]] | None = None) -> Any:
         """GET of a path below the console's root."""
@@ -75,7 +80,9 @@ class Client:
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         connection = self._connection()
-        headers = {"Authorization": f"Bearer {self.token.reveal()}", "Accept": "application/json"}
+        headers = {"Accept": "application/json"}
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token.reveal()}"
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -103,8 +110,16 @@ def part(text: str) -> str:
 
 
 def client(args: Namespace) -> Client:
-    """The console the options name. Raises ``ConfigError``."""
-    token = _token(args.token_file)
+    """The console the options name, asked as a person. Raises ``ConfigError``."""
+    return _console(args, _token(args.token_file))
+
+
+def anonymous(args: Namespace) -> Client:
+    """The console the options name, asked without a token. Raises ``ConfigError``."""
+    return _console(args, None)
+
+
+def _console(args: Namespace, token: Secret | None) -> Client:
     if args.url is None:
         return _of_folder(args.config or DEFAULT_FOLDER, token)
     parts = urlsplit(args.url)
@@ -115,7 +130,7 @@ def client(args: Namespace) -> Client:
     return Client(args.url.rstrip("/"), None if parts.scheme == "http" else _context(args.ca), token)
 
 
-def _of_folder(path: Path, token: Secret) -> Client:
+def _of_folder(path: Path, token: Secret | None) -> Client:
     folder = load_folder(path, check_modes=False)
     console = folder.gateway.listeners.get("console")
     if console is None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
+
+from gateway.config.quantities import parse_duration
 
 DEFAULT_FOLDER = Path("/etc/lockgate")
 
@@ -18,3 +20,11 @@ def add_config(parser: ArgumentParser) -> None:
 def add_json(parser: ArgumentParser) -> None:
     """``--json``: one document, or JSON lines for lists."""
     parser.add_argument("--json", action="store_true", help="answer as JSON: one document, or one a line for lists")
+
+
+def duration(text: str) -> float:
+    """An option's value such as ``1s``, in seconds."""
+    try:
+        return parse_duration(text)
+    except ValueError as wrong:
+        raise ArgumentTypeError(str(wrong)) from None

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import resource
 import signal
-import socket
+import time
+from dataclasses import replace
 from typing import Any
 
 import uvloop
 
+from gateway import serving
 from gateway.build import Gateway
 from gateway.cli.options import add_config
 from gateway.config.load import Folder, load_folder
@@ -46,15 +47,17 @@ async def _serve(folder: Folder) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    began = time.monotonic()
     try:
         await gateway.start()
         for name, (host, port) in gateway.address.items():
             logging.getLogger("gateway").info("%s listens on %s:%d", name, host, port)
-        notify("READY=1")
+        started = serving.Verdict(os.getpid(), began, str(gateway.folder.path), str(gateway.folder.path), gateway.policy.digest)
+        serving.tell(started)
         gateway.when_warm(_calm_collector)
-        await _until(gateway, stop, reload)
+        await _until(gateway, stop, reload, started)
     finally:
-        notify("STOPPING=1")
+        serving.notify("STOPPING=1")
         await gateway.stop()
     return 0
 
@@ -66,27 +69,19 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _until(gateway: Gateway, stop: asyncio.Event, reload: asyncio.Event) -> None:
+async def _until(gateway: Gateway, stop: asyncio.Event, reload: asyncio.Event, started: serving.Verdict) -> None:
     async with asyncio.TaskGroup() as group:
-        reloading = group.create_task(_reloads(gateway, reload))
+        beside = [group.create_task(_reloads(gateway, reload, started)), group.create_task(serving.keep_alive())]
         await stop.wait()
-        reloading.cancel()
+        for task in beside:
+            task.cancel()
 
 
-async def _reloads(gateway: Gateway, asked: asyncio.Event) -> None:
+async def _reloads(gateway: Gateway, asked: asyncio.Event, started: serving.Verdict) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        notify("RELOADING=1")
-        await gateway.reload()
-        notify("READY=1")
-
-
-def notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)) when it asked to be told."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect("\0" + address[1:] if address.startswith("@") else address)
-        sock.send(state.encode())
+        began = time.monotonic()
+        serving.notify("RELOADING=1")
+        refused = await gateway.reload()
+        serving.tell(replace(started, began=began, folder=str(gateway.folder.path), policy=gateway.policy.digest, refused=refused))

@@ -24,9 +24,11 @@ from gateway.identity.keys import KeySet
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A checked folder. ``digest`` (``sha256:…``) covers the policy files and ``trust/``; ``key_sets`` are the pinned key sets by issuer
-    name as they were checked; ``warnings`` is what an operator should look at but may be meant."""
+    name as they were checked; ``warnings`` is what an operator should look at but may be meant. ``path`` is the folder that was read, links
+    to it followed; ``named`` is how it was asked for, and what the next reload reads."""
 
     path: Path
+    named: Path
     gateway: GatewayConfig
     policy: PolicyFile
     credentials: Mapping[str, Credential]
@@ -55,21 +57,22 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
 
     Raises ``InvalidFolder`` (a ``ConfigError``) with every problem found.
     """
-    folder = path.absolute()
-    if not (folder / "gateway.yaml").is_file():
-        raise InvalidFolder([Problem("gateway.yaml", 0, "", f"expected a configuration folder; there is no gateway.yaml in {folder}")])
+    named = path.absolute()
+    if not (named / "gateway.yaml").is_file():
+        raise InvalidFolder([Problem("gateway.yaml", 0, "", f"expected a configuration folder; there is no gateway.yaml in {named}")])
+    folder = named.resolve()  # all of it is read from one place, even if a link to it is switched meanwhile
     moment = time.time() if now is None else now
     draft = Draft(folder)
     try:
-        return _load(draft, moment, check_modes=check_modes, need_tests=need_tests)
+        return _load(draft, named, moment, check_modes=check_modes, need_tests=need_tests)
     except OSError as wrong:
         unread = Problem(printable(str(wrong.filename)), 0, "", f"expected what can be read: {wrong.strerror}")
         raise InvalidFolder([*draft.all_problems(), unread]) from None
 
 
-def _load(draft: Draft, now: float, *, check_modes: bool, need_tests: bool) -> Folder:
+def _load(draft: Draft, named: Path, now: float, *, check_modes: bool, need_tests: bool) -> Folder:
     if check_modes:
-        _check_modes(draft)
+        _check_modes(draft, named)
     read_gateway(draft)
     read_policy(draft)
     read_credentials(draft)
@@ -82,17 +85,17 @@ def _load(draft: Draft, now: float, *, check_modes: bool, need_tests: bool) -> F
     problems = draft.all_problems()
     if problems or draft.gateway is None:
         raise InvalidFolder(problems)
-    return _finish(draft, draft.gateway, key_sets)
+    return _finish(draft, named, draft.gateway, key_sets)
 
 
-def _finish(draft: Draft, gateway: GatewayConfig, key_sets: Mapping[str, KeySet]) -> Folder:
+def _finish(draft: Draft, named: Path, gateway: GatewayConfig, key_sets: Mapping[str, KeySet]) -> Folder:
     lists: dict[str, Any] = {kind: tuple(item.value for item in items) for kind, items in draft.lists.items()}
     places = {
         (kind, item.value.name): f"{item.document.file}:{item.document.line(item.path)}"
         for kind, items in draft.lists.items() if kind != "revoked" for item in items
     }
     return Folder(
-        path=draft.folder, gateway=gateway, policy=PolicyFile(**lists), credentials=MappingProxyType(draft.credentials),
+        path=draft.folder, named=named, gateway=gateway, policy=PolicyFile(**lists), credentials=MappingProxyType(draft.credentials),
         tests=tuple(item.value for item in draft.cases), digest=_digest(draft), key_sets=MappingProxyType(dict(key_sets)),
         warnings=tuple(sorted(draft.warnings)), places=MappingProxyType(places),
     )
@@ -114,10 +117,10 @@ def _digest(draft: Draft) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
-def _check_modes(draft: Draft) -> None:
+def _check_modes(draft: Draft, named: Path) -> None:
     """Ownership and modes of everything in the folder, and of the folders above it."""
     guard = modes.Guard()
-    if found := guard.complaint(draft.folder):
+    if found := guard.complaint(named):
         draft.problems.append(Problem(".", 0, "", found))
         return
     for path in modes.files(draft.folder):
