@@ -25,7 +25,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
 
-.PHONY: help test unit lint bench fuzz docs demo wheel requirements clean
+SCENARIO ?=
+SCENARIOS = $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
+
+.PHONY: help test unit lint bench fuzz docs demo wheel wheelhouse molecule image bundle vm vm-full terraform all requirements clean
 
 help:  ## what the targets do (this text)
 	@echo "Lockgate: make TARGET"
@@ -69,18 +72,26 @@ $(STAMPS)/system-bench: tools/install-system-packages | $(PY)
 	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client pgbouncer
 	touch $@
 
+$(STAMPS)/system-lab: tools/install-system-packages | $(PY)
+	@mkdir -p $(STAMPS)
+	bash tools/install-system-packages mmdebstrap systemd-container dbus iproute2 nftables openssh-client
+	touch $@
+
 # --- checks -------------------------------------------------------------------------------------------------------------
 
-test: $(STAMPS)/dev $(STAMPS)/system-test  ## everything: lint, types, then every ring of tests on real peers
+test: $(STAMPS)/appliance $(STAMPS)/system-test  ## everything: lint, types, then every ring of tests on real peers
 	@$(MAKE) lint
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-unit: $(STAMPS)/dev  ## the tests without a socket: seconds
+unit: $(STAMPS)/appliance  ## the tests without a socket: seconds
 	@$(PY) -m pytest -q tests/unit tests/contract $(PYTEST_ARGS)
 
-lint: $(STAMPS)/dev  ## ruff and mypy --strict, tests included
-	@$(PY) -m ruff check appliance tests
+lint: $(STAMPS)/appliance  ## ruff, mypy --strict (tests included), yamllint, ansible-lint (production)
+	@export PATH="$(abspath $(BIN)):$$PATH"
+	ruff check .
 	$(PY) -m mypy
+	yamllint --strict .
+	ansible-lint --offline -q
 
 bench: $(STAMPS)/dev $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run: build/bench.json, build/bench.svg
 	@$(PY) -m tests.bench --seconds $(BENCH_SECONDS) --out build
@@ -93,6 +104,17 @@ docs: $(STAMPS)/dev  ## write docs/reference anew from the schema and the tables
 
 demo: $(STAMPS)/demo  ## the main job on real input, in a minute or so; KEEP=1 leaves it running
 	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
+
+# --- the appliance ------------------------------------------------------------------------------------------------------
+
+molecule: $(STAMPS)/appliance $(STAMPS)/system-lab  ## every role on booted hosts, then a whole segment; SCENARIO=gateway for one
+	@export PATH="$(abspath $(BIN)):$$PATH"
+	for scenario in $(or $(SCENARIO),$(SCENARIOS)); do
+	  echo "== molecule $$scenario"
+	  $(BIN)/molecule test -s $$scenario
+	done
+
+# --- building -----------------------------------------------------------------------------------------------------------
 
 wheel: $(STAMPS)/dev  ## dist/lockgate-*.whl
 	@$(PY) -m hatchling build -t wheel
