@@ -104,7 +104,8 @@ class Playbook:
     def __call__(self, path: str | Path = "", variables: Mapping[str, Any] | None = None, options: Sequence[str] = ()) -> Run:
         """`path` is relative to the scenario; without one it is converge.yml. `variables` are extra variables and win over all others."""
         scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
-        argv = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--extra-vars", json.dumps(dict(variables or {}))]
+        inventory = str(Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent)
+        argv = ["ansible-playbook", "--inventory", inventory, "--extra-vars", json.dumps(dict(variables or {}))]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
         argv += [*options, str(scenario / (path or "converge.yml"))]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603

@@ -11,7 +11,7 @@ from pathlib import Path
 from . import host
 from .base import base_tree
 from .names import Attachment, LabError, Scenario, safe
-from .platforms import read_platforms
+from .platforms import neighbours, read_platforms
 from .supervisor import supervise
 
 
@@ -99,9 +99,8 @@ def _up(arguments: argparse.Namespace) -> None:
 
 def _create(arguments: argparse.Namespace) -> None:
     scenario, platforms = _scenario(arguments), read_platforms(sys.stdin.read(), arguments.suite)
-    peers = {str(leg.address.ip): platform.name for platform in platforms for leg in platform.legs}
     for platform in platforms:
-        host.up(scenario, platform.name, platform.legs, platform.suite, platform.variant, peers)
+        host.up(scenario, platform.name, platform.legs, platform.suite, platform.variant, neighbours(platform, platforms))
 
 
 def _pair(text: str) -> tuple[str, str]:

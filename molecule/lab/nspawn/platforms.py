@@ -40,3 +40,9 @@ def _read(entry: dict[str, Any], suite: str) -> Platform:
     except KeyError as missing:
         raise LabError(f"platform {entry.get('name', '?')}: no {missing}") from None
     return Platform(name, legs, entry.get("suite", suite), entry.get("variant", ""))
+
+
+def neighbours(platform: Platform, platforms: list[Platform]) -> dict[str, str]:
+    """Names by address of the hosts that stand on a network with this one."""
+    networks = {leg.switch for leg in platform.legs}
+    return {str(leg.address.ip): other.name for other in platforms for leg in other.legs if leg.switch in networks}
