@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,6 @@ from gateway.network.plan import Address, Network, Plan, callers, destinations, 
 from gateway.network.resolve import resolve, system
 from gateway.policy.policy import compile_policy
 
-FILES: Mapping[str, Any] = {"holes.nft": nft.render, "service.conf": service.render}
-"""What ``--write`` makes: the texts of ``--format nft`` and ``--format systemd``."""
-
 
 def register(subparsers: Any) -> None:
     """The verb ``network``."""
@@ -34,7 +31,8 @@ def register(subparsers: Any) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--format", choices=("text", "nft", "systemd"), default="text",
                        help="for people, for nftables or for systemd (default text)")
-    shape.add_argument("--write", metavar="DIR", type=Path, help="write both into DIR, from one look at the names: holes.nft, service.conf")
+    shape.add_argument("--write", metavar="DIR", type=Path,
+                       help="write both into DIR, from one look at the names: holes.nft, service.conf; and the names")
     parser.add_argument("--resolve", action="store_true", help="look names up; without it a name is a destination without an address")
     parser.add_argument("--client", metavar="NETWORK", type=_network, action="append", default=[],
                         help="callers come from this network; again for more (default: the sources of all identities, where all have some)")
@@ -75,6 +73,14 @@ def _write(where: Path, plan: Plan) -> None:
             fresh.replace(where / name)
     except OSError as wrong:
         raise ConfigError(f"{wrong.filename}: {wrong.strerror}") from None
+
+
+def _names(plan: Plan) -> str:
+    return "".join(f"{printable(name)}\n" for name in plan.names)
+
+
+FILES: Mapping[str, Callable[[Plan], str]] = {"holes.nft": nft.render, "service.conf": service.render, "names": _names}
+"""What ``--write`` makes: the texts of ``--format nft`` and ``--format systemd``, and every name that may have another address later."""
 
 
 def _document(folder: Folder, plan: Plan) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -88,10 +88,26 @@ class Plan:
         return (*open_ended, *unreached)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts among the destinations that are no addresses: where a name server says what they are."""
+        return tuple(sorted({reach.destination.host for reach in self.reaches if not is_address(reach.destination.host)}))
+
+    @property
     def endpoints(self) -> tuple[tuple[Address, int], ...]:
         """Every address and port the gateway may connect to, each once, in a fixed order."""
         found = {(address, reach.destination.port) for reach in self.reaches for address in reach.addresses}
         return tuple(sorted(found, key=lambda one: (one[0].version, int(one[0]), one[1])))
+
+
+def is_address(host: str) -> bool:
+    """False for a name; what is said of ``localhost`` is as fixed as an address."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def doors(folder: Folder) -> tuple[Door, ...]:

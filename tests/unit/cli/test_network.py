@@ -73,9 +73,16 @@ def test_both_files_from_one_look(etc: Path, tmp_path: Path, capsys: Capture) ->
     for name, kind in (("holes.nft", "nft"), ("service.conf", "systemd")):
         assert run("network", *words, "--format", kind) == 0
         assert (where / name).read_text() == capsys.readouterr().out
-    assert sorted(path.name for path in where.iterdir()) == ["holes.nft", "service.conf"]
+    assert sorted(path.name for path in where.iterdir()) == ["holes.nft", "names", "service.conf"]
+    assert (where / "names").read_text() == ""
     assert "IPAddressAllow=10.0.0.53/32\n" in (where / "service.conf").read_text()
     assert run("network", "--config", str(etc), "--write", str(where / "missing")) == 2
+
+
+def test_names_are_written_down_for_whoever_looks_them_up_again(etc: Path, tmp_path: Path) -> None:
+    add_resource(etc, "db.invalid:5433")
+    assert run("network", "--config", str(etc), "--write", str(tmp_path)) == 1
+    assert (tmp_path / "names").read_text() == "db.invalid\n"
 
 
 @pytest.mark.parametrize("option", [
