@@ -25,13 +25,15 @@ _STATUS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``folder`` and ``policy`` are in force, ``started`` was at the start; ``refused`` is why the last reload changed nothing."""
+    """``folder`` and ``policy`` are in force, ``started`` is the folder the process started on, ``version`` the program's; ``refused`` is why
+    the last reload changed nothing."""
 
     pid: int
     began: float
     started: str
     folder: str
     policy: str
+    version: str
     refused: str | None = None
 
     def status(self) -> str:

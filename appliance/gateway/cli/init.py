@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
@@ -43,6 +43,8 @@ def register(subparsers: Any) -> None:
         "init", help="a working folder with right modes and fresh keys", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="the folder that holds, or will hold, gateway.yaml")
     parser.add_argument("--demo", action="store_true", help="start from the example, with an issuer that signs tokens")
+    parser.add_argument("--host", metavar="NAME", action="append", default=[], type=_host,
+                        help="a further host name or address that a new certificate names; may be repeated")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -50,12 +52,18 @@ def register(subparsers: Any) -> None:
 def run(args: Namespace) -> int:
     """0 when the folder is complete. Raises ``ConfigError`` where it cannot be made, or what is in it cannot be read."""
     try:
-        made = Made(args.folder.absolute())
+        made = Made(args.folder.absolute(), hosts=tuple(args.host))
         make(made, demo=args.demo)
     except OSError as wrong:
         raise ConfigError(f"{wrong.filename or args.folder}: {wrong.strerror}") from None
     emit(args, {"folder": str(made.folder), "state": str(made.state), "written": made.written, "modes": made.changed}, _human)
     return 0
+
+
+def _host(text: str) -> str:
+    if not fresh.is_host(text):
+        raise ArgumentTypeError("expected a host name or an address")
+    return text
 
 
 def _human(document: dict[str, Any]) -> Iterator[str]:
@@ -71,6 +79,7 @@ class Made:
     """What was done to a folder so far; names are relative to it."""
 
     folder: Path
+    hosts: tuple[str, ...] = ()
     state: Path | None = None
     written: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -154,7 +163,7 @@ def _tls(made: Made, draft: Draft, gateway: GatewayConfig) -> None:
         made.write(key, fresh.key_pem(fresh.new_key()), 0o600)
         issuer, signer = _authority(made)
         try:
-            signed = fresh.certificate(fresh.load_key(key), issuer, signer, fresh.names())
+            signed = fresh.certificate(fresh.load_key(key), issuer, signer, (*fresh.names(), *made.hosts))
         except ValueError as wrong:
             raise ConfigError(f"{key}: no certificate can be made for this key: {wrong}") from None
         made.write(certificate, signed.public_bytes(Encoding.PEM))

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from gateway import serving
+from gateway import serving, version
 from gateway.build import Gateway
 from gateway.cli.options import add_config
 from gateway.config.load import Folder, load_folder
@@ -52,7 +52,8 @@ async def _serve(folder: Folder) -> int:
         await gateway.start()
         for name, (host, port) in gateway.address.items():
             logging.getLogger("gateway").info("%s listens on %s:%d", name, host, port)
-        started = serving.Verdict(os.getpid(), began, str(gateway.folder.path), str(gateway.folder.path), gateway.policy.digest)
+        here = str(gateway.folder.path)
+        started = serving.Verdict(os.getpid(), began, started=here, folder=here, policy=gateway.policy.digest, version=version())
         serving.tell(started)
         gateway.when_warm(_calm_collector)
         await _until(gateway, stop, reload, started)

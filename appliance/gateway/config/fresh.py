@@ -65,6 +65,15 @@ def names() -> tuple[str, ...]:
     return ("localhost", "127.0.0.1", "::1", *mine)
 
 
+def is_host(name: str) -> bool:
+    """Whether a certificate can name it: a host name or an address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return _HOST.fullmatch(name) is not None
+    return True
+
+
 def authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     """A self-signed CA certificate (RFC 5280)."""
     subject = _subject("Lockgate CA " + os.urandom(4).hex())
