@@ -45,7 +45,8 @@ def _nspawn(machine: str, hostname: str, namespace: str, root: Path) -> int:
             "--capability=all", "--system-call-filter=bpf",
         ],
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},  # net.* sysctls of its own network namespace only
+        # net.* sysctls of its own network namespace only; /tmp as the host itself mounts it, from fstab or a unit
+        env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"},
     )  # fmt: skip
 
 
