@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What passes the gateway's firewall, seen from both sides: packets are sent, and the running kernel is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from testinfra.host import Host
+from verify import Lab, Playbook
+
+testinfra_hosts = ["lab://gw"]
+
+GATEWAY, TARGET = "10.88.3.11", "10.88.3.12"
+FOLDER = "/var/lib/lockgate-config/releases/one"
+ADDED = f"{FOLDER}/policy/added.yaml"
+DROPIN = "/run/systemd/system/lockgate.service.d/50-network.conf"
+CONNECT = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()"
+CONTROLS: list[dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parents[3] / "roles/firewall/vars/controls.yml").read_text())["__firewall_controls"]
+
+
+def reaches(host: Host, user: str, address: str, port: int) -> bool:
+    """Whether that account on the gateway's host can open a connection."""
+    return bool(host.run("runuser -u %s -- python3 -c %s %s %s", user, CONNECT, address, str(port)).rc == 0)
+
+
+def counter(host: Host, name: str) -> int:
+    listed = json.loads(host.check_output("nft --json list counter inet lockgate %s", name))
+    return int(next(one["counter"]["packets"] for one in listed["nftables"] if "counter" in one))
+
+
+def elements(host: Host, name: str) -> list[Any]:
+    listed = json.loads(host.check_output("nft --json list set inet lockgate %s", name))
+    found: list[Any] = next(one["set"].get("elem", []) for one in listed["nftables"] if "set" in one)
+    return found
+
+
+def resource(host: Host, address: str) -> None:
+    """A file of policy with one more resource, as a playbook would put it there."""
+    entry = {"name": "added", "protocol": "postgres", "address": address, "database": "added", "credential": "orders-db", "tls": {"mode": "require"}}
+    write(host, ADDED, yaml.safe_dump({"resources": [entry]}))
+
+
+def write(host: Host, path: str, text: str) -> None:
+    host.check_output("printf %%s %s > %s && chown lockgate:lockgate %s && chmod 0644 %s", text, path, path, path)
+
+
+def reload(host: Host) -> int:
+    return int(host.run("systemctl reload lockgate-network.service").rc)
+
+
+@pytest.fixture
+def policy(host: Host) -> Iterator[None]:
+    """The policy as it was, afterwards."""
+    yield
+    host.check_output("rm -f %s && sed -i /added.lab/d /etc/hosts", ADDED)
+    assert reload(host) == 0
+
+
+def test_the_host_is_well(host: Host) -> None:
+    assert host.check_output("systemctl is-system-running") == "running"
+    for unit in ("nftables", "lockgate-network", "lockgate"):
+        assert host.service(unit).is_running, unit
+        assert host.service(unit).is_enabled, unit
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: str(control["id"]))
+def test_the_evidence_of_every_control_holds(host: Host, control: dict[str, Any]) -> None:
+    command = control["evidence"]["command"]
+    shown = host.check_output(" ".join(["%s"] * len(command)), *command)
+    assert re.search(control["evidence"]["stdout_regex"], shown, re.MULTILINE), shown
+
+
+def test_a_scan_from_another_host_finds_the_listener_and_nothing_else(host: Host, lab: Lab) -> None:
+    listening = {int(line.split()[3].rsplit(":", 1)[1]) for line in host.check_output("ss -Hltn").splitlines()}
+    assert {22, 8080, 15432, 19443} <= listening
+    ports = sorted(listening | set(range(1, 200)) | {111, 631, 5432, 5355, 10050, 15433, 19443})
+    with ThreadPoolExecutor(48) as pool:
+        found = list(pool.map(lambda port: lab.reaches(lab.namespace("rogue"), GATEWAY, port, 1.0), ports))
+    assert [port for port, is_open in zip(ports, found, strict=True) if is_open] == [15432]
+    assert counter(host, "dropped_in") > 100
+
+
+def test_administrators_come_from_their_network_only(lab: Lab) -> None:
+    assert lab.reaches(lab.switch(), GATEWAY, 22)
+    assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22)
+
+
+def test_echo_is_not_answered_and_loopback_addresses_do_not_come_from_outside(host: Host, lab: Lab) -> None:
+    before = counter(host, "dropped_in")
+    lab.host("rogue").run("ping -c1 -W1 %s || python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", (\"%s\", 9))'",
+                          GATEWAY, GATEWAY)
+    assert counter(host, "dropped_in") > before
+
+
+def test_a_resource_in_policy_opens_exactly_its_own_hole(host: Host, policy: None) -> None:
+    assert not reaches(host, "lockgate", TARGET, 5432)
+    resource(host, f"{TARGET}:5432")
+    assert reload(host) == 0
+    assert reaches(host, "lockgate", TARGET, 5432)
+    assert not reaches(host, "lockgate", TARGET, 5433)
+    for other in ("nobody", "root"):
+        assert not reaches(host, other, TARGET, 5432), other
+    host.check_output("rm %s", ADDED)
+    assert reload(host) == 0
+    assert not reaches(host, "lockgate", TARGET, 5432)
+
+
+def test_nothing_else_goes_out(host: Host) -> None:
+    before = counter(host, "dropped_out")
+    for user in ("lockgate", "nobody", "root"):
+        for address, port in ((TARGET, 5433), (TARGET, 22), ("10.88.3.13", 8080), ("10.88.3.1", 80)):
+            assert not reaches(host, user, address, port), (user, address, port)
+    assert counter(host, "dropped_out") >= before + 12
+    assert reaches(host, "root", TARGET, 6514)
+    assert not reaches(host, "lockgate", TARGET, 6514)
+    assert reaches(host, "lockgate", TARGET, 53)
+
+
+def test_the_gateways_account_reaches_its_own_doors_on_loopback_and_no_other_service(host: Host) -> None:
+    assert reaches(host, "nobody", "127.0.0.1", 8080)
+    assert not reaches(host, "lockgate", "127.0.0.1", 8080)
+    assert not reaches(host, "lockgate", "127.0.0.1", 22)
+    assert reaches(host, "lockgate", "127.0.0.1", 19443)
+    assert reaches(host, "lockgate", GATEWAY, 15432)
+
+
+def test_a_bad_policy_leaves_the_holes_as_they_were(host: Host, policy: None) -> None:
+    resource(host, f"{TARGET}:5432")
+    assert reload(host) == 0
+    resource(host, f"{TARGET}:5433")
+    host.check_output("printf 'resources: [{name: \\n' > %s/policy/bad.yaml", FOLDER)
+    try:
+        assert reload(host) != 0
+        assert reaches(host, "lockgate", TARGET, 5432)
+        assert not reaches(host, "lockgate", TARGET, 5433)
+        # Not even where the rules are loaded anew meanwhile.
+        host.run("systemctl reload nftables.service")
+        assert reaches(host, "lockgate", TARGET, 5432)
+        assert not reaches(host, "lockgate", TARGET, 5433)
+    finally:
+        host.check_output("rm %s/policy/bad.yaml", FOLDER)
+    assert reload(host) == 0
+    assert reaches(host, "lockgate", TARGET, 5433)
+    assert not reaches(host, "lockgate", TARGET, 5432)
+
+
+@pytest.mark.parametrize("hostile", ["x } ; flush ruleset", "[fe80::1%x } ; flush ruleset ; #]:5432", "$(touch /run/owned):5432", "{{ 1 }}:5432"])
+def test_no_word_of_the_policy_becomes_a_word_of_the_firewall_t69(host: Host, policy: None, hostile: str) -> None:
+    resource(host, hostile)
+    assert reload(host) != 0
+    assert "policy drop" in host.check_output("nft list chain inet lockgate input")
+    assert not host.file("/run/owned").exists
+
+
+def test_a_name_is_followed_and_one_that_does_not_resolve_takes_no_other_with_it(host: Host, policy: None) -> None:
+    write(host, ADDED, yaml.safe_dump({"resources": [
+        {"name": name, "protocol": "postgres", "address": f"{name}.lab:{port}", "database": "x", "credential": "orders-db", "tls": {"mode": "require"}}
+        for name, port in (("added", 5432), ("nowhere", 5433))]}))
+    host.check_output("echo '%s added.lab' >> /etc/hosts", TARGET)
+    assert reload(host) == 0
+    assert elements(host, "targets4") == [{"concat": [TARGET, 5432]}, {"concat": ["127.0.0.1", 5432]}] or \
+        sorted(map(json.dumps, elements(host, "targets4"))) == sorted(map(json.dumps, [{"concat": [TARGET, 5432]}, {"concat": ["127.0.0.1", 5432]}]))
+    host.check_output("sed -i 's/.* added.lab/10.88.3.13 added.lab/' /etc/hosts || cp /etc/hosts /tmp/h")
+    host.check_output("systemctl start lockgate-network-refresh.service")
+    assert {"concat": ["10.88.3.13", 5432]} in elements(host, "targets4")
+    assert {"concat": [TARGET, 5432]} not in elements(host, "targets4")
+
+
+def test_stopping_the_firewall_opens_nothing_and_restarting_it_brings_everything_back(host: Host, lab: Lab) -> None:
+    before = {name: elements(host, name) for name in ("listeners", "loopback_listeners", "targets4")}
+    host.check_output("systemctl stop nftables.service")
+    assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0)
+    host.check_output("systemctl start nftables.service lockgate-network.service")
+    host.check_output("systemctl restart nftables.service")
+    assert {name: elements(host, name) for name in before} == before
+    assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
+    assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0)
+
+
+def test_rules_that_cannot_be_loaded_at_start_leave_nothing_open(host: Host, lab: Lab) -> None:
+    host.check_output("cp /etc/nftables.conf /run/good.conf && echo 'no rule' >> /etc/nftables.conf && nft delete table inet lockgate")
+    try:
+        assert lab.reaches(lab.namespace("rogue"), GATEWAY, 8080)
+        assert host.run("systemctl restart nftables.service").rc != 0
+        assert "type filter hook input" in host.check_output("nft list ruleset")
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0)
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
+    finally:
+        host.check_output("cp /run/good.conf /etc/nftables.conf && systemctl restart nftables.service lockgate-network.service")
+    assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
+
+
+def test_no_gateway_without_its_firewall(host: Host) -> None:
+    host.check_output("nft delete table inet lockgate")
+    try:
+        assert host.run("systemctl restart lockgate.service").rc != 0
+    finally:
+        host.check_output("systemctl restart nftables.service lockgate-network.service && systemctl reset-failed lockgate && systemctl restart lockgate")
+    assert host.service("lockgate").is_running
+
+
+def test_one_source_has_so_many_connections_and_others_still_come_in_t66(host: Host, lab: Lab) -> None:
+    many = """
+import socket, sys
+held = []
+for _ in range(60):
+    one = socket.socket(); one.settimeout(0.3)
+    try: one.connect((sys.argv[1], 15432)); held.append(one)
+    except OSError: one.close()
+print(len(held)); sys.stdout.flush(); sys.stdin.readline()
+"""
+    before = counter(host, "limited")
+    rogue = lab.host("rogue")
+    rogue.check_output("systemd-run --quiet --unit=flood --property=StandardInput=null --property=StandardOutput=file:/run/flood /usr/bin/python3 -c %s %s",
+                       many.replace("sys.stdin.readline()", "__import__('time').sleep(60)"), GATEWAY)
+    try:
+        for _ in range(60):
+            if rogue.run("test -s /run/flood").rc == 0:
+                break
+            time.sleep(0.5)
+        assert 30 <= int(rogue.file("/run/flood").content_string) <= 40
+        assert counter(host, "limited") > before
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
+        assert lab.reaches(lab.switch(), GATEWAY, 15432)
+    finally:
+        rogue.run("systemctl stop flood.service")
+
+
+def test_the_units_have_no_more_than_they_need(host: Host) -> None:
+    shown = host.check_output("systemctl show -p CapabilityBoundingSet -p ProtectSystem -p NoNewPrivileges lockgate-network.service")
+    assert "CapabilityBoundingSet=cap_dac_read_search cap_net_admin" in shown
+    assert "ProtectSystem=strict" in shown
+    rated = host.run("systemd-analyze security --no-pager lockgate-network.service")
+    assert float(re.findall(r"exposure level for .*: ([0-9.]+)", rated.stdout)[0]) < 3.0
+
+
+def test_a_changed_input_reaches_the_running_kernel(host: Host, lab: Lab, playbook: Playbook) -> None:
+    pid = host.check_output("systemctl show -p MainPID --value lockgate.service")
+    assert not host.file(DROPIN).contains("IPAddressDeny")
+    changed = {"firewall_client_networks": ["10.88.3.1/32"], "firewall_management_networks": ["10.88.3.12/32"], "firewall_disabled_controls": ["FW-06"]}
+    try:
+        playbook.changes(**changed)
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
+        assert lab.reaches(lab.switch(), GATEWAY, 15432)
+        assert lab.reaches(lab.namespace("rogue"), GATEWAY, 22)
+        assert host.file(DROPIN).contains("^IPAddressAllow=10.88.3.1/32$")
+        # The second lock alone: without nftables' rules the running gateway's control group still refuses the rogue.
+        host.check_output("nft insert rule inet lockgate input accept && nft insert rule inet lockgate output accept")
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
+        assert lab.reaches(lab.namespace("rogue"), GATEWAY, 8080)
+        assert host.check_output("systemctl show -p MainPID --value lockgate.service") == pid
+    finally:
+        playbook.changes()
+        host.check_output("systemctl reload nftables.service")
+    assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
+    assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22, 1.0)
+
+
+def test_nothing_to_do_says_so(playbook: Playbook) -> None:
+    again = playbook("converge.yml", {}, ["--check", "--diff"])
+    assert again.status == 0
+    assert again.changed == {"gw": 0}
+
+
+@pytest.mark.parametrize("wrong", [
+    {"firewall_management_networks": ["10.0.0.0/8 } accept; tcp dport { 1-65535"]}, {"firewall_management_networks": []},
+    {"firewall_name_servers": ["dns.example"]}, {"firewall_client_rate": "1/second accept"}, {"firewall_management_port": 0},
+    {"firewall_disabled_controls": ["FW-99"]}])
+def test_inputs_that_are_no_numbers_are_refused_before_anything_changes(host: Host, playbook: Playbook, wrong: dict[str, Any]) -> None:
+    before = host.file("/etc/nftables.conf").sha256sum
+    assert playbook("", wrong).status != 0
+    assert host.file("/etc/nftables.conf").sha256sum == before
+
+
+def test_after_a_restart_of_the_host_everything_is_back(host: Host, lab: Lab) -> None:
+    lab.run("reboot", "gw")
+    for _ in range(60):
+        if host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"):
+            break
+        time.sleep(0.5)
+    assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
+    assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0)
+    assert {"concat": ["127.0.0.1", 5432]} in elements(host, "targets4")
