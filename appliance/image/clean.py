@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take out of the tree what a build leaves behind, what is unique to a host, and what nobody needs there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from image.chroot import inside
+
+_GONE = (
+    "boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*", "var/backups/*", "var/mail/*",
+    "var/lib/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/systemd/random-seed", "var/lib/systemd/catalog",
+    "var/lib/ucf", "var/lib/pam/seen", "etc/ssh/ssh_host_*", "etc/*-", "etc/.pwd.lock", "etc/.resolv.conf*", "etc/apt/sources.list*",
+    "etc/apt/apt.conf.d/*mmdebstrap*", "etc/dpkg/dpkg.cfg.d/*mmdebstrap*", "root/.ansible", "root/.cache", "root/.bash_history", "home/*/.ansible", "home/*/.cache",
+    "usr/share/doc-base", "usr/share/lintian", "usr/share/bug", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/pixmaps",
+    "etc/cron.*", "etc/init.d", "etc/rc?.d", "etc/sv", "etc/runit", "etc/ufw", "etc/dhcp", "etc/initramfs-tools", "etc/kernel/postinst.d", "etc/kernel/postrm.d",
+)  # fmt: skip
+"""Patterns below the tree's root."""
+
+_PIP = re.compile(r"^(pip|setuptools|wheel)(-[0-9][^/]*)?$")
+
+
+def clean(tree: Path, epoch: int) -> None:
+    """Run after the roles, before the factory copies are taken."""
+    for pattern in _GONE:
+        for path in sorted(tree.glob(pattern)):
+            _remove(path)
+    _identity(tree)
+    _password_ages(tree, epoch)
+    _installers(tree)
+    _bytecode(tree)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _identity(tree: Path) -> None:
+    """Empty, not missing: an empty machine-id is filled at boot without being taken for a first boot that asks questions."""
+    for name, text in {"machine-id": "", "hostname": "lockgate\n", "hosts": "127.0.0.1 localhost\n::1 localhost\n"}.items():
+        file = tree / "etc" / name
+        file.unlink(missing_ok=True)
+        file.write_text(text)
+        file.chmod(0o644)
+
+
+def _password_ages(tree: Path, epoch: int) -> None:
+    """The third field of shadow is the day of the last change: the day of the release, whenever the build ran."""
+    file = tree / "etc/shadow"
+    rows = [line.split(":") for line in file.read_text().splitlines()]
+    file.write_text("".join(":".join([row[0], row[1], str(epoch // 86400), *row[3:]]) + "\n" for row in rows))
+
+
+def _installers(tree: Path) -> None:
+    """pip came along to install the gateway and is of no use on a read-only root."""
+    for folder in (*tree.glob("opt/lockgate/releases/*/lib/python3*/site-packages"), *tree.glob("usr/lib/python3*/ensurepip")):
+        for path in folder.iterdir() if folder.name != "ensurepip" else [folder]:
+            if folder.name == "ensurepip" or _PIP.match(path.name.removesuffix(".dist-info")):
+                _remove(path)
+    for program in (*tree.glob("opt/lockgate/releases/*/bin/pip*"), *tree.glob("opt/lockgate/releases/*/bin/[Aa]ctivate*")):
+        program.unlink()
+
+
+def _bytecode(tree: Path) -> None:
+    """Compiled anew, valid whatever the source's time is: all times in the image are the same."""
+    for cache in sorted(tree.rglob("__pycache__")):
+        shutil.rmtree(cache)
+    folders = ["/usr/lib/python3", *(f"/{path.relative_to(tree)}" for path in sorted(tree.glob("usr/lib/python3.*")))]
+    folders += [f"/{path.relative_to(tree)}" for path in sorted(tree.glob("opt/lockgate/releases/*/lib"))]
+    command = ["python3", "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), "--invalidation-mode", "unchecked-hash", *folders]
+    inside(tree, command, env={"PYTHONHASHSEED": "0"})
