@@ -123,7 +123,7 @@ def _exec(arguments: argparse.Namespace) -> None:
         raise LabError("exec: which command?")
     argv = host.enter(_scenario(arguments), arguments.name, arguments.command)
     sys.stdout.flush()
-    os.execvp(argv[0], argv)  # noqa: S606  an argv list, no shell
+    os.execvp(argv[0], argv)
 
 
 def _down(arguments: argparse.Namespace) -> None:

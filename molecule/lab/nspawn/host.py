@@ -91,8 +91,8 @@ def up(scenario: Scenario, host: str, legs: list[Attachment], suite: str, varian
     folder = scenario.host_folder(host)
     _lay_out(scenario, host, folder, peers)
     with (folder / "console.log").open("wb") as console:
-        child = subprocess.Popen(  # noqa: S603  an argv list
-            ["unshare", "--mount", "--propagation", "private", sys.executable, str(HERE / "lab"), "supervise",  # noqa: S607
+        child = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", sys.executable, str(HERE / "lab"), "supervise",
              scenario.machine(host), host, scenario.host_namespace(host), str(base), str(folder)],
             stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

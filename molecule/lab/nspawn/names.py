@@ -17,7 +17,7 @@ class LabError(Exception):
 
 
 def cache_folder() -> Path:
-    folder = Path(os.environ.get("LOCKGATE_LAB_CACHE", "/var/tmp/lockgate-lab"))  # noqa: S108  made 0700 and checked below
+    folder = Path(os.environ.get("LOCKGATE_LAB_CACHE", "/var/tmp/lockgate-lab"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     seen = folder.lstat()
     if folder.is_symlink() or seen.st_uid != os.geteuid() or seen.st_mode & 0o077:

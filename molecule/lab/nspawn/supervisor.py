@@ -36,8 +36,8 @@ def _enter_own_cgroup(machine: str) -> Path:
 
 
 def _nspawn(machine: str, hostname: str, namespace: str, root: Path) -> int:
-    return subprocess.call(  # noqa: S603  an argv list
-        [  # noqa: S607  systemd-nspawn by PATH
+    return subprocess.call(
+        [
             "systemd-nspawn", f"--directory={root}", f"--machine={machine}", f"--hostname={hostname}", "--boot", "--keep-unit",
             "--register=no", "--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
             f"--network-namespace-path=/run/netns/{namespace}",

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who reaches what: a connect scan of every TCP port out of a namespace, and single attempts as a user of a host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from segment import in_host
+
+SCAN = """
+import asyncio, json, resource, sys
+
+PORTS, AT_ONCE, SECONDS = range(1, 65536), 3000, 0.6
+
+async def worker(address, ports, found):
+    for port in ports:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), SECONDS)
+        except (OSError, asyncio.TimeoutError):
+            continue
+        found.append(port)
+        writer.close()
+
+async def main(address):
+    found, ports = [], iter(PORTS)
+    await asyncio.gather(*(worker(address, ports, found) for _ in range(AT_ONCE)))
+    print(json.dumps(sorted(found)))
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (AT_ONCE + 100,) * 2)
+asyncio.run(main(sys.argv[1]))
+"""
+TRY = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
+except OSError as error:
+    sys.exit(str(error))
+"""
+SEND = "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(b'lab', (sys.argv[1], int(sys.argv[2])))"
+HEAR = """
+import socket, sys
+hear = socket.socket(type=socket.SOCK_DGRAM)
+hear.bind((sys.argv[1], int(sys.argv[2])))
+hear.settimeout(float(sys.argv[3]))
+print("listening", flush=True)
+try:
+    print(hear.recv(64).decode())
+except TimeoutError:
+    print("nothing")
+"""
+
+
+def open_ports(namespace: str, address: str) -> list[int]:
+    """Every TCP port of the address that takes a connection out of the namespace: about a quarter of a minute."""
+    argv = ["ip", "netns", "exec", namespace, "python3", "-c", SCAN, address]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=180)
+    found: list[int] = json.loads(done.stdout)
+    return found
+
+
+def connects(host: str, user: str, address: str, port: int) -> bool:
+    """Whether a process of that user on that host gets a TCP connection."""
+    argv = in_host(host, "runuser", "--user", user, "--", "python3", "-c", TRY, address, str(port))
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def datagram_arrives(sender: tuple[str, str], listener: str, address: str, port: int) -> bool:
+    """Whether a datagram that a (host, user) sends arrives where `listener` (a namespace) listens."""
+    argv = ["ip", "netns", "exec", listener, "python3", "-c", HEAR, address, str(port), "1.5"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as ear:
+        assert ear.stdout
+        assert ear.stdout.readline() == "listening\n"
+        host, user = sender
+        send = in_host(host, "runuser", "--user", user, "--", "python3", "-c", SEND, address, str(port))
+        subprocess.run(send, capture_output=True, check=False)
+        return ear.stdout.readline() == "lab\n"
