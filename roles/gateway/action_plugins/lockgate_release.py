@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller's half of ``lockgate_release``: reads the segment's folder byte by byte and writes gateway.yaml from data.
+
+Nothing in the segment's folder is a template, and no name of a file in it ever meets a shell.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+PARTS = ("policy", "trust")
+RELOADED = ("console", "notify")
+"""Keys of gateway.yaml that a reload puts in force; all others need a restart (docs/operating.md, Changes)."""
+PLAIN = re.compile(r"[A-Za-z][A-Za-z_]*")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
+    """One module call with everything in it."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        given = dict(self._task.args)
+        settings, segment = given.pop("settings", None), given.pop("segment_folder", None)
+        if settings is not None:
+            plain: dict[str, Any] = json.loads(json.dumps(settings))
+            files = {"gateway.yaml": rendered(plain).encode(), **segment_files(Path(str(segment)))}
+            given["files"] = {path: base64.b64encode(data).decode() for path, data in files.items()}
+            given["restart_settings"] = json.dumps({key: value for key, value in plain.items() if key not in RELOADED}, sort_keys=True)
+        return result | dict(self._execute_module("lockgate_release", given, task_vars=task_vars))
+
+
+def segment_files(folder: Path) -> dict[str, bytes]:
+    """Every file under policy/ and trust/, by its path there. Raises ``AnsibleActionFail``."""
+    if not (folder / "policy").is_dir():
+        raise AnsibleActionFail(f"{folder}: expected the segment's folder with policy/ and trust/ (gateway_segment_folder)")
+    found = (path for part in PARTS for path in (folder / part).rglob("*"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(found) if path.is_file()}
+
+
+def rendered(settings: Mapping[str, Any]) -> str:
+    """gateway.yaml. Strings are quoted unless they are words, so that YAML 1.1 and 1.2 read the same; no anchors."""
+    return "# Written by the role gateway from the inventory.\n" + yaml.dump(dict(settings), Dumper=_Dumper, width=140, allow_unicode=True, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = PLAIN.fullmatch(text) and dumper.resolve(yaml.ScalarNode, text, (True, False)) == "tag:yaml.org,2002:str"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text)
