@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
 
@@ -39,7 +38,7 @@ PROC = Path("/proc/sys")
 
 
 def paths_of(name: str) -> list[Path]:
-    return [Path(found) for found in sorted(glob.glob(str(PROC / name.replace(".", "/"))))]
+    return sorted(PROC.glob(name.replace(".", "/")))
 
 
 def same(running: str, wanted: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -14,8 +15,8 @@ module: setuid_bits
 short_description: Take setuid and setgid bits from every file but those named
 description:
   - Walks the file systems and takes both bits from every regular file that is not allowed to have them.
-  - Registers each with C(dpkg-statoverride), under every name dpkg may know it by (/bin/su is /usr/bin/su), so that an upgrade does not bring
-    the bit back.
+  - Registers each with C(dpkg-statoverride), under every name dpkg may know it by (/bin/su is /usr/bin/su), so that an upgrade does not
+    bring the bit back.
 options:
   allowed:
     description: Paths that keep their bits.
@@ -53,15 +54,18 @@ MERGED = ("/usr/bin/", "/usr/sbin/", "/usr/lib/")
 
 def privileged(skipped: set[str]) -> Iterator[str]:
     for folder, folders, files in os.walk("/"):
-        folders[:] = [name for name in folders if os.path.join(folder, name) not in skipped]
-        for name in files:
-            path = os.path.join(folder, name)
+        folders[:] = [name for name in folders if str(Path(folder, name)) not in skipped]
+        for path in (Path(folder, name) for name in files):
             try:
-                mode = os.lstat(path).st_mode
+                mode = path.lstat().st_mode
             except OSError:
                 continue  # gone since it was listed
             if stat.S_ISREG(mode) and mode & BITS:
-                yield path
+                yield str(path)
+
+
+def plain_mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode) & ~BITS
 
 
 def names_of(path: str) -> list[str]:
@@ -77,10 +81,8 @@ def overrides(module: AnsibleModule) -> dict[str, str]:
 
 
 def register(module: AnsibleModule, path: str) -> None:
-    mode = stat.S_IMODE(os.lstat(path).st_mode) & ~BITS if os.path.exists(path) else 0o755
-    module.run_command(
-        ["dpkg-statoverride", "--force-statoverride-add", "--add", "root", "root", f"{mode:04o}", path], check_rc=True
-    )
+    mode = plain_mode(Path(path)) if Path(path).exists() else 0o755
+    module.run_command(["dpkg-statoverride", "--force-statoverride-add", "--add", "root", "root", f"{mode:04o}", path], check_rc=True)
 
 
 def main() -> None:
@@ -100,8 +102,8 @@ def main() -> None:
     if not module.check_mode:
         for path in missing:
             register(module, path)
-        for path in found:
-            os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~BITS)
+        for path in map(Path, found):
+            path.chmod(plain_mode(path))
     diff = {"before": "".join(f"{path}\n" for path in found), "after": ""}
     module.exit_json(changed=bool(found or missing), cleared=found, registered=missing, diff=diff)
 
