@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from gateway.approvals.desk import ApprovalsDesk
 from gateway.approvals.notify import Notifier
 from gateway.audit.log import AuditLog
 from gateway.audit.note import load_private_key
+from gateway.break_glass.watch import Watch
 from gateway.config.address import is_loopback
 from gateway.config.load import Folder, load_folder
 from gateway.config.schema import Listener
@@ -69,6 +70,7 @@ class Gateway:
                                    load_private_key(folder.resolve(settings.audit.checkpoint.key)), clock=self.now)
         self.clock = Clock(start_floor(read_floor(self._floor), self.audit.last_time), tell=self._clock_told)
         self.notifier = Notifier(folder)
+        self._watch = self._console_watch(folder)
         limits = settings.limits
         self.approvals = ApprovalsDesk(
             self.audit, self.now, lambda: self.policy, lambda view: self.notifier.tell(view), gateway=settings.name,
@@ -81,6 +83,18 @@ class Gateway:
 
     def now(self) -> float:
         return self.clock.now()
+
+    @property
+    def break_glass(self) -> Mapping[str, int]:
+        """What was seen of the break-glass console: open, begin, end, refused."""
+        return self._watch.counts if self._watch is not None else {}
+
+    def _console_watch(self, folder: Folder) -> Watch | None:
+        place = folder.gateway.audit.console
+        if place is None:
+            return None
+        return Watch(folder.resolve(place) / "audit", folder.state / "console.seen", folder.gateway.name, self.audit,
+                     lambda event: self.notifier.tell(event), self.now)
 
     def may_start(self, identity: str) -> bool:
         return self._rates.take(identity)
@@ -109,6 +123,8 @@ class Gateway:
             else:
                 await self._listen(name, settings)
         self._background.start(self._keep_time(), "clock floor")
+        if self._watch is not None:
+            self._background.start(self._watch.run(), "console log")
         self.ready = True
 
     async def _keep_time(self) -> None:

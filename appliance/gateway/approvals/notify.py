@@ -7,6 +7,10 @@ replayed document. An answer of 2xx is delivery; others are tried again a few ti
 
 Keys: ``id``, ``gateway``, ``identity``, ``owner``, ``resource``, ``protocol``, ``verbs``, ``objects``, ``needs`` (``group``, ``count``,
 ``have``), ``requested``, ``expires``, ``digest``, ``console`` (its address), and with ``include_text`` ``text`` and ``text_flags``.
+
+Somebody breaking the glass is told of too, with other keys: ``event`` (``break-glass.begin``, ``.end`` or ``.refused``), ``gateway``,
+``origin`` and ``seq`` (of the console's record), ``time``, and as far as it has them ``session``, ``person``, ``reason``, ``tty``,
+``host``, ``status``.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +44,15 @@ ATTEMPTS = 5
 QUEUE = 1000
 """Documents waiting to be sent; more are dropped and counted."""
 _AGAIN = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, not an approval. ``until`` is when nobody needs to hear of it any more, seconds since the epoch."""
+
+    id: str
+    fields: Mapping[str, Any]
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +79,19 @@ class Notifier:
         self._target = target if folder is None else target_of(folder)
         self._sleep = sleep
         self._clock = clock
-        self._waiting: asyncio.Queue[ApprovalView] = asyncio.Queue(QUEUE)
+        self._waiting: asyncio.Queue[ApprovalView | Event] = asyncio.Queue(QUEUE)
         self._task: asyncio.Task[None] | None = None
         self.counts: Counter[str] = Counter()
 
-    def tell(self, view: ApprovalView) -> None:
-        """Send word of a new request, some time soon."""
+    def tell(self, view: ApprovalView | Event) -> None:
+        """Send word of a new request or an event, some time soon."""
         if self._target is None:
             return
         try:
             self._waiting.put_nowait(view)
         except asyncio.QueueFull:
             self.counts["dropped"] += 1
-            log.error("the webhook is too slow: approval %s is not told of", view.id)
+            log.error("the webhook is too slow: %s is not told of", _named(view))
 
     async def start(self) -> None:
         """Begin to deliver."""
@@ -113,13 +126,14 @@ class Notifier:
                 except Exception as fault:  # one document that cannot be sent must not end the task that sends them
                     self._failed(view, type(fault).__name__)
 
-    async def _deliver(self, http: aiohttp.ClientSession, target: Target, view: ApprovalView) -> None:
-        body = json.dumps(document(view, target)).encode()
+    async def _deliver(self, http: aiohttp.ClientSession, target: Target, view: ApprovalView | Event) -> None:
+        body = json.dumps(dict(view.fields) if isinstance(view, Event) else document(view, target)).encode()
+        until = view.until if isinstance(view, Event) else datetime.fromisoformat(view.expires).timestamp()
         why = "expired"
         for attempt in range(ATTEMPTS):
             if attempt:
                 await self._sleep(target.pause * 2 ** (attempt - 1))
-            if self._clock() >= datetime.fromisoformat(view.expires).timestamp():
+            if self._clock() >= until:
                 break
             status, why = await self._post(http, target, body)
             if 200 <= status < 300:
@@ -141,9 +155,13 @@ class Notifier:
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             return 0, type(fault).__name__
 
-    def _failed(self, view: ApprovalView, why: str) -> None:
+    def _failed(self, view: ApprovalView | Event, why: str) -> None:
         self.counts["failed"] += 1
-        log.error("the webhook did not take approval %s: %s", view.id, why)
+        log.error("the webhook did not take %s: %s", _named(view), why)
+
+
+def _named(what: ApprovalView | Event) -> str:
+    return what.id if isinstance(what, Event) else f"approval {what.id}"
 
 
 def document(view: ApprovalView, target: Target) -> dict[str, Any]:

@@ -116,9 +116,9 @@ class LogFile:
             self.connection.execute(f"PRAGMA {pragma}").fetchall()
 
     @classmethod
-    def create(cls, path: Path, header: Mapping[str, bytes], vfs: str | None = None) -> LogFile:
-        """A new file. Its tables and header are committed together with its first batch."""
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    def create(cls, path: Path, header: Mapping[str, bytes], vfs: str | None = None, mode: int = 0o600) -> LogFile:
+        """A new file, its tables and header committed together with its first batch. What SQLite puts beside it gets the same mode."""
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
         file = cls(path, vfs)
         file._header = header
         return file

@@ -45,13 +45,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose log it is and where it is kept."""
+    """Whose log it is and where it is kept. ``mode`` is that of its files."""
 
     state: Path
     origin: str
     segment: str
     digest_key: bytes
     vfs: str | None = None
+    mode: int = 0o600
 
     @property
     def audit(self) -> Path:
@@ -121,7 +122,7 @@ class Journal:
         before = (self.file, self._recording, self.number, self.created)
         self.number += 1
         created = time_text(self.encoder.clamp(now))
-        file = LogFile.create(file_path(self._place.audit, self.number), self._header(created), self._place.vfs)
+        file = LogFile.create(file_path(self._place.audit, self.number), self._header(created), self._place.vfs, self._place.mode)
         try:
             self._use(file, created)
             self.commit([], now, sign=True)

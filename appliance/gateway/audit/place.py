@@ -11,13 +11,28 @@ from gateway.config.draft import Draft, read_gateway
 from gateway.config.problem import InvalidFolder
 from gateway.errors import ConfigError
 
+CONSOLE_KEY = "audit_ed25519_key.pub"
+"""The public key of the break-glass console's log, in its folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """``state`` and the private key that signs checkpoints."""
+    """``state`` and the private key that signs checkpoints; ``console`` is where the break-glass console keeps a log of its own."""
 
     state: Path
     key: Path
+    console: Path | None = None
+
+    @property
+    def logs(self) -> list[Path]:
+        """Every folder with a log; the console's once there is one."""
+        console = self.console / "audit" if self.console is not None else None
+        return [self.state / "audit", *([console] if console is not None and _exists(console) else [])]
+
+    def public_keys(self) -> tuple[bytes, ...]:
+        """Those that may sign here: the gateway's, and the console's once it has one. Raises ``ConfigError``."""
+        console = self.console / CONSOLE_KEY if self.console is not None else None
+        return (self.public_key(), *([load_public_key(console)] if console is not None and _exists(console) else []))
 
     def public_key(self) -> bytes:
         """The 32 bytes of the public key: of the file ``KEY.pub`` where the private one may not be read. Raises ``ConfigError``."""
@@ -36,4 +51,14 @@ def kept(config: Path) -> Kept:
     read_gateway(draft)
     if draft.gateway is None:
         raise InvalidFolder(draft.all_problems())
-    return Kept(draft.resolve(draft.gateway.state), draft.resolve(draft.gateway.audit.checkpoint.key))
+    audit = draft.gateway.audit
+    console = draft.resolve(audit.console) if audit.console is not None else None
+    return Kept(draft.resolve(draft.gateway.state), draft.resolve(audit.checkpoint.key), console)
+
+
+def _exists(path: Path) -> bool:
+    """What may not be looked at counts as there: whoever reads it will say so."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True

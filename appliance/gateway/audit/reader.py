@@ -152,9 +152,13 @@ def by_origin(sources: list[Source]) -> dict[str, list[Source]]:
     return grouped
 
 
-def export(reader: LogReader, since: Mapping[str, int]) -> Iterator[bytes]:
-    """All records ordered by time, each origin complete after ``since[origin]``; bounded memory. Raises ``GatewayFault``."""
-    streams = [_stream(reader, files, since.get(origin, 0)) for origin, files in sorted(by_origin(reader.sources()).items())]
+def export(reader: LogReader, since: Mapping[str, int], *others: LogReader) -> Iterator[bytes]:
+    """All records of one or more logs ordered by time, each origin complete after ``since[origin]``; bounded memory.
+
+    Raises ``GatewayFault``.
+    """
+    streams = [_stream(one, files, since.get(origin, 0)) for one in (reader, *others)
+               for origin, files in sorted(by_origin(one.sources()).items())]
     merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_time_of)
     yield from (line for line in merged)
 

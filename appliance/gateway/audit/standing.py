@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is open right now: sessions, commands and approvals begun and not ended, so that none stays open after a crash."""
+"""What is open right now: sessions, commands, approvals and console sessions begun and not ended, so that none stays open after a crash."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ Fields = Mapping[str, Any]
 BASE = ("session", "identity", "issuer", "owner", "groups", "resource", "protocol", "source", "policy")
 _APPROVAL_OVER = frozenset({"approval.denied", "approval.expired", "approval.withdrawn", "approval.used"})
 STOPPED = "gateway stopped"
+_CONSOLE = ("session", "person", "tty")
 
 
 def _base(fields: Fields) -> dict[str, Any]:
@@ -23,15 +24,17 @@ def approval_id(fields: Fields) -> str:
 
 
 class Standing:
-    """Follows records in the order they are committed. ``commands`` maps seq to (time in microseconds, fields)."""
+    """Follows records in the order they are committed. ``commands`` maps seq to (time in microseconds, fields), ``consoles`` the id of a
+    break-glass session to the seq of its begin and fields."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, Fields] = {}
         self.commands: dict[int, tuple[int, Fields]] = {}
         self.approvals: dict[str, Fields] = {}
+        self.consoles: dict[str, tuple[int, Fields]] = {}
 
     def __len__(self) -> int:
-        return len(self.sessions) + len(self.commands) + len(self.approvals)
+        return len(self.sessions) + len(self.commands) + len(self.approvals) + len(self.consoles)
 
     def follow(self, kind: str, seq: int, microseconds: int, fields: Fields) -> None:
         """Take one committed record into account."""
@@ -47,6 +50,10 @@ class Standing:
             self.approvals[approval_id(fields)] = fields
         elif kind in _APPROVAL_OVER:
             self.approvals.pop(approval_id(fields), None)
+        elif kind == "break-glass.begin":
+            self.consoles[str(fields.get("session"))] = (seq, fields)
+        elif kind == "break-glass.end":
+            self.consoles.pop(str(fields.get("session")), None)
 
     def leftovers(self) -> list[tuple[str, dict[str, Any]]]:
         """The records that close everything open, commands first."""
@@ -55,7 +62,11 @@ class Standing:
             for seq, (_, fields) in self.commands.items()]
         approvals = [("approval.withdrawn", _base(fields) | {"id": name, "reason": STOPPED}) for name, fields in self.approvals.items()]
         sessions = [("session.end", _base(fields) | {"reason": STOPPED}) for fields in self.sessions.values()]
-        return commands + approvals + sessions
+        consoles: list[tuple[str, dict[str, Any]]] = [
+            ("break-glass.end", {key: fields[key] for key in _CONSOLE if key in fields}
+             | {"begin": seq, "status": "orphaned", "reason": "its recorder ended without a word"})
+            for seq, fields in self.consoles.values()]
+        return commands + approvals + sessions + consoles
 
     def to_json(self) -> dict[str, Any]:
         """What a later process needs to know (no statement text)."""
@@ -63,6 +74,7 @@ class Standing:
             "sessions": [_base(fields) for fields in self.sessions.values()],
             "commands": [[seq, moment, _base(fields)] for seq, (moment, fields) in self.commands.items()],
             "approvals": [_base(fields) | {"id": name} for name, fields in self.approvals.items()],
+            "consoles": [[seq, {key: fields[key] for key in _CONSOLE if key in fields}] for seq, fields in self.consoles.values()],
         }
 
     @classmethod
@@ -71,4 +83,5 @@ class Standing:
         standing.sessions = {str(fields.get("session")): fields for fields in data["sessions"]}
         standing.commands = {seq: (moment, fields) for seq, moment, fields in data["commands"]}
         standing.approvals = {approval_id(fields): fields for fields in data["approvals"]}
+        standing.consoles = {str(fields.get("session")): (seq, fields) for seq, fields in data.get("consoles", ())}
         return standing

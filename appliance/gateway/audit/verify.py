@@ -6,6 +6,7 @@ Trusts the bytes of records, the public keys and the anchors it is given, nothin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,12 +82,21 @@ def _anchor(note: Note, keys: Sequence[bytes]) -> Checkpoint:
     return checkpoint
 
 
-def verify_folder(audit: Path, trust: Trust, progress: Progress = lambda _: None) -> Report:
-    """Verify ``state/audit`` with ``state/recordings`` beside it, of a running or a stopped gateway. Never writes."""
-    before = _live(audit)
-    report = _verify_folder(audit, trust, progress)
-    if report.status == 1 and (before or _live(audit)):
-        return _verify_folder(audit, trust, progress)  # a gateway at work may have begun or sealed a file under our eyes: look again
+def verify_folder(audit: Path, trust: Trust, progress: Progress = lambda _: None, others: Sequence[Path] = ()) -> Report:
+    """Verify ``state/audit`` with ``state/recordings`` beside it, of a gateway that runs or not, and ``others`` like it. Never writes."""
+    logs = (audit, *others)
+    before = any(map(_live, logs))
+    report = _verify_folders(logs, trust, progress)
+    if report.status == 1 and (before or any(map(_live, logs))):
+        return _verify_folders(logs, trust, progress)  # a gateway at work may have begun or sealed a file under our eyes: look again
+    return report
+
+
+def _verify_folders(logs: Sequence[Path], trust: Trust, progress: Progress) -> Report:
+    report = Report()
+    for audit in logs:
+        _verify_folder(report, audit, trust, progress)
+    _absent(report, trust)
     return report
 
 
@@ -97,22 +107,29 @@ def _live(audit: Path) -> bool:
         return False
 
 
-def _verify_folder(audit: Path, trust: Trust, progress: Progress) -> Report:
-    report = Report()
+def _verify_folder(report: Report, audit: Path, trust: Trust, progress: Progress) -> None:
     try:
         reader = LogReader(audit)
         paths = reader.paths()
     except OSError as error:
         report.incomplete.append(f"{audit}: {error.strerror}")
-        return report
+        return
     sources = [source for path in paths if (source := _source(reader, path, report))]
     for origin, files in by_origin(sources).items():
-        chain = Chain(origin, trust.keys, trust.anchors, report.find, audit.parent / "recordings")
+        chain = Chain(origin, trust.keys, trust.anchors, report.find, _recordings(audit))
         for source in files:
             _feed_file(chain, reader, source, report, progress)
         _conclude(report, chain, complete=True)
-    _absent(report, trust)
-    return report
+
+
+def _recordings(audit: Path) -> Path | None:
+    """``None`` where they are not for this user: what was on the screen of a console session is root's alone."""
+    folder = audit.parent / "recordings"
+    try:
+        mine = folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return folder
+    return folder if mine or os.access(folder, os.R_OK | os.X_OK) else None
 
 
 def _source(reader: LogReader, path: Path, report: Report) -> Source | None:
@@ -202,7 +219,8 @@ def _conclude(report: Report, chain: Chain, *, complete: bool) -> None:
     if not chain.checkpoints:
         report.incomplete.append(f"{said}no checkpoint, so nothing vouches for its records")
     if chain.unseen_recordings:
-        report.notes.append(f"{said}{chain.unseen_recordings} recordings are named but not part of this file: not looked at")
+        why = "not part of this file, or not for this user to read"
+        report.notes.append(f"{said}{chain.unseen_recordings} recordings are named but {why}: not looked at")
     for seq, why in chain.resets[1:] if chain.begins == 1 else chain.resets:
         report.notes.append(f"{said}the chain of one-time keys begins anew at checkpoint {seq} ({why})")
     if not chain.given:

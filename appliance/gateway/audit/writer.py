@@ -69,7 +69,7 @@ class Writer:
             found = self._journal.open(self._now())
             self._reserve.ensure()
             fields = {"format": FORMAT, "key": fingerprint(key_public), "sqlite": apsw.sqlite_lib_version(), "unsealed": found.unsealed,
-                      "orphaned": len(found.standing.commands), "boot": _boot_id()}
+                      "orphaned": len(found.standing.commands), "boot": boot_id()}
             entries = [Entry(None, [("audit.opened", fields)], self._now())]
             entries += [Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()]
             self._journal.commit(entries, self._now())
@@ -335,7 +335,8 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, apsw.Error) else type(error).__name__
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Which boot of the machine this is; empty where it does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

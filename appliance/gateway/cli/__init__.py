@@ -17,7 +17,7 @@ from gateway import version
 from gateway.errors import AuditUnavailable, ConfigError, Fault
 
 VERBS = ("init", "serve", "reload", "ready", "check", "explain", "schema", "policy", "access", "network", "approvals", "sessions",
-         "replay", "search", "audit", "token", "demo", "docs")
+         "replay", "search", "audit", "break-glass", "token", "demo", "docs")
 """Modules of this package, in the order of ``--help``."""
 
 
@@ -29,7 +29,7 @@ def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lockgate {version()}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     for verb in verbs:
-        import_module(f"gateway.cli.{verb}").register(subparsers)
+        import_module(f"gateway.cli.{verb.replace('-', '_')}").register(subparsers)
     return parser
 
 

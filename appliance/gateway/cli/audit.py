@@ -62,10 +62,10 @@ def _register_verify(verbs: Any) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """JSON lines on standard output, with or without ``--json``."""
     since = dict(_since(text) for text in args.since)
-    reader = _reader(kept(args.config).state / "audit")
+    reader, *others = _readers(args)
     out = sys.stdout.buffer
     with _reading(reader.audit):
-        for line in export(reader, since):
+        for line in export(reader, since, *others):
             out.write(line + b"\n")
     out.flush()
     return 0
@@ -80,11 +80,13 @@ def _since(text: str) -> tuple[str, int]:
 
 def run_head(args: argparse.Namespace) -> int:
     """The newest signed note of each origin."""
-    reader = _reader(kept(args.config).state / "audit")
-    with _reading(reader.audit):
-        notes = newest_notes(reader)
+    notes: dict[str, str] = {}
+    readers = _readers(args)
+    for reader in readers:
+        with _reading(reader.audit):
+            notes |= newest_notes(reader)
     if not notes:
-        raise GatewayFault(f"{reader.audit}: there is no checkpoint yet")
+        raise GatewayFault(f"{readers[0].audit}: there is no checkpoint yet")
     if args.json:
         emit(args, ({"origin": origin, "note": note} for origin, note in notes.items()), str)
     else:
@@ -94,19 +96,22 @@ def run_head(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     """Exit status 0 intact, 1 tampered, 2 incomplete or unreadable."""
-    keys = tuple(load_public_key(path) for path in args.key) or (_configured_key(args),)
+    keys = tuple(load_public_key(path) for path in args.key) or _configured_keys(args)
     anchors = [anchor for path in args.anchor for anchor in read_anchors(_text(path), keys, str(path))]
     trust = Trust(keys, tuple(anchors))
-    place = args.file or kept(args.config).state
     with _progress() as progress:
-        report = _verify(place, trust, args.recordings, progress)
+        if args.file is None:
+            first, *others = kept(args.config).logs
+            report = verify_folder(first, trust, progress, others)
+        else:
+            report = _verify(args.file, trust, args.recordings, progress)
     emit(args, report.document(), lambda _: _lines(report))
     return report.status
 
 
-def _configured_key(args: argparse.Namespace) -> bytes:
+def _configured_keys(args: argparse.Namespace) -> tuple[bytes, ...]:
     try:
-        return kept(args.config).public_key()
+        return kept(args.config).public_keys()
     except ConfigError as problem:
         raise ConfigError(f"{problem}\nwithout the gateway's configuration the public key is needed: --key FILE") from None
 
@@ -153,9 +158,13 @@ def _lines(report: Report) -> Iterator[str]:
     yield report.verdict
 
 
-def _reader(audit: Path) -> LogReader:
-    with _reading(audit):
-        return LogReader(audit)
+def _readers(args: argparse.Namespace) -> list[LogReader]:
+    """The gateway's log first."""
+    found = []
+    for audit in kept(args.config).logs:
+        with _reading(audit):
+            found.append(LogReader(audit))
+    return found
 
 
 @contextmanager

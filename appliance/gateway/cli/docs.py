@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import protocols
+from gateway.break_glass.settings import BreakGlass
 from gateway.cli.options import add_json
 from gateway.cli.output import emit
 from gateway.config import reference
@@ -55,6 +56,7 @@ def stale(folder: Path) -> dict[str, str]:
 def pages() -> dict[str, str]:
     """Every reference page by its name."""
     found = reference.documents() | console.pages() | {"cli.md": cli_page()}
+    found |= {"break-glass.md": reference.page_of(BreakGlass, "The break-glass console")}
     for name in protocols.names():
         found |= import_module(f"gateway.protocols.{name}.reference").pages()
     return found | {"README.md": _index(found)}

@@ -27,11 +27,16 @@ def add_replay(subparsers: Any) -> None:
     """The verb, at the top and under ``sessions``."""
     parser: ArgumentParser = subparsers.add_parser("replay", help="play a session back", description=__doc__)
     parser.add_argument("id", metavar="ID", help="its id, or a beginning that no other has")
+    parser.add_argument("--at", metavar="WHERE", help="begin at a record's number, or MM:SS after the start")
+    add_pace(parser)
+    reading(parser, run)
+
+
+def add_pace(parser: ArgumentParser) -> None:
+    """How fast a replay goes."""
     parser.add_argument("--speed", type=_speed, metavar="N", help="times as fast as it happened; 0 shows all at once "
                         "(default: as it happened on a terminal, all at once elsewhere)")
-    parser.add_argument("--at", metavar="WHERE", help="begin at a record's number, or MM:SS after the start")
     parser.add_argument("--idle", type=_duration, metavar="TIME", help="no pause longer than this, such as 1s")
-    reading(parser, run)
 
 
 def _speed(text: str) -> float:

@@ -118,6 +118,8 @@ class AuditConfig(Keys):
     heartbeat: Duration = Field(default=60.0, gt=0, description="A record at least this often, so that silence is visible.")
     reserve: Size = Field(default=16 * 2**20, ge=2**16, description="Size of the file given up to write the last records on a full disk.")
     database: Size = Field(default=256 * 2**20, ge=2**20, description="Size at which a new database file begins; also one each day.")
+    console: FilePath | None = Field(
+        default=None, description="Where the break-glass console keeps its own log: exported, verified and watched together with this one.")
     sample: Size = Field(default=64 * 2**10, description="Bytes of a command's masked result kept for replay; 0 keeps none.")
 
 

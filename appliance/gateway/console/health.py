@@ -16,6 +16,7 @@ from gateway.console.problem import answer
 _COUNTED = ("requested", *STATES[1:])
 _ANSWERS = ("answers_2xx", "answers_4xx", "answers_5xx", "refused_tokens")
 _SENT = ("sent", "failed", "dropped")
+_BROKEN = {"begin": "begun", "end": "ended", "refused": "refused"}
 METRICS = {
     "ready": "1 while the gateway serves",
     "audit_available": "1 while records can be written",
@@ -24,6 +25,8 @@ METRICS = {
     "console_requests_in_flight": "requests the console answers now",
     **{f"approvals_{state}_total": f"approvals {state} since the start" for state in _COUNTED},
     **{f"console_{name}_total": f"{name.replace('_', ' ')} of the console since the start" for name in _ANSWERS},
+    "break_glass_open": "break-glass sessions open on the machine's console",
+    **{f"break_glass_{name}_total": f"break-glass sessions {what} since the start" for name, what in _BROKEN.items()},
     **{f"webhook_{name}_total": f"webhook documents {name} since the start" for name in _SENT},
 }
 """Every number of ``/metrics``, by name without ``lockgate_``, and what it says."""
@@ -77,6 +80,8 @@ class HealthRoutes:
         }
         numbers |= {f"approvals_{state}_total": desk.counts[state] for state in _COUNTED}
         numbers |= {f"console_{name}_total": guard.counts[name] for name in _ANSWERS}
+        glass = self._gateway.break_glass
+        numbers |= {"break_glass_open": glass.get("open", 0), **{f"break_glass_{name}_total": glass.get(name, 0) for name in _BROKEN}}
         return numbers | {f"webhook_{name}_total": self._gateway.notifier.counts.get(name, 0) for name in _SENT}
 
 

@@ -100,6 +100,7 @@ class ConsoleRoom:
         self.approvals = self.room.desk
         self.live = LiveSessions()
         self.notifier = Webhooks()
+        self.break_glass: Counter[str] = Counter()
         self.archive = MemoryArchive()
         self.ready = True
         self.folder = self._written(folder, metrics, tls, port)
