@@ -26,16 +26,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
 
 SCENARIO ?=
+INVENTORY ?= inventories/example
+AGAINST ?=
 SCENARIOS = $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 
-.PHONY: help test unit lint bench fuzz docs demo wheel wheelhouse molecule image bundle vm vm-full terraform all requirements clean
+.PHONY: help test unit lint bench fuzz docs demo wheel wheelhouse molecule lint-inventory review image bundle vm vm-full terraform all requirements clean
 
 help:  ## what the targets do (this text)
 	@echo "Lockgate: make TARGET"
 	echo
 	grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
 	echo
-	echo "  VENV=DIR PYTHON=python3.12 PYTEST_ARGS='-k word' BENCH_SECONDS=4 FUZZ_SECONDS=60 KEEP=1 (demo) change what they do."
+	echo "  VENV=DIR PYTHON=python3.12 PYTEST_ARGS='-k word' BENCH_SECONDS=4 FUZZ_SECONDS=60 KEEP=1 (demo), SCENARIO=gateway, INVENTORY=DIR AGAINST=REF change what they do."
 
 # --- environments -------------------------------------------------------------------------------------------------------
 
@@ -113,6 +115,17 @@ molecule: $(STAMPS)/appliance $(STAMPS)/system-lab  ## every role on booted host
 	  echo "== molecule $$scenario"
 	  $(BIN)/molecule test -s $$scenario
 	done
+
+lint-inventory: $(STAMPS)/appliance  ## yamllint and ansible-lint of INVENTORY
+	@export PATH="$(abspath $(BIN)):$$PATH"
+	yamllint --strict "$(INVENTORY)"
+	ansible-lint --offline -q "$(INVENTORY)"
+
+review: $(STAMPS)/appliance  ## what a change of INVENTORY would do to every gateway, AGAINST=origin/main; build/review/review.md
+	@$(PY) tools/review.py --inventory "$(INVENTORY)" $(if $(AGAINST),--against "$(AGAINST)") --out build/review
+
+wheelhouse: $(STAMPS)/dev  ## what a host without a network installs the gateway from: build/wheels/cp313, build/wheels/cp311
+	@for tag in cp313 cp311; do bash tools/make-wheelhouse "build/wheels/$$tag" "$$tag"; done
 
 # --- building -----------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         given = dict(self._task.args)
         folder = Path(str(given.pop("wheels")))
         manifest = read_manifest(folder, str(given["version"]))
-        words = {**given, "python": manifest["python"], "files": manifest["files"], "requirements": (folder / "requirements.txt").read_text()}
+        requirements = (folder / "requirements.txt").read_text()
+        words = {**given, "python": manifest["python"], "files": manifest["files"], "requirements": requirements}
         result |= self._execute_module("lockgate_install", words, task_vars=task_vars)
         if result.get("wanted") and not self._task.check_mode:
             result |= self._execute_module("lockgate_install", {**words, "archive": self._send(folder, manifest)}, task_vars=task_vars)

@@ -20,6 +20,7 @@ from ansible.plugins.action import ActionBase
 PARTS = ("policy", "trust")
 RELOADED = ("console", "notify")
 """Keys of gateway.yaml that a reload puts in force; all others need a restart (docs/operating.md, Changes)."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 PLAIN = re.compile(r"[A-Za-z][A-Za-z_]*")
 
 
@@ -32,10 +33,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = dict(self._task.args)
-        settings, segment = given.pop("settings", None), given.pop("segment_folder", None)
+        settings, segment, here = given.pop("settings", None), given.pop("segment_folder", None), given.pop("render", None)
         if settings is not None:
             plain: dict[str, Any] = json.loads(json.dumps(settings))
             files = {"gateway.yaml": rendered(plain).encode(), **segment_files(Path(str(segment)))}
+            if here is not None:
+                folder = below(Path(str(here)), str(plain["segment"]), str(plain["name"]))
+                return result | {"folder": str(folder), "changed": not self._task.check_mode and kept(files, folder)}
             given["files"] = {path: base64.b64encode(data).decode() for path, data in files.items()}
             given["restart_settings"] = json.dumps({key: value for key, value in plain.items() if key not in RELOADED}, sort_keys=True)
         return result | dict(self._execute_module("lockgate_release", given, task_vars=task_vars))
@@ -49,9 +53,30 @@ def segment_files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(found) if path.is_file()}
 
 
+def below(folder: Path, *names: str) -> Path:
+    """A folder in the folder, by names that lead nowhere else. Raises ``AnsibleActionFail``."""
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise AnsibleActionFail(f"{name!r}: expected a name of letters, digits, dots, dashes and underscores")
+    return folder.joinpath(*names)
+
+
+def kept(files: Mapping[str, bytes], folder: Path) -> bool:
+    """Write the files below a folder of the controller; whether that changed anything."""
+    changed = False
+    for name, data in files.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != data:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            changed = True
+    return changed
+
+
 def rendered(settings: Mapping[str, Any]) -> str:
     """gateway.yaml. Strings are quoted unless they are words, so that YAML 1.1 and 1.2 read the same; no anchors."""
-    return "# Written by the role gateway from the inventory.\n" + yaml.dump(dict(settings), Dumper=_Dumper, width=140, allow_unicode=True, sort_keys=False)
+    said = yaml.dump(dict(settings), Dumper=_Dumper, width=140, allow_unicode=True, sort_keys=False)
+    return f"# Written by the role gateway from the inventory.\n{said}"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/review: what is said of a gateway's folder before and after a change. Rendering itself is tried with the example inventory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tools import review
+
+EXAMPLE = review.ROOT / "inventories/example/segments/plant-a"
+SETTINGS = """name: gw-a-1
+segment: plant-a
+state: /var/lib/lockgate
+listeners:
+  postgres: {address: "0.0.0.0:5432", tls: {certificate: tls/gateway.crt, key: tls/gateway.key}}
+audit: {checkpoint: {key: tls/audit_ed25519_key}}
+"""
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    folder = tmp_path / "before"
+    for part in ("policy", "trust"):
+        shutil.copytree(EXAMPLE / part, folder / part)
+    (folder / "credentials").mkdir()
+    (folder / "gateway.yaml").write_text(SETTINGS)
+    (folder / "credentials.json").write_text(json.dumps({"orders-db": "password"}))
+    review.stand_in(folder)
+    return folder
+
+
+@pytest.fixture
+def after(before: Path, tmp_path: Path) -> Path:
+    shutil.copytree(before, tmp_path / "after")
+    return tmp_path / "after"
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_nothing_changes(before: Path, after: Path) -> None:
+    found = review.ask(after, before, True)
+    assert found.wrong == () and found.changes == () and not found.wider
+    assert found.facts[0] == "16 passed, 0 failed"
+    assert "No decision" in review.markdown(review.Review({"plant-a/gw-a-1": found}, against="main"))
+
+
+def test_a_wider_grant_is_marked(before: Path, after: Path) -> None:
+    edit(after / "policy/grants/reporting.yaml", "rows: 1000000", "rows: 2000000")
+    found = review.ask(after, before, True)
+    assert found.wider and any("session rows" in line for line in found.changes)
+    assert "**More would be possible than before.**" in review.markdown(review.Review({"plant-a/gw-a-1": found}, against="main"))
+
+
+def test_a_narrower_grant_is_not(before: Path, after: Path) -> None:
+    edit(after / "policy/grants/reporting.yaml", "rows: 1000000", "rows: 10")
+    found = review.ask(after, before, True)
+    assert found.changes and not found.wider
+
+
+def test_a_target_that_moves_opens_one_hole_and_closes_one(before: Path, after: Path) -> None:
+    edit(after / "policy/resources.yaml", "192.0.2.50:5432", "192.0.2.51:5432")
+    changes = review.ask(after, before, True).changes
+    assert "WIDER  opens     out 192.0.2.51:5432 (resource orders-db)" in changes
+    assert "       closes    out 192.0.2.50:5432 (resource orders-db)" in changes
+
+
+def test_settings_are_shown_line_by_line(before: Path, after: Path) -> None:
+    (after / "gateway.yaml").write_text(SETTINGS + "limits: {drain: 5s}\n")
+    assert "+limits: {drain: 5s}" in review.ask(after, before, True).changes
+
+
+def test_a_folder_that_is_refused(before: Path, after: Path) -> None:
+    edit(after / "policy/grants/reporting.yaml", "masks: [customer-data]", "masks: [nobody]")
+    found = review.ask(after, before, True)
+    assert any(line.startswith("policy/grants/reporting.yaml:") and "nobody" in line for line in found.wrong)
+    assert review.Review({"x": found}).wrong
+
+
+def test_a_case_that_fails(before: Path, after: Path) -> None:
+    edit(after / "policy/tests/orders.yaml", 'sql: "delete from orders", effect: approve', 'sql: "delete from orders", effect: allow')
+    found = review.ask(after, before, True)
+    assert any("delete from orders" in line for line in found.wrong)
+
+
+def test_a_new_gateway_is_more_than_before(after: Path) -> None:
+    assert review.ask(after, None, True).wider
+    assert not review.ask(after, None, False).wider
+
+
+def test_gateways_of_which_the_same_is_said_share_a_section() -> None:
+    same = review.Finding(facts=("1 passed, 0 failed",))
+    text = review.markdown(review.Review({"a/1": same, "a/2": same, "b/1": review.Finding()}, gone=("b/2",), against="main"))
+    assert "## a/1, a/2" in text and "## b/1" in text and "## b/2\n\nThis gateway is no longer" in text
+
+
+def test_a_name_in_the_report_cannot_end_its_block() -> None:
+    text = review.fenced(["before", "````", "after"])
+    assert text.startswith("`````text\n") and text.endswith("\n`````")

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a change of the inventory would do: every gateway's folder is rendered, before and after, and the program itself is asked.
+
+Nothing is connected to and no secret is needed: credentials and keys are stand-ins. For every gateway: ``lockgate check``, ``policy test``,
+``policy diff``, the connections that would open or close, the settings that would change. OUT/review.md is written for the pull request,
+OUT/{before,after}/SEGMENT/GATEWAY are the folders. Exit status 0; 1 when a folder is refused or a case fails, or with --fail-on-wider when
+more would be possible than before; 2 when something cannot be rendered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.cli import main as program
+
+ROOT = Path(__file__).resolve().parent.parent
+STAND_IN = {"kind": "password", "username": "stand-in", "password": "stand-in"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is said of one gateway. ``wrong`` stops the change, ``wider`` is what would be possible and is not today."""
+
+    wrong: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    wider: bool = False
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """``findings`` by SEGMENT/GATEWAY; ``gone`` are those that are only in the old inventory."""
+
+    findings: dict[str, Finding] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+    against: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        return any(one.wrong for one in self.findings.values())
+
+    @property
+    def wider(self) -> bool:
+        return any(one.wider for one in self.findings.values())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="review", description=__doc__)
+    parser.add_argument("--inventory", type=Path, default=ROOT / "inventories/example", metavar="DIR", help="the inventory to look at")
+    parser.add_argument("--against", default="", metavar="REF",
+                        help="the git revision to compare with, such as origin/main; without it nothing is compared")
+    parser.add_argument("--out", type=Path, default=Path("build/review"), metavar="OUT", help="where to write (default build/review)")
+    parser.add_argument("--fail-on-wider", action="store_true", help="exit status 1 when more would be possible than before")
+    args = parser.parse_args(argv)
+    try:
+        review = look(args.inventory.resolve(), args.against, args.out.resolve())
+    except NotRendered as wrong:
+        print(f"review: {wrong}", file=sys.stderr)
+        return 2
+    text = markdown(review)
+    (args.out / "review.md").write_text(text)
+    print(text)
+    return 1 if review.wrong or (args.fail_on_wider and review.wider) else 0
+
+
+class NotRendered(Exception):
+    """An inventory that Ansible, or git, could not make folders of."""
+
+
+def look(inventory: Path, against: str, out: Path) -> Review:
+    """Render both sides and ask the program about each gateway. Raises ``NotRendered``."""
+    shutil.rmtree(out, ignore_errors=True)
+    after = render(inventory, out / "after")
+    before: dict[str, Path] = {}
+    if against:
+        with checked_out(inventory, against) as old:
+            before = render(old, out / "before") if old is not None else {}
+    findings = {name: ask(folder, before.get(name), bool(against)) for name, folder in after.items()}
+    return Review(findings, tuple(sorted(before.keys() - after.keys())), against)
+
+
+@contextlib.contextmanager
+def checked_out(inventory: Path, ref: str) -> Iterator[Path | None]:
+    """The inventory as it was at ``ref``, in a working tree of its own; ``None`` where it was not there yet."""
+    top = Path(_run(["git", "-C", str(inventory), "rev-parse", "--show-toplevel"]).strip())
+    _run(["git", "-C", str(top), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"])
+    with tempfile.TemporaryDirectory(prefix="lockgate-review-") as scratch:
+        tree = Path(scratch) / "before"
+        _run(["git", "-C", str(top), "worktree", "add", "--quiet", "--detach", str(tree), ref])
+        try:
+            old = tree / inventory.relative_to(top)
+            yield old if old.exists() else None
+        finally:
+            _run(["git", "-C", str(top), "worktree", "remove", "--force", str(tree)])
+
+
+def render(inventory: Path, out: Path) -> dict[str, Path]:
+    """The folder of every gateway by SEGMENT/GATEWAY, rendered by the role that rolls out, with stand-ins for what is secret."""
+    out.mkdir(parents=True, exist_ok=True)
+    play = ROOT / "playbooks" / "render.yml"
+    _run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(play), "--extra-vars",
+          json.dumps({"gateway_render_folder": str(out)})], {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
+    found = {f"{folder.parent.name}/{folder.name}": folder for folder in sorted(out.glob("*/*")) if folder.is_dir()}
+    if not found:
+        raise NotRendered(f"{inventory}: expected at least one host in the group `gateways`")
+    for folder in found.values():
+        stand_in(folder)
+    return found
+
+
+def stand_in(folder: Path) -> None:
+    """Credentials that the folder names, and keys that nobody has."""
+    (folder / "credentials").mkdir(exist_ok=True)
+    for name, kind in json.loads((folder / "credentials.json").read_text()).items():
+        values = {"kind": kind, "token": "stand-in"} if kind == "bearer" else STAND_IN
+        (folder / "credentials" / f"{name}.yaml").write_text(json.dumps(values))
+    (folder / "credentials.json").unlink()
+    lockgate("init", str(folder))
+
+
+def lockgate(*words: str) -> tuple[int, str]:
+    """The program of this checkout, in this process: exit status and what it said."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = program(list(words))
+    return status, out.getvalue().strip() or err.getvalue().strip()
+
+
+def ask(after: Path, before: Path | None, compared: bool) -> Finding:
+    """One gateway: is its folder good, and what would change."""
+    status, said = lockgate("check", "--config", str(after), "--json")
+    checked = json.loads(said) if said.startswith("{") else {"problems": [{"file": "", "line": 0, "key": "", "message": said}]}
+    if status:
+        return Finding(wrong=tuple(problem(one) for one in checked.get("problems", [])) or (said,))
+    warnings = tuple(f"warning: {problem(one)}" for one in checked.get("warnings", []))
+    wrong, facts = cases(after)
+    changes = compare(before, after) if before is not None else (("a new gateway",) if compared else ())
+    return Finding(wrong, changes, any(line.startswith("WIDER") for line in changes) or (compared and before is None), (*facts, *warnings))
+
+
+def problem(one: dict[str, Any]) -> str:
+    place = ":".join(str(part) for part in (one["file"], one["line"] or "", one["key"]) if part)
+    return f"{place}: {one['message']}"
+
+
+def cases(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """``policy test``: what failed, and what to say of the rest."""
+    status, said = lockgate("policy", "test", "--config", str(folder))
+    lines = said.splitlines()
+    return (tuple(lines) if status else (), tuple(lines[-1:]))
+
+
+def compare(before: Path, after: Path) -> tuple[str, ...]:
+    """Decisions, connections and settings that would change, most important first."""
+    status, said = lockgate("policy", "diff", str(before), str(after))
+    decisions = said.splitlines() if status else []
+    return (*decisions, *connections(before, after), *settings(before, after))
+
+
+def connections(before: Path, after: Path) -> list[str]:
+    """Listeners and destinations that come or go; an opening counts as wider."""
+    old, new = (holes(folder) for folder in (before, after))
+    return [f"WIDER  opens     {one}" for one in sorted(new - old)] + [f"       closes    {one}" for one in sorted(old - new)]
+
+
+def holes(folder: Path) -> set[str]:
+    """What a gateway listens on and where it connects, as text."""
+    status, said = lockgate("network", "--config", str(folder), "--json")
+    if status:
+        return set()
+    network = json.loads(said)
+    inward = {f"in {one['host']}:{one['port']} ({one['name']})" for one in network["listeners"]}
+    return inward | {f"out {one['host']}:{one['port']} ({one['purpose']} {one['name']})" for one in network["destinations"]}
+
+
+def settings(before: Path, after: Path) -> list[str]:
+    """gateway.yaml, line by line."""
+    old, new = ((folder / "gateway.yaml").read_text().splitlines() for folder in (before, after))
+    lines = list(difflib.unified_diff(old, new, "gateway.yaml", "gateway.yaml", n=1, lineterm=""))
+    return lines[2:]
+
+
+def markdown(review: Review) -> str:
+    """The report. Gateways of which the same is said share a section."""
+    alike: dict[Finding, list[str]] = {}
+    for name, finding in review.findings.items():
+        alike.setdefault(finding, []).append(name)
+    parts = [f"# What this change would do\n\nCompared with `{review.against}`." if review.against else "# What these folders are"]
+    parts += [section(names, finding, bool(review.against)) for finding, names in alike.items()]
+    gone = "This gateway is no longer in the inventory: run `playbooks/decommission.yml` for it first."
+    parts += [f"## {name}\n\n{gone}" for name in review.gone]
+    return "\n\n".join(parts) + "\n"
+
+
+def section(names: Sequence[str], finding: Finding, compared: bool) -> str:
+    lines = [f"## {', '.join(names)}"]
+    if finding.wrong:
+        lines.append("**Refused:**\n\n" + fenced(finding.wrong))
+    if finding.facts:
+        lines.append("\n".join(f"- {fact}" for fact in finding.facts))
+    if finding.changes:
+        lines.append(("**More would be possible than before.**\n\n" if finding.wider else "") + fenced(finding.changes))
+    elif compared and not finding.wrong:
+        lines.append("No decision, connection or setting changes.")
+    return "\n\n".join(lines)
+
+
+def fenced(lines: Sequence[str]) -> str:
+    """A code block that what is in it cannot end."""
+    longest = max((len(run) for line in lines for run in line.split() if set(run) == {"`"}), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join((f"{fence}text", *lines, fence))
+
+
+def _run(command: Sequence[str], extra: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **(extra or {})})
+    if done.returncode:
+        raise NotRendered(f"{Path(command[0]).name} {' '.join(command[1:4])} …: {(done.stderr + done.stdout).strip()[-3000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
