@@ -22,7 +22,24 @@ GATEWAY, TARGET = "10.88.3.11", "10.88.3.12"
 FOLDER = "/var/lib/lockgate-config/releases/one"
 ADDED = f"{FOLDER}/policy/added.yaml"
 DROPIN = "/run/systemd/system/lockgate.service.d/50-network.conf"
-CONNECT = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()"
+CONNECT = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.8).close()"
+ECHO = """
+import socket, sys
+ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); ping.settimeout(1.0)
+ping.sendto(b"\\x08\\x00\\xf7\\xff\\x00\\x00\\x00\\x00", (sys.argv[1], 0))
+try: print("answer from", ping.recvfrom(512)[1])
+except TimeoutError: print("silence")
+"""
+FLOOD = """
+import socket, sys, time
+held = []
+for _ in range(60):
+    one = socket.socket(); one.settimeout(0.3)
+    try: one.connect((sys.argv[1], 15432)); held.append(one)
+    except OSError: one.close()
+print(len(held), flush=True)
+time.sleep(120)
+"""
 CONTROLS: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[3] / "roles/firewall/vars/controls.yml").read_text())["__firewall_controls"]
 
@@ -45,8 +62,12 @@ def elements(host: Host, name: str) -> list[Any]:
 
 def resource(host: Host, address: str) -> None:
     """A file of policy with one more resource, as a playbook would put it there."""
-    entry = {"name": "added", "protocol": "postgres", "address": address, "database": "added", "credential": "orders-db", "tls": {"mode": "require"}}
-    write(host, ADDED, yaml.safe_dump({"resources": [entry]}))
+    write(host, ADDED, yaml.safe_dump({"resources": [entry("added", address)]}))
+
+
+def entry(name: str, address: str) -> dict[str, Any]:
+    return {"name": name, "protocol": "postgres", "address": address, "database": "x", "credential": "orders-db",
+            "tls": {"mode": "require"}}
 
 
 def write(host: Host, path: str, text: str) -> None:
@@ -94,10 +115,9 @@ def test_administrators_come_from_their_network_only(lab: Lab) -> None:
     assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22)
 
 
-def test_echo_is_not_answered_and_loopback_addresses_do_not_come_from_outside(host: Host, lab: Lab) -> None:
+def test_echo_is_not_answered(host: Host, lab: Lab) -> None:
     before = counter(host, "dropped_in")
-    lab.host("rogue").run("ping -c1 -W1 %s || python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", (\"%s\", 9))'",
-                          GATEWAY, GATEWAY)
+    assert lab.host("rogue").run("python3 -c %s %s", ECHO, GATEWAY).stdout.strip() == "silence"
     assert counter(host, "dropped_in") > before
 
 
@@ -153,7 +173,8 @@ def test_a_bad_policy_leaves_the_holes_as_they_were(host: Host, policy: None) ->
     assert not reaches(host, "lockgate", TARGET, 5432)
 
 
-@pytest.mark.parametrize("hostile", ["x } ; flush ruleset", "[fe80::1%x } ; flush ruleset ; #]:5432", "$(touch /run/owned):5432", "{{ 1 }}:5432"])
+@pytest.mark.parametrize("hostile", [
+    "x } ; flush ruleset", "[fe80::1%x } ; flush ruleset ; #]:5432", "$(touch /run/owned):5432", "{{ 1 }}:5432"])
 def test_no_word_of_the_policy_becomes_a_word_of_the_firewall_t69(host: Host, policy: None, hostile: str) -> None:
     resource(host, hostile)
     assert reload(host) != 0
@@ -162,14 +183,11 @@ def test_no_word_of_the_policy_becomes_a_word_of_the_firewall_t69(host: Host, po
 
 
 def test_a_name_is_followed_and_one_that_does_not_resolve_takes_no_other_with_it(host: Host, policy: None) -> None:
-    write(host, ADDED, yaml.safe_dump({"resources": [
-        {"name": name, "protocol": "postgres", "address": f"{name}.lab:{port}", "database": "x", "credential": "orders-db", "tls": {"mode": "require"}}
-        for name, port in (("added", 5432), ("nowhere", 5433))]}))
+    write(host, ADDED, yaml.safe_dump({"resources": [entry("added", "added.lab:5432"), entry("nowhere", "nowhere.lab:5433")]}))
     host.check_output("echo '%s added.lab' >> /etc/hosts", TARGET)
     assert reload(host) == 0
-    assert elements(host, "targets4") == [{"concat": [TARGET, 5432]}, {"concat": ["127.0.0.1", 5432]}] or \
-        sorted(map(json.dumps, elements(host, "targets4"))) == sorted(map(json.dumps, [{"concat": [TARGET, 5432]}, {"concat": ["127.0.0.1", 5432]}]))
-    host.check_output("sed -i 's/.* added.lab/10.88.3.13 added.lab/' /etc/hosts || cp /etc/hosts /tmp/h")
+    assert sorted(map(str, elements(host, "targets4"))) == [str({"concat": [address, 5432]}) for address in (TARGET, "127.0.0.1")]
+    host.check_output("sed -i 's/.* added.lab/10.88.3.13 added.lab/' /etc/hosts")
     host.check_output("systemctl start lockgate-network-refresh.service")
     assert {"concat": ["10.88.3.13", 5432]} in elements(host, "targets4")
     assert {"concat": [TARGET, 5432]} not in elements(host, "targets4")
@@ -179,8 +197,9 @@ def test_stopping_the_firewall_opens_nothing_and_restarting_it_brings_everything
     before = {name: elements(host, name) for name in ("listeners", "loopback_listeners", "targets4")}
     host.check_output("systemctl stop nftables.service")
     assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0)
-    host.check_output("systemctl start nftables.service lockgate-network.service")
-    host.check_output("systemctl restart nftables.service")
+    host.check_output("systemctl start nftables.service")
+    assert {name: elements(host, name) for name in before} == before
+    host.check_output("systemctl restart nftables.service && systemctl start lockgate-network.service")
     assert {name: elements(host, name) for name in before} == before
     assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
     assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0)
@@ -204,24 +223,15 @@ def test_no_gateway_without_its_firewall(host: Host) -> None:
     try:
         assert host.run("systemctl restart lockgate.service").rc != 0
     finally:
-        host.check_output("systemctl restart nftables.service lockgate-network.service && systemctl reset-failed lockgate && systemctl restart lockgate")
+        host.check_output("systemctl restart nftables.service lockgate-network.service && systemctl reset-failed lockgate.service")
+        host.check_output("systemctl restart lockgate.service")
     assert host.service("lockgate").is_running
 
 
 def test_one_source_has_so_many_connections_and_others_still_come_in_t66(host: Host, lab: Lab) -> None:
-    many = """
-import socket, sys
-held = []
-for _ in range(60):
-    one = socket.socket(); one.settimeout(0.3)
-    try: one.connect((sys.argv[1], 15432)); held.append(one)
-    except OSError: one.close()
-print(len(held)); sys.stdout.flush(); sys.stdin.readline()
-"""
     before = counter(host, "limited")
     rogue = lab.host("rogue")
-    rogue.check_output("systemd-run --quiet --unit=flood --property=StandardInput=null --property=StandardOutput=file:/run/flood /usr/bin/python3 -c %s %s",
-                       many.replace("sys.stdin.readline()", "__import__('time').sleep(60)"), GATEWAY)
+    rogue.check_output("systemd-run --quiet --unit=flood --property=StandardOutput=file:/run/flood python3 -c %s %s", FLOOD, GATEWAY)
     try:
         for _ in range(60):
             if rogue.run("test -s /run/flood").rc == 0:
@@ -246,9 +256,8 @@ def test_the_units_have_no_more_than_they_need(host: Host) -> None:
 def test_a_changed_input_reaches_the_running_kernel(host: Host, lab: Lab, playbook: Playbook) -> None:
     pid = host.check_output("systemctl show -p MainPID --value lockgate.service")
     assert not host.file(DROPIN).contains("IPAddressDeny")
-    changed = {"firewall_client_networks": ["10.88.3.1/32"], "firewall_management_networks": ["10.88.3.12/32"], "firewall_disabled_controls": ["FW-06"]}
     try:
-        playbook.changes(**changed)
+        playbook.changes(firewall_client_networks=["10.88.3.1/32"], firewall_disabled_controls=["FW-06"])
         assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
         assert lab.reaches(lab.switch(), GATEWAY, 15432)
         assert lab.reaches(lab.namespace("rogue"), GATEWAY, 22)
