@@ -141,10 +141,7 @@ def test_the_host_has_one_kind_of_key(operator: Person) -> None:
 
 def test_files_reach_the_host(operator: Person) -> None:
     """As Ansible sends them."""
-    operator.host.check_output(
-        "echo put /etc/hostname /home/ops/arrived | sftp -q -b - %s",
-        f"-i/root/.ssh/first -oBatchMode=yes -oStrictHostKeyChecking=no ops@{GATEWAY}",
-    )
+    operator.host.check_output(f"echo put /etc/hostname arrived | sftp -q -b - {PLAIN} -i /root/.ssh/first ops@{GATEWAY}")
 
 
 def test_there_is_no_other_way_in(host: Host) -> None:
