@@ -15,7 +15,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from image import clean, disk, install, modules, report, root, sbom, signing, state, uki
+from image import apparmor, clean, disk, install, modules, report, root, sbom, signing, state, uki
 from image.commands import CommandFailed, run_visibly
 from image.release import IMAGE_ID, ROOT, Release, of_checkout
 from image.tree import Tree, cache_folder, copy, debian_tree, locked
@@ -40,14 +40,23 @@ class Clock:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="build", description="Build the image from this checkout.")
     parser.add_argument("--out", type=Path, default=ROOT / "build/image", metavar="DIR", help="where the image goes (default: build/image)")
-    parser.add_argument("--key", type=Path, metavar="FILE", help="OpenSSH private key to sign with, or the .pub of one in the agent (default: a throw-away key)")
-    parser.add_argument("--wheels", type=Path, metavar="DIR", help="wheelhouse for the image's Python (default: made by tools/make-wheelhouse)")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="OpenSSH private key to sign with, or the .pub of one in the agent (default: a throw-away key)",
+    )
+    parser.add_argument(
+        "--wheels", type=Path, metavar="DIR", help="wheelhouse for the image's Python (default: made by tools/make-wheelhouse)"
+    )
     parser.add_argument("--fresh", action="store_true", help="fetch Debian's packages anew instead of taking the cached trees")
     args = parser.parse_args(argv)
     clock = Clock()
     try:
         with locked(cache_folder() / "work"):
-            manifest = build(of_checkout(), args.out.resolve(), signing.signer(args.key, cache_folder()), args.wheels, clock, fresh=args.fresh)
+            manifest = build(
+                of_checkout(), args.out.resolve(), signing.signer(args.key, cache_folder()), args.wheels, clock, fresh=args.fresh
+            )
     except CommandFailed as error:
         print(f"build: {error}", file=sys.stderr)
         return 1
@@ -59,7 +68,9 @@ def main(argv: list[str] | None = None) -> int:
 def build(release: Release, out: Path, signer: signing.Signer, wheels: Path | None, clock: Clock, *, fresh: bool = False) -> dict[str, Any]:
     """Everything, into ``out``. Returns the manifest."""
     if signer.for_development:
-        print("image: SIGNED WITH A THROW-AWAY KEY. For development only; give --key for anything that leaves this machine.", file=sys.stderr)
+        print(
+            "image: SIGNED WITH A THROW-AWAY KEY. For development only; give --key for anything that leaves this machine.", file=sys.stderr
+        )
     work = cache_folder() / "work"
     shutil.rmtree(out, ignore_errors=True)
     for folder in (work, out):
@@ -93,6 +104,8 @@ def prepare(tools: Tree, tree: Path, release: Release, signer: signing.Signer, h
         install.guest(tree)
         install.roles(tree, {"gateway_wheels": str(house), "gateway_version": json.loads((house / "manifest.json").read_text())["version"]})
         install.names(tree, release, signer)
+    with clock.stage("AppArmor"):
+        apparmor.compile_profiles(tree)
     with clock.stage("clean"):
         clean.clean(tree, release.epoch)
         state.separate(tree)
@@ -111,7 +124,15 @@ def pack(tools: Path, tree: Path, work: Path, out: Path, release: Release, clock
 
 
 def describe(
-    tools: Tree, system: Tree, tree: Path, out: Path, release: Release, signer: signing.Signer, house: Path, made: root.VerifiedRoot, clock: Clock
+    tools: Tree,
+    system: Tree,
+    tree: Path,
+    out: Path,
+    release: Release,
+    signer: signing.Signer,
+    house: Path,
+    made: root.VerifiedRoot,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Bill of materials, report, manifest, signatures."""
     with clock.stage("papers and signatures"):
@@ -134,6 +155,7 @@ def describe(
         }
         _write(out / "manifest.json", manifest)
         for path in sorted(path for path in out.iterdir() if path.is_file()):
+            path.chmod(0o644)
             signing.sign(signer, path)
         (out / "allowed_signers").write_text(signer.allowed)
         (out / f"{IMAGE_ID}.raw").symlink_to(release.file("raw"))

@@ -13,7 +13,12 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def inside(
-    tree: Path, command: Sequence[str | Path], *, binds: Mapping[Path, str] | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b""
+    tree: Path,
+    command: Sequence[str | Path],
+    *,
+    binds: Mapping[Path, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
 ) -> str:
     """What ``command`` printed in ``tree``. ``binds`` shows folders of this machine inside. Raises ``CommandFailed``."""
     shown = [f"{source}:{target}" for source, target in (binds or {}).items()]

@@ -11,13 +11,19 @@ from pathlib import Path
 from image.chroot import inside
 
 _GONE = (
-    "boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*", "var/backups/*", "var/mail/*",
-    "var/lib/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/systemd/random-seed", "var/lib/systemd/catalog",
-    "var/lib/ucf", "var/lib/pam/seen", "etc/ssh/ssh_host_*", "etc/*-", "etc/.pwd.lock", "etc/.resolv.conf*", "etc/apt/sources.list*",
-    "etc/apt/apt.conf.d/*mmdebstrap*", "etc/dpkg/dpkg.cfg.d/*mmdebstrap*", "root/.ansible", "root/.cache", "root/.bash_history", "home/*/.ansible", "home/*/.cache",
-    "usr/share/doc-base", "usr/share/lintian", "usr/share/bug", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/pixmaps",
-    "etc/cron.*", "etc/init.d", "etc/rc?.d", "etc/sv", "etc/runit", "etc/ufw", "etc/dhcp", "etc/initramfs-tools", "etc/kernel/postinst.d", "etc/kernel/postrm.d",
-)  # fmt: skip
+    # what programs wrote while the tree was made
+    *("boot", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*", "var/backups/*", "var/mail/*"),
+    *("var/lib/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/ucf", "var/lib/systemd/catalog"),
+    *("var/lib/systemd/deb-systemd-*", "var/lib/pam", "var/lib/python", "var/lib/shells.state", "var/lib/misc", "var/lib/portables"),
+    *("etc/*-", "etc/.pwd.lock", "etc/.resolv.conf*", "root/.ansible", "root/.cache", "root/.ssh", "home/*/.ansible", "home/*/.cache"),
+    # what is unique to a host
+    *("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed"),
+    # where packages come from: not from here
+    *("etc/apt/sources.list*", "etc/apt/apt.conf.d/*mmdebstrap*", "etc/dpkg/dpkg.cfg.d/*mmdebstrap*"),
+    # for other init systems, boot loaders, firewalls, and for reading
+    *("etc/cron.*", "etc/init.d", "etc/rc?.d", "etc/sv", "etc/runit", "etc/ufw", "etc/dhcp", "etc/kernel/post*.d"),
+    *("usr/share/doc-base", "usr/share/lintian", "usr/share/bug", "usr/share/man", "usr/share/info", "usr/share/locale"),
+)
 """Patterns below the tree's root."""
 
 _PIP = re.compile(r"^(pip|setuptools|wheel)(-[0-9][^/]*)?$")

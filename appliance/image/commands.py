@@ -16,7 +16,7 @@ class CommandFailed(Exception):
 def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: bytes = b"") -> str:
     """What the program printed. Raises ``CommandFailed``."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, env=env, cwd=cwd, input=stdin, capture_output=True, check=False)  # noqa: S603 (a list, no shell)
+    done = subprocess.run(words, env=env, cwd=cwd, input=stdin, capture_output=True, check=False)
     if done.returncode:
         said = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()[-30:]
         raise CommandFailed(f"{' '.join(words)}: exit status {done.returncode}\n" + "\n".join(said))
@@ -26,6 +26,6 @@ def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, 
 def run_visibly(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
     """As ``run``, for long programs: what it says goes to standard error as it comes."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)  # noqa: S603 (a list, no shell)
+    done = subprocess.run(words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
     if done.returncode:
         raise CommandFailed(f"{' '.join(words)}: exit status {done.returncode}")

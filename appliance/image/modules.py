@@ -40,4 +40,8 @@ def install(tools: Path, root: Path) -> None:
 def _closure(tools: Path, version: str, names: list[str]) -> set[str]:
     said = inside(tools, ["modprobe", "--set-version", version, "--show-depends", "--all", *names])
     words = (line.split() for line in said.splitlines())
-    return {line[1].replace("/lib/modules", "/usr/lib/modules", 1) if line[1].startswith("/lib/") else line[1] for line in words if line[0] == "insmod"}
+    return {
+        line[1].replace("/lib/modules", "/usr/lib/modules", 1) if line[1].startswith("/lib/") else line[1]
+        for line in words
+        if line[0] == "insmod"
+    }

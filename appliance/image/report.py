@@ -10,7 +10,19 @@ from typing import Any
 
 from image.release import Release
 
-_FOLDERS = ("usr/bin", "usr/sbin", "usr/lib/x86_64-linux-gnu", "usr/lib/systemd", "usr/lib/modules", "usr/lib/python3.13", "usr/lib", "usr/share", "opt", "etc", ".")
+_FOLDERS = (
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/systemd",
+    "usr/lib/modules",
+    "usr/lib/python3.13",
+    "usr/lib",
+    "usr/share",
+    "opt",
+    "etc",
+    ".",
+)
 
 
 def text(release: Release, tree: Path, artefacts: Iterable[Path], sbom: Mapping[str, Any], root_hash: str) -> str:
@@ -25,7 +37,11 @@ def _artefacts(files: Iterable[Path]) -> list[str]:
 
 
 def _sizes(tree: Path) -> list[str]:
-    return ["Size of the root, unpacked", *(f"  {_mib(_below(tree / folder))}  /{folder if folder != '.' else ''}" for folder in _FOLDERS), ""]
+    return [
+        "Size of the root, unpacked",
+        *(f"  {_mib(_below(tree / folder))}  /{folder if folder != '.' else ''}" for folder in _FOLDERS),
+        "",
+    ]
 
 
 def _below(folder: Path) -> int:
@@ -33,12 +49,22 @@ def _below(folder: Path) -> int:
 
 
 def _set_id(tree: Path) -> list[str]:
-    found = [path for path in sorted(tree.rglob("*")) if not path.is_symlink() and path.is_file() and path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
-    return ["Set-user-ID and set-group-ID programs", *(f"  {stat.filemode(path.stat().st_mode)} /{path.relative_to(tree)}" for path in found), ""]
+    found = [
+        path
+        for path in sorted(tree.rglob("*"))
+        if not path.is_symlink() and path.is_file() and path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+    ]
+    return [
+        "Set-user-ID and set-group-ID programs",
+        *(f"  {stat.filemode(path.stat().st_mode)} /{path.relative_to(tree)}" for path in found),
+        "",
+    ]
 
 
 def _listening(tree: Path) -> list[str]:
-    wanted = sorted(path.name for folder in ("etc/systemd/system", "usr/lib/systemd/system") for path in (tree / folder).glob("*.target.wants/*"))
+    wanted = sorted(
+        path.name for folder in ("etc/systemd/system", "usr/lib/systemd/system") for path in (tree / folder).glob("*.target.wants/*")
+    )
     return ["Units that are started", *(f"  {name}" for name in dict.fromkeys(wanted)), ""]
 
 

@@ -42,7 +42,18 @@ def make(tools: Path, tree: Path, out: Path, release: Release) -> VerifiedRoot:
     erofs = ["mkfs.erofs", "--quiet", "-zlz4hc,12", "-C65536", "-T", str(release.epoch), "-U", str(release.uuid("erofs")), "--workers=1"]
     inside(tools, [*erofs, f"/srv/{root.name}", "/mnt"], binds=binds, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
     salt = sha256(f"{release.version}/salt".encode()).hexdigest()
-    options = ["--uuid", str(release.uuid("verity")), "--salt", salt, "--hash", "sha256", "--data-block-size", "4096", "--hash-block-size", "4096"]
+    options = [
+        "--uuid",
+        str(release.uuid("verity")),
+        "--salt",
+        salt,
+        "--hash",
+        "sha256",
+        "--data-block-size",
+        "4096",
+        "--hash-block-size",
+        "4096",
+    ]
     said = inside(tools, ["veritysetup", "format", *options, f"/srv/{root.name}", f"/srv/{verity.name}"], binds={out: "/srv"})
     found = re.search(r"^Root hash:\s+([0-9a-f]{64})$", said, re.MULTILINE)
     if found is None:

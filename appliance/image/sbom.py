@@ -85,7 +85,13 @@ def python(tree: Path, wheels: Mapping[str, str]) -> Iterator[Component]:
         fields = HeaderParser().parsestr(metadata.read_text())
         name, version = _normal(fields["Name"]), fields["Version"]
         purl = f"pkg:pypi/{name}@{quote(version, safe='')}"
-        component: Component = {"type": "application" if name == "lockgate" else "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+        component: Component = {
+            "type": "application" if name == "lockgate" else "library",
+            "bom-ref": purl,
+            "name": name,
+            "version": version,
+            "purl": purl,
+        }
         if digest := hashes.get((name, version)):
             component["hashes"] = [{"alg": "SHA-256", "content": digest}]
         yield component

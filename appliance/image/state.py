@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of the tree can be written on a running gateway, and how it comes to be there.
 
-``/var`` is a partition of its own, ``/home`` and ``/root`` are in memory. What the packages and roles left in them becomes a factory copy in the
-root and a list of ``systemd-tmpfiles``: directories and files that are missing are made at every boot, those that are there stay.
+``/var`` is a partition of its own, ``/home`` and ``/root`` are in memory. What the packages and roles left in them becomes a factory copy
+in the root and a list for ``systemd-tmpfiles``: directories and files that are missing are made at every boot, those that are there stay.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ def separate(tree: Path) -> None:
     lines = [line for folder in WRITABLE for line in _lines(tree, tree / folder, names)]
     for folder in WRITABLE:
         _to_factory(tree, folder)
-    (tree / LIST).write_text("# SPDX-License-Identifier: Apache-2.0\n# Made by the image build from what packages and roles left behind.\n" + "\n".join(lines) + "\n")
+    (tree / LIST).write_text(
+        "# SPDX-License-Identifier: Apache-2.0\n# Made by the image build from what packages and roles left behind.\n"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def _package_database(tree: Path) -> None:
@@ -62,7 +66,7 @@ def _lines(tree: Path, folder: Path, names: _Names) -> Iterator[str]:
         target = "/" + str(path.relative_to(tree)).replace(" ", "\\x20").replace("%", "%%")
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode):
-            yield f"L {target} - - - - {os.readlink(path).replace('%', '%%')}"
+            yield f"L {target} - - - - {str(path.readlink()).replace('%', '%%')}"
         elif stat.S_ISDIR(found.st_mode):
             yield f"d {target} {stat.S_IMODE(found.st_mode):04o} {names.owner(found)} -"
         elif stat.S_ISREG(found.st_mode):

@@ -10,15 +10,25 @@ from image import modules
 from image.chroot import inside
 from image.release import Release
 
-_DRACUT_MODULES = ("base", "dracut-systemd", "fs-lib", "kernel-modules", "rootfs-block", "systemd", "systemd-initrd", "systemd-veritysetup", "udev-rules")
+_DRACUT_MODULES = (
+    "base",
+    "dracut-systemd",
+    "fs-lib",
+    "kernel-modules",
+    "rootfs-block",
+    "systemd",
+    "systemd-initrd",
+    "systemd-veritysetup",
+    "udev-rules",
+)
 
 COMMAND_LINE = (
     "ro rootfstype=erofs",  # the root is what the hash says, or nothing
-    "rd.shell=0 rd.emergency=reboot panic=30 systemd.crash_action=reboot",  # no shell for who has the console; a failed boot counts and goes back
+    "rd.shell=0 rd.emergency=reboot panic=30 systemd.crash_action=reboot",  # no shell for whoever has the console; the next try
     "lockdown=integrity module.sig_enforce=1",
     "slab_nomerge init_on_alloc=1 page_alloc.shuffle=1 randomize_kstack_offset=on vsyscall=none debugfs=off",
     "apparmor=1 audit=1 audit_backlog_limit=8192",
-    "console=tty0 console=ttyS0,115200 systemd.show_status=auto",
+    "console=tty0 console=ttyS0,115200 quiet systemd.show_status=auto",
 )
 """Each line is argued for in docs/decisions/0016-image.md."""
 
@@ -42,7 +52,14 @@ def make(tools: Path, work: Path, out: Path, release: Release, root_hash: str) -
     kernel = modules.kernel_version(tools)
     line = f"roothash={root_hash} " + " ".join(COMMAND_LINE)
     (work / "os-release").write_text(os_release(tools, release))
-    command = ["ukify", "build", f"--linux=/boot/vmlinuz-{kernel}", "--initrd=/srv/initrd", f"--cmdline={line}", "--os-release=@/srv/os-release"]
+    command = [
+        "ukify",
+        "build",
+        f"--linux=/boot/vmlinuz-{kernel}",
+        "--initrd=/srv/initrd",
+        f"--cmdline={line}",
+        "--os-release=@/srv/os-release",
+    ]
     command += [f"--uname={kernel}", "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub", f"--output=/mnt/{made.name}"]
     inside(tools, command, binds={work: "/srv", out: "/mnt"}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
     return made

@@ -84,7 +84,7 @@ def load() -> int:
     socket.sethostname((ETC / "hostname").read_text().strip())
     key = ETC / "ssh/ssh_host_ed25519_key"
     if not key.exists():
-        subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)  # noqa: S603 (fixed words)
+        subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
         save()
     return 0
 
@@ -108,7 +108,10 @@ def status() -> int:
     allowed = patterns()
     passing = [str(name) for name in files(LAYER) if not decided_by_site(name, allowed) and str(name) not in OWN]
     unsaved = [str(name) for name in files(LAYER) if decided_by_site(name, allowed) and _unsaved(name)]
-    print("\n".join([*(f"gone after a reboot: {name}" for name in passing), *(f"not saved yet: {name}" for name in unsaved)]) or "nothing but saved files")
+    print(
+        "\n".join([*(f"gone after a reboot: {name}" for name in passing), *(f"not saved yet: {name}" for name in unsaved)])
+        or "nothing but saved files"
+    )
     return 1 if passing or unsaved else 0
 
 
