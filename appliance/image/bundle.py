@@ -168,11 +168,11 @@ def write(stage: Path, target: Path, head: dict[str, Any], signer: signing.Signe
     """Manifest, its signature, then the files in the manifest's order. Owners, times and order say nothing about the machine."""
     paths = {str(path.relative_to(stage)): path for path in sorted(stage.rglob("*")) if path.is_file()}
     manifest = {**head, "files": {name: entry(path) for name, path in paths.items()}}
-    (stage / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    signature = signing.sign(signer, stage / MANIFEST)
     fresh = target.with_suffix(".new")
-    with tarfile.open(fresh, "w", format=tarfile.PAX_FORMAT) as out:
-        for name, path in _ordered(stage / MANIFEST, signature, paths):
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(fresh, "w", format=tarfile.PAX_FORMAT) as out:
+        described = Path(folder) / MANIFEST
+        described.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        for name, path in _ordered(described, signing.sign(signer, described), paths):
             add(out, name, path, epoch)
     fresh.rename(target)
 
