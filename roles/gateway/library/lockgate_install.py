@@ -19,8 +19,8 @@ DOCUMENTATION = """
 module: lockgate_install
 short_description: Install a release of the gateway beside the one that runs
 description:
-  - Makes C(PREFIX/releases/VERSION), a virtual environment of the host's Python with exactly the wheels of a wheelhouse, compiled, owned by root.
-    pip comes from its own wheel, runs once and does not stay.
+  - Makes C(PREFIX/releases/VERSION), a virtual environment of the host's Python with exactly the wheels of a wheelhouse, compiled, owned by
+    root. pip comes from its own wheel, runs once and does not stay.
   - What runs is not touched. Only where there is no C(current) release yet, the new one becomes it.
   - A version is installed once. Other wheels under the same version are refused.
 options:
@@ -84,7 +84,7 @@ def pins(requirements: str) -> str:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=QUIET, cwd="/")  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=QUIET, cwd="/")
     if done.returncode:
         raise Wrong(f"{' '.join(command[:4])} …: {done.stdout.strip()[-2000:]}")
     return done.stdout.strip()
@@ -97,8 +97,11 @@ def fill(release: Path, wheels: Path, requirements: str) -> None:
     wanted.write_text(pins(requirements))
     run(PYTHON, "-m", "venv", "--without-pip", str(release))
     pip = next(wheels.glob("pip-*.whl"))
-    run(python, f"{pip}/pip", "install", "--quiet", "--no-index", "--find-links", str(wheels), "--require-hashes", "--no-deps", "--no-compile",
-        "--no-cache-dir", "--disable-pip-version-check", "--root-user-action", "ignore", "-r", str(wanted))
+    run(python, f"{pip}/pip", "install", "--quiet", "--no-index", "--find-links", str(wheels), "--require-hashes", "--no-deps",
+        "--no-compile", "--no-cache-dir", "--disable-pip-version-check", "--root-user-action", "ignore", "-r", str(wanted))
+    for script in (release / "bin").iterdir():
+        if not script.name.startswith(("python", "lockgate")):
+            script.unlink()
     # Bytecode that follows the source's content and not its time: the same wheels give the same bytes.
     run(python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(release / "lib"))
 
@@ -140,8 +143,9 @@ def old(prefix: Path, release: Path, keep: int) -> list[Path]:
 
 def main() -> None:
     module = AnsibleModule(supports_check_mode=True, argument_spec={
-        "version": {"type": "str", "required": True}, "python": {"type": "str", "required": True}, "files": {"type": "dict", "required": True},
-        "requirements": {"type": "str", "required": True}, "prefix": {"type": "path", "default": "/opt/lockgate"},
+        "version": {"type": "str", "required": True}, "python": {"type": "str", "required": True},
+        "files": {"type": "dict", "required": True}, "requirements": {"type": "str", "required": True},
+        "prefix": {"type": "path", "default": "/opt/lockgate"},
         "keep": {"type": "int", "default": 5}, "archive": {"type": "path"}})
     prefix, digest = Path(module.params["prefix"]), sealed(module.params["files"])
     release = prefix / "releases" / module.params["version"]

@@ -53,7 +53,7 @@ EXAMPLES = """
 RETURN = """
 folder: {description: The configuration folder that is in force., type: str, returned: always}
 release: {description: The release of the program that is in force., type: str, returned: always}
-policy: {description: 'The digest of the policy that the running gateway says it serves; empty where none runs.', type: str, returned: always}
+policy: {description: The digest of the policy that the running gateway says it serves., type: str, returned: always}
 applied: {description: 'What was done: nothing, switched, reload or restart.', type: str, returned: always}
 """
 
@@ -165,22 +165,22 @@ class Host:
         self.active = Path("/run/systemd/system").is_dir() and self._asks("is-active", UNIT)
 
     def _asks(self, *words: str) -> bool:
-        return subprocess.run(("systemctl", "--quiet", *words), capture_output=True, check=False, env=QUIET).returncode == 0  # noqa: S603, S607
+        return subprocess.run(("systemctl", "--quiet", *words), capture_output=True, check=False, env=QUIET).returncode == 0
 
     def verdict(self) -> Verdict:
         if not self.active:
             return Verdict()
         try:
             said = json.loads(VERDICT.read_text())
-            words = (str(said.get(name) or "") for name in ("started", "folder", "policy", "version", "refused"))
-            return Verdict(*words, began=float(said["began"]))
+            words = {name: str(said.get(name) or "") for name in ("started", "folder", "policy", "version", "refused")}
+            return Verdict(**words, began=float(said["began"]))
         except (OSError, ValueError, KeyError):
             return Verdict()
 
     def decrypted(self) -> float:
         """When credentials were last handed to the gateway, by the clock of its verdicts (CLOCK_MONOTONIC)."""
         command = ("systemctl", "show", "--property", "ActiveEnterTimestampMonotonic", "--value", CREDENTIALS)
-        said = subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET).stdout.strip()  # noqa: S603
+        said = subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET).stdout.strip()
         return int(said) / 1e6 if said.isdecimal() else 0.0
 
     def apply(self, how: str, wait: int) -> None:
@@ -198,19 +198,19 @@ class Host:
             raise Wrong(f"the gateway still runs {runs or 'something that it does not name'}")
 
     def _must(self, *command: str) -> None:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=QUIET, cwd="/")  # noqa: S603
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=QUIET, cwd="/")
         if done.returncode:
             said = self.verdict().refused or self._journal() or done.stdout.strip()
             raise Wrong(f"{' '.join(command[:3])}: {said}")
 
     def _journal(self) -> str:
         command = ("journalctl", "--unit", UNIT, "--lines", "12", "--output", "cat", "--no-pager", "--quiet")
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET).stdout.strip()  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET).stdout.strip()
 
 
 def checked(program: Path, folder: Path) -> None:
     """``lockgate check``, by the service user. Raises ``Wrong`` with every problem."""
-    done = subprocess.run(  # noqa: S603 - our own program on our own folder
+    done = subprocess.run(
         (str(program / "bin" / "lockgate"), "check", "--config", str(folder), "--json"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, check=False, env=QUIET, cwd="/", user=USER, group=USER, extra_groups=[])
     if done.returncode == 0:
@@ -279,7 +279,9 @@ class Work:
         if not self.host.active:
             return "nothing" if same else "switched"
         said = self.host.verdict()
-        if (self.content is not None and self.needs() != self.started()) or (self.release is not None and said.version != self.release.name):
+        if self.content is not None and self.needs() != self.started():
+            return "restart"
+        if self.release is not None and said.version != self.release.name:
             return "restart"
         return "nothing" if same and said.folder == str(self.folder) and said.began > self.host.decrypted() else "reload"
 
@@ -317,7 +319,7 @@ class Work:
 
     def _check(self, staging: Path) -> None:
         program = self.release if self.release and self.release.is_dir() else self.program
-        dangling = any(not os.path.exists(to) for to in self.given["links"].values())
+        dangling = any(not Path(to).exists() for to in self.given["links"].values())
         if self.module.check_mode and (program is None or dangling):
             return
         checked(program or self.prefix / "current", staging)

@@ -30,7 +30,11 @@ options:
   tls_certificate: {description: Its certificate chain in PEM., type: str, default: ''}
   hosts: {description: What a certificate made here names beside localhost and the host name., type: list, elements: str, default: []}
   renew: {description: What is made anew although it is there., type: list, elements: str, choices: [tls, audit], default: []}
-  key: {description: What encrypts; C(auto) is the TPM where it can be used and else the host's key., type: str, choices: [auto, tpm2, host], default: auto}
+  key:
+    description: What encrypts; C(auto) is the TPM where it can be used and else the host's key.
+    type: str
+    choices: [auto, tpm2, host]
+    default: auto
   prune: {description: Only take away credentials that are not named., type: bool, default: false}
 author: Lockgate maintainers
 """
@@ -66,7 +70,7 @@ class Wrong(Exception):
 
 def run(command: list[str], given: bytes = b"") -> bytes:
     """A program fed by standard input. Raises ``Wrong`` with what it said on standard error, which for systemd-creds is no secret."""
-    done = subprocess.run(command, input=given, capture_output=True, check=False, env=QUIET, cwd="/")  # noqa: S603 - fixed words, own paths
+    done = subprocess.run(command, input=given, capture_output=True, check=False, env=QUIET, cwd="/")
     if done.returncode:
         raise Wrong(f"{' '.join(command[:2])} failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
     return done.stdout
@@ -76,7 +80,7 @@ def choose(key: str) -> str:
     """``tpm2`` or ``host``."""
     if key != "auto":
         return key
-    usable = subprocess.run(["systemd-creds", "has-tpm2", "--quiet"], capture_output=True, check=False, env=QUIET).returncode == 0  # noqa: S607
+    usable = subprocess.run(["systemd-creds", "has-tpm2", "--quiet"], capture_output=True, check=False, env=QUIET).returncode == 0
     return "tpm2" if usable else "host"
 
 
@@ -199,16 +203,17 @@ def keys(store: Store, certificates: Path, given: Mapping[str, Any]) -> None:
 def lost(store: Store) -> None:
     """An audit key that is there and cannot be opened is not replaced in silence: the log would change its signer."""
     if store.path(AUDIT_KEY).exists() and store.read(AUDIT_KEY) is None:
-        raise Wrong(f"{store.path(AUDIT_KEY)} cannot be decrypted on this host (another TPM, or the host's key was lost); restore it, or take "
-                    "the file away to begin with a new audit key")
+        raise Wrong(f"{store.path(AUDIT_KEY)} cannot be decrypted on this host (another TPM, or the host's key was lost); restore it, or "
+                    "take the file away to begin with a new audit key")
 
 
 ARGUMENTS: dict[str, Any] = {
     "credentials": {"type": "dict", "required": True, "no_log": True}, "tls_key": {"type": "str", "default": "", "no_log": True},
     "tls_certificate": {"type": "str", "default": ""}, "hosts": {"type": "list", "elements": "str", "default": []},
     "renew": {"type": "list", "elements": "str", "choices": ["tls", "audit"], "default": []},
-    "key": {"type": "str", "choices": ["auto", "tpm2", "host"], "default": "auto", "no_log": False}, "prune": {"type": "bool", "default": False},
-    "folder": {"type": "path", "default": "/var/lib/lockgate-credentials"}, "certificates": {"type": "path", "default": "/var/lib/lockgate-tls"},
+    "key": {"type": "str", "choices": ["auto", "tpm2", "host"], "default": "auto", "no_log": False},
+    "prune": {"type": "bool", "default": False}, "folder": {"type": "path", "default": "/var/lib/lockgate-credentials"},
+    "certificates": {"type": "path", "default": "/var/lib/lockgate-tls"},
 }
 
 
