@@ -214,6 +214,9 @@ def _folders(state: Path) -> None:
         if stat.S_IMODE(info.st_mode) != mode or info.st_gid != (group if mode != 0o700 else info.st_gid):
             os.chown(folder, -1, group if mode != 0o700 else -1)
             folder.chmod(mode)
+    for path in (state / "audit").glob("*.db*"):    # a copy that was put back may have lost its group
+        if path.lstat().st_gid != group:
+            os.chown(path, -1, group, follow_symlinks=False)
 
 
 def _group() -> int:
