@@ -45,15 +45,15 @@ def test_a_version_that_does_not_start_is_taken_back(host: Host, segment: Segmen
     """The new release is there and cannot serve: the play fails, the old one serves."""
     wheels, version = next_wheels
     first = host.check_output("readlink -f /opt/lockgate/current")
-    broken = host.check_output(f"ls -d /opt/lockgate/releases/{version}/lib/python3*/site-packages/gateway/cli/serve.py")
-    host.check_output(f"cp {broken} /root/serve.kept && echo 'raise SystemExit(3)' > {broken}")
+    program = host.check_output(f"ls -d /opt/lockgate/releases/{version}/lib/python3*/site-packages/gateway/cli")
+    host.check_output(f"cp -a {program} /root/cli.kept && rm -rf {program}/__pycache__ && echo 'raise SystemExit(3)' > {program}/serve.py")
     try:
         run = segment.play("upgrade.yml", {"gateway_wheels": wheels, "gateway_version": version})
         assert run.status != 0, run.output
         assert host.check_output("readlink -f /opt/lockgate/current") == first
         assert segment.works()
     finally:
-        host.check_output(f"cp /root/serve.kept {broken}")
+        host.check_output(f"rm -rf {program} && mv /root/cli.kept {program}")
 
 
 def test_afterwards_site_yml_has_nothing_to_do(segment: Segment) -> None:
