@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A libvirtd of one's own: private mount, process and network namespaces, so that neither the machine's configuration nor its networks are touched."""
+"""A libvirtd of one's own, in private mount, process and network namespaces: the machine's configuration and networks stay as they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Everything libvirtd writes to, and where a folder of ours is put instead, inside its mount namespace only.
-PRIVATE_FOLDERS = ("etc/libvirt", "run/libvirt", "var/lib/libvirt", "var/log/libvirt", "var/cache/libvirt", "var/lib/swtpm-localca", "var/log/swtpm")
+PRIVATE_FOLDERS = (
+    "etc/libvirt",
+    "run/libvirt",
+    "var/lib/libvirt",
+    "var/log/libvirt",
+    "var/cache/libvirt",
+    "var/lib/swtpm-localca",
+    "var/log/swtpm",
+)
 
 # No systemd, no security driver and no cgroup controllers on a test machine. A site leaves all of these at their defaults.
 QEMU_CONF = """\
@@ -119,3 +127,25 @@ def libvirt_host(root: Path, namespace: str) -> Iterator[LibvirtHost]:
             process.wait()
     finally:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
+
+
+@contextmanager
+def default_pool(host: LibvirtHost, folder: Path) -> Iterator[None]:
+    """The storage pool that a site's hypervisor has."""
+    folder.mkdir()
+    host.virsh("pool-create-as", "default", "dir", "--target", str(folder))
+    try:
+        yield
+    finally:
+        host.virsh("pool-destroy", "default")
+
+
+@contextmanager
+def bridge(host: LibvirtHost, name: str) -> Iterator[None]:
+    """A bridge that a site's hypervisor has."""
+    host.run("ip", "link", "add", name, "type", "bridge")
+    host.run("ip", "link", "set", name, "up")
+    try:
+        yield
+    finally:
+        host.run("ip", "link", "delete", name)

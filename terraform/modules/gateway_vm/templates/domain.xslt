@@ -59,6 +59,7 @@
       <controller type="usb" model="none"/>
       <video><model type="none"/></video>
       <memballoon model="none"/>
+      <watchdog model="i6300esb" action="reset"/>
     </xsl:copy>
   </xsl:template>
 </xsl:stylesheet>

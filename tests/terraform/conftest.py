@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both programs, a libvirtd of one's own, and folders to work in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.terraform.libvirt_host import LibvirtHost, libvirt_host
+from tests.terraform.programs import REPOSITORY, Program, copy_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """OpenTofu and the provider, built once and kept."""
+    done = subprocess.run([REPOSITORY / "tools/build-tofu"], check=True, text=True, stdout=subprocess.PIPE)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session", params=["opentofu", "terraform"])
+def program(request: pytest.FixtureRequest, built: Path) -> Program:
+    name: str = request.param
+    executable = str(built / "bin/tofu") if name == "opentofu" else shutil.which("terraform")
+    if executable is None:
+        assert "CI" not in os.environ, "CI tests both programs, and Terraform is not installed"
+        pytest.skip("Terraform is not installed here: only OpenTofu is tried")
+    return Program(name, executable, built / "cli.tfrc")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """terraform/, copied."""
+    return copy_tree(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def hypervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LibvirtHost]:
+    with libvirt_host(tmp_path_factory.mktemp("libvirt"), f"lockgate-terraform-{os.getpid()}") as host:
+        yield host
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a lab's disks and logs go."""
+    made = tmp_path / "lab"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def empty_image(tmp_path: Path) -> Path:
+    """A disk with nothing on it: a machine on it starts, finds nothing to boot, and stays."""
+    image = tmp_path / "empty.raw"
+    with image.open("wb") as disk:
+        disk.truncate(16 << 20)
+    return image
