@@ -29,7 +29,7 @@ def compile_profiles(tree: Path) -> None:
     (tree / CACHE).mkdir(parents=True)
     names = [f"/etc/apparmor.d/{path.name}" for path in sorted(profiles.iterdir()) if path.is_file()]
     command = ["apparmor_parser", "--skip-kernel-load", "--write-cache", "--cache-loc", f"/{CACHE}"]
-    inside(tree, [*command, "--kernel-features", "/mnt/kernel-features", *names], binds={_FEATURES: "/mnt"})
+    inside(tree, [*command, "--kernel-features", "/mnt/kernel-features", *names], binds={"/mnt": _FEATURES})
     for path in (tree / CACHE).rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     with (tree / "etc/apparmor/parser.conf").open("a") as settings:

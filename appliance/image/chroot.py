@@ -16,11 +16,11 @@ def inside(
     tree: Path,
     command: Sequence[str | Path],
     *,
-    binds: Mapping[Path, str] | None = None,
+    binds: Mapping[str, Path] | None = None,
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
 ) -> str:
-    """What ``command`` printed in ``tree``. ``binds`` shows folders of this machine inside. Raises ``CommandFailed``."""
-    shown = [f"{source}:{target}" for source, target in (binds or {}).items()]
+    """What ``command`` printed in ``tree``. ``binds`` shows folders of this machine there. Raises ``CommandFailed``."""
+    shown = [f"{source}:{target}" for target, source in (binds or {}).items()]
     set_to = [f"{name}={value}" for name, value in {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(env or {})}.items()]
     return run([ENTER, tree, *shown, "--", "chroot", tree, "/usr/bin/env", "-i", *set_to, *command], stdin=stdin)

@@ -12,7 +12,7 @@ from image.chroot import inside
 
 _GONE = (
     # what programs wrote while the tree was made
-    *("boot", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*", "var/backups/*", "var/mail/*"),
+    *("boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*", "var/backups/*", "var/mail/*"),
     *("var/lib/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/ucf", "var/lib/systemd/catalog"),
     *("var/lib/systemd/deb-systemd-*", "var/lib/pam", "var/lib/python", "var/lib/shells.state", "var/lib/misc", "var/lib/portables"),
     *("etc/*-", "etc/.pwd.lock", "etc/.resolv.conf*", "root/.ansible", "root/.cache", "root/.ssh", "home/*/.ansible", "home/*/.cache"),
@@ -23,6 +23,7 @@ _GONE = (
     # for other init systems, boot loaders, firewalls, and for reading
     *("etc/cron.*", "etc/init.d", "etc/rc?.d", "etc/sv", "etc/runit", "etc/ufw", "etc/dhcp", "etc/kernel/post*.d"),
     *("usr/share/doc-base", "usr/share/lintian", "usr/share/bug", "usr/share/man", "usr/share/info", "usr/share/locale"),
+    "usr/include",
 )
 """Patterns below the tree's root."""
 
@@ -79,5 +80,5 @@ def _bytecode(tree: Path) -> None:
         shutil.rmtree(cache)
     folders = ["/usr/lib/python3", *(f"/{path.relative_to(tree)}" for path in sorted(tree.glob("usr/lib/python3.*")))]
     folders += [f"/{path.relative_to(tree)}" for path in sorted(tree.glob("opt/lockgate/releases/*/lib"))]
-    command = ["python3", "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), "--invalidation-mode", "unchecked-hash", *folders]
-    inside(tree, command, env={"PYTHONHASHSEED": "0"})
+    command = ["python3", "-m", "compileall", "-q", "-f", "-j", str(os.cpu_count() or 1), "--invalidation-mode", "unchecked-hash", *folders]
+    inside(tree, command, env={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"})

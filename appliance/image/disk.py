@@ -57,7 +57,7 @@ def make(tools: Path, work: Path, out: Path, release: Release, root: VerifiedRoo
     _definitions(work / "repart.d", release, root)
     command = ["systemd-repart", "--offline=yes", "--dry-run=no", "--empty=create", "--size=auto", "--sector-size=512", "--no-pager",
                f"--seed={release.uuid('disk')}", "--definitions=/srv/repart.d", f"/mnt/{disk.name}"]  # fmt: skip
-    inside(tools, command, binds={work: "/srv", out: "/mnt"}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
+    inside(tools, command, binds={"/srv": work, "/mnt": out}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
     return disk
 
 

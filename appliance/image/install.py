@@ -40,8 +40,7 @@ def guest(tree: Path) -> None:
             _program(source, programs / source.stem.replace("_", "-"))
     (programs / "image").mkdir(exist_ok=True)
     shutil.copyfile(HERE / "verify_bundle.py", programs / "image/verify_bundle.py")
-    for name in ("efi", "etc/sysusers.d"):
-        (tree / name).mkdir(exist_ok=True)
+    (tree / "etc/sysusers.d").mkdir(exist_ok=True)
     own = [
         path.name
         for overlay in _OVERLAYS

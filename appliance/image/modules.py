@@ -34,7 +34,7 @@ def install(tools: Path, root: Path) -> None:
         target = root / module.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tools / module.lstrip("/"), target)
-    inside(tools, ["depmod", "--basedir", "/mnt", version], binds={root: "/mnt"})
+    inside(tools, ["depmod", "--basedir", "/mnt", version], binds={"/mnt": root})
 
 
 def _closure(tools: Path, version: str, names: list[str]) -> set[str]:

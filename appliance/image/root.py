@@ -38,9 +38,9 @@ def make(tools: Path, tree: Path, out: Path, release: Release) -> VerifiedRoot:
     root, verity = out / release.file("root"), out / release.file("verity")
     for file in (root, verity):
         file.unlink(missing_ok=True)
-    binds = {tree: "/mnt", out: "/srv"}
-    erofs = ["mkfs.erofs", "--quiet", "-zlz4hc,12", "-C65536", "-T", str(release.epoch), "-U", str(release.uuid("erofs")), "--workers=1"]
-    inside(tools, [*erofs, f"/srv/{root.name}", "/mnt"], binds=binds, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
+    binds = {"/mnt": tree, "/srv": out}
+    erofs = ["mkfs.erofs", "--quiet", "-zlz4hc,9", "-C65536", "--all-time", "-T", str(release.epoch), "-U", str(release.uuid("erofs"))]
+    inside(tools, [*erofs, "--workers=1", f"/srv/{root.name}", "/mnt"], binds=binds)
     salt = sha256(f"{release.version}/salt".encode()).hexdigest()
     options = [
         "--uuid",
@@ -54,7 +54,7 @@ def make(tools: Path, tree: Path, out: Path, release: Release) -> VerifiedRoot:
         "--hash-block-size",
         "4096",
     ]
-    said = inside(tools, ["veritysetup", "format", *options, f"/srv/{root.name}", f"/srv/{verity.name}"], binds={out: "/srv"})
+    said = inside(tools, ["veritysetup", "format", *options, f"/srv/{root.name}", f"/srv/{verity.name}"], binds={"/srv": out})
     found = re.search(r"^Root hash:\s+([0-9a-f]{64})$", said, re.MULTILINE)
     if found is None:
         raise ValueError(f"veritysetup named no root hash:\n{said}")

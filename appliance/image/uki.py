@@ -42,7 +42,7 @@ def initrd(tools: Path, work: Path, release: Release) -> Path:
     command += ["--include", "/srv/initrd-files", "/", "--kver", modules.kernel_version(tools), "/srv/initrd"]
     shutil.rmtree(work / "initrd-files", ignore_errors=True)
     shutil.copytree(Path(__file__).parent / "initrd", work / "initrd-files", symlinks=True)
-    inside(tools, command, binds={work: "/srv"}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
+    inside(tools, command, binds={"/srv": work}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
     return out
 
 
@@ -61,7 +61,7 @@ def make(tools: Path, work: Path, out: Path, release: Release, root_hash: str) -
         "--os-release=@/srv/os-release",
     ]
     command += [f"--uname={kernel}", "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub", f"--output=/mnt/{made.name}"]
-    inside(tools, command, binds={work: "/srv", out: "/mnt"}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
+    inside(tools, command, binds={"/srv": work, "/mnt": out}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
     return made
 
 

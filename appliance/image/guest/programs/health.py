@@ -19,7 +19,7 @@ CONFIGURED = Path("/etc/lockgate/gateway.yaml")
 TRIAL = Path("/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
 """There when systemd-boot counted this boot: the entry's path on the EFI system partition, in UTF-16 after four bytes of attributes."""
 
-SYSTEM_PARTITIONS = (Path("/efi"), Path("/boot"))
+SYSTEM_PARTITION = Path("/boot")
 PATIENCE = 120
 _COUNTED = re.compile(r"^(?P<name>.+?)(\+(?P<left>\d+)(-\d+)?)?\.efi$")
 
@@ -75,7 +75,7 @@ def go_back() -> int:
     entry = trial()
     if entry is None or active("boot-complete.target"):
         return 0
-    others = [name for partition in SYSTEM_PARTITIONS for name in alternatives(entry, partition / "EFI/Linux")]
+    others = alternatives(entry, SYSTEM_PARTITION / "EFI/Linux")
     if not others:
         print(f"{entry} is not healthy, and there is no other image to go back to", file=sys.stderr)
         return 0

@@ -102,7 +102,7 @@ def install(folder: Path, *, allow_older: bool, allow_development: bool) -> int:
 
 def entries() -> list[str]:
     """The versions that systemd-boot knows."""
-    found = (_ENTRY.match(path.name) for folder in (Path("/efi"), Path("/boot")) for path in sorted((folder / "EFI/Linux").glob("*.efi")))
+    found = (_ENTRY.match(path.name) for path in sorted(Path("/boot/EFI/Linux").glob("*.efi")))
     return [one["version"] for one in found if one]
 
 
