@@ -26,8 +26,8 @@ os.close(slave)
 unit = "getty-" + wanted.replace("/", "")
 getty = ["/sbin/agetty", "--noclear", "--noissue", "--keep-baud", wanted, "vt100"]
 subprocess.run(["systemctl", "stop", unit], capture_output=True)
-subprocess.run(["systemd-run", "--quiet", "--unit", unit, "--property=Restart=always", "--property=RestartSec=1", "--property=SendSIGHUP=yes",
-                "--property=UtmpIdentifier=pts7", *getty], check=True)
+properties = ["Restart=always", "RestartSec=1", "SendSIGHUP=yes", "UtmpIdentifier=pts7"]
+subprocess.run(["systemd-run", "--quiet", "--unit", unit, *("--property=" + one for one in properties), *getty], check=True)
 try:
     while True:
         ready, _, _ = select.select([0, master], [], [])

@@ -121,17 +121,19 @@ def test_t61_not_over_ssh(host: Host, lab: Lab, tmp_path: Path) -> None:
     script = tmp_path / "askpass"
     script.write_text(f"#!/bin/sh\necho '{PASSWORD}'\n")
     script.chmod(0o700)
-    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "PreferredAuthentications=password,keyboard-interactive",
-               "-o", "NumberOfPasswordPrompts=1"]
-    tried = subprocess.run(["ip", "netns", "exec", lab.switch(), "ssh", "-tt", *options, f"breakglass@{GATEWAY}"], capture_output=True, text=True,
-                           stdin=subprocess.DEVNULL, env={**os.environ, "SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force"})
+    options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "NumberOfPasswordPrompts=1",
+               "PreferredAuthentications=password,keyboard-interactive"]
+    command = ["ip", "netns", "exec", lab.switch(), "ssh", "-tt", *(word for option in options for word in ("-o", option))]
+    tried = subprocess.run([*command, f"breakglass@{GATEWAY}"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                           env={**os.environ, "SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force"})
     assert tried.returncode == 255 and "Permission denied" in tried.stderr, tried
     assert "breakglass" in host.check_output("journalctl --boot --unit=ssh --grep='not allowed because'")
 
 
 def test_t61_a_terminal_that_is_none_of_the_machines(host: Host) -> None:
     before = len(records(host, "break-glass.begin"))
-    said = host.run("printf 'Sam Example\\nlet me in please\\n' | runuser -u breakglass -- script -qc /usr/local/libexec/lockgate-break-glass /dev/null")
+    said = host.run("printf 'Sam Example\\nlet me in please\\n' | "
+                    "runuser -u breakglass -- script -qc /usr/local/libexec/lockgate-break-glass /dev/null")
     assert "is not a terminal of this machine" in said.stdout
     assert len(records(host, "break-glass.begin")) == before
     assert records(host, "break-glass.refused")[-1]["user"] == int(host.check_output("id -u breakglass"))
