@@ -90,7 +90,7 @@ def test_what_this_host_may_not_set_is_not_claimed(host: Host, playbook: Playboo
     assert host.run("test -w /proc/sys/kernel/kptr_restrict").rc != 0
     run = playbook("", {}, ["--check", "--diff"])
     assert run.status == 0, run.output
-    assert run.changed == {"gw": 0}
+    assert run.changed == {"gw": 0}, run.output
     assert "not in force" in run.output
     if host.check_output("sysctl --values kernel.kptr_restrict") != "2":
         assert "kernel.kptr_restrict" in run.output

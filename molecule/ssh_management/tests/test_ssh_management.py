@@ -191,7 +191,7 @@ def test_it_does_not_lock_operators_out(host: Host, operator: Person, playbook: 
 def test_a_dry_run_finds_nothing_to_do(playbook: Playbook) -> None:
     run = playbook("", {}, ["--check", "--diff"])
     assert run.status == 0, run.output
-    assert run.changed["gw"] == 0
+    assert run.changed["gw"] == 0, run.output
 
 
 def test_a_host_without_keys_makes_one_at_boot(host: Host, operator: Person, lab: Lab) -> None:
