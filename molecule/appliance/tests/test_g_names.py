@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from segment import PLAYBOOKS, Segment
 from testinfra.host import Host
 
 testinfra_hosts = ["lab://gw"]
+LAB_INVENTORY = PLAYBOOKS.parent / "inventories" / "lab"
+OPERATOR = {**os.environ, "ANSIBLE_CONFIG": str(PLAYBOOKS.parent / "ansible.cfg")}
 MARK = "/tmp/lockgate-t69"
 TEMPLATES = ["{{ lookup('ansible.builtin.pipe', 'touch " + MARK + "') }}", "{% set x = 7 * 7 %}{{ x }}", "{# gone #}"]
 SHELL = [
@@ -84,23 +87,30 @@ def test_t69_a_hostile_gateway_or_segment_name_is_refused_or_data(segment: Segme
     assert segment.works()
 
 
-def test_t69_hostile_host_names_in_the_inventory_are_refused_or_data(segment: Segment, tmp_path: Path) -> None:
-    """The same gateway under a hostile alias, as a slip or a merged pull request would bring it."""
+def test_t69_hostile_host_names_in_the_inventory_are_data(segment: Segment, tmp_path: Path) -> None:
+    """The same gateway under hostile aliases, as a slip or a merged pull request would bring them."""
     variables = {
         "ansible_connection": "lab", "ansible_lab_host": "gw", "ansible_python_interpreter": "/usr/bin/python3",
-        "gateway_segment_folder": str(segment.folder), "ssh_management_authorized_keys": [(segment.world / "ops.pub").read_text().strip()],
+        "gateway_name": "gw", "gateway_segment_folder": str(segment.folder),
         "vault_orders_db_password": (segment.world / "orders-db.password").read_text(),
     }  # fmt: skip
-    for number, name in enumerate(TEMPLATES + SHELL):
-        inventory = tmp_path / f"{number}.json"
-        inventory.write_text(json.dumps(_inventory(f"gw{name}", variables)))
-        lab_inventory = PLAYBOOKS.parent / "inventories" / "lab"
-        argv = ["ansible-playbook", "--inventory", str(lab_inventory), "--inventory", str(inventory), "--limit", "hostile"]
-        subprocess.run([*argv, str(PLAYBOOKS / "policy.yml")], capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    assert segment.play("policy.yml").status == 0
+    hosts = {f"gw{name}": variables for name in TEMPLATES + SHELL}
+    inventory = tmp_path / "hosts.json"
+    hostile = {"children": {"hostile": {"hosts": hosts}}}
+    inventory.write_text(json.dumps({"all": {"children": {"gateways": {"children": {"segment_lab": hostile}}}}}))
+    argv = ["ansible-playbook", "--inventory", str(LAB_INVENTORY), "--inventory", str(inventory), "--limit", "hostile"]
+    argv.append(str(PLAYBOOKS / "policy.yml"))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=OPERATOR)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("failed=0") == len(hosts)
     assert segment.works()
 
 
-def _inventory(name: str, variables: dict[str, Any]) -> dict[str, Any]:
-    segment_lab = {"children": {"hostile": {"hosts": {name: variables}}}}
-    return {"all": {"children": {"gateways": {"children": {"segment_lab": segment_lab}}}}}
+def test_t69_a_policy_file_adds_no_host_to_the_inventory(tmp_path: Path) -> None:
+    """What is rolled out is not read as inventory, whatever it looks like."""
+    shutil.copytree(LAB_INVENTORY, tmp_path / "lab")
+    (tmp_path / "lab" / "segments" / "lab" / "policy" / "hosts.yml").write_text("gateways: {hosts: {intruder: {}}}\n")
+    argv = ["ansible-inventory", "--inventory", str(tmp_path / "lab"), "--list"]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True, env=OPERATOR).stdout
+    assert "gw" in listed
+    assert "intruder" not in listed

@@ -24,7 +24,7 @@ options:
     required: true
   host:
     description: The host's name in the lab.
-    vars: [{name: ansible_lab_host}, {name: inventory_hostname}]
+    vars: [{name: inventory_hostname}, {name: ansible_lab_host}]  # the last one that is set counts
     required: true
 """
 
