@@ -152,7 +152,7 @@ def download(folder: Path, tag: str, reuse: Path) -> None:
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=False,  # noqa: S603 - fixed words, own paths
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"make-wheelhouse: {' '.join(command[1:4])} failed:\n{done.stdout}")

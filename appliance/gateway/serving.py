@@ -25,8 +25,8 @@ _STATUS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``folder`` and ``policy`` are in force, ``started`` is the folder the process started on, ``version`` the program's; ``refused`` is why
-    the last reload changed nothing."""
+    """``folder`` and ``policy`` are in force, ``started`` is the folder the process started on, ``version`` the program's; ``refused`` is
+    why the last reload changed nothing."""
 
     pid: int
     began: float
@@ -67,12 +67,13 @@ def read(place: Path) -> Verdict | None:
         return None
 
 
-def notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)) when it asked to be told."""
+def notify(state: str, wait: float = 1.0) -> None:
+    """Tell systemd (sd_notify(3)) when it asked to be told; a systemd that does not listen holds nobody up for longer than ``wait``."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(wait)
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
         sock.send(state.encode())
 
@@ -92,5 +93,5 @@ async def keep_alive() -> None:
     """Signs of life from the event loop, as long as it turns: a loop that hangs ends with systemd's restart."""
     interval = watchdog_interval(os.environ, os.getpid())
     while interval is not None:
-        notify("WATCHDOG=1")
+        notify("WATCHDOG=1", wait=0.0)
         await asyncio.sleep(interval)

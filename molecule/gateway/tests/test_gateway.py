@@ -70,6 +70,11 @@ def eventually(what: Callable[[], bool], seconds: float = 20.0) -> bool:
     return True
 
 
+def write(host: Host, path: str, text: str) -> None:
+    """A piece of a unit, until the host is gone."""
+    host.check_output("mkdir -p $(dirname %s) && printf %%s %s > %s && systemctl daemon-reload", path, text, path)
+
+
 def failed(run: Run) -> str:
     assert run.status != 0, run.output
     assert run.failed == {"gw": 1}, run.output
@@ -122,9 +127,10 @@ def test_ready_over_the_network(host: Host, lab: Lab) -> None:
 
 
 def test_the_service_can_change_neither_program_nor_configuration(host: Host) -> None:
-    writable = "setpriv --reuid=lockgate --regid=lockgate --clear-groups find -L /opt/lockgate /etc/lockgate /var/lib/lockgate-config -writable"
+    service = "setpriv --reuid=lockgate --regid=lockgate --clear-groups"
+    writable = f"{service} find -L /opt/lockgate /etc/lockgate /var/lib/lockgate-config -writable"
     assert host.run(f"{writable} -not -path '*/credentials/*' -not -path '*/tls/*'").stdout == ""
-    assert host.run("setpriv --reuid=lockgate --regid=lockgate --clear-groups touch /etc/lockgate/x").rc != 0
+    assert host.run(f"{service} touch /etc/lockgate/x").rc != 0
 
 
 def test_the_program_says_what_runs(host: Host) -> None:
@@ -152,8 +158,8 @@ def test_a_killed_gateway_comes_back(host: Host, lab: Lab) -> None:
 def test_a_hung_gateway_comes_back(host: Host, lab: Lab) -> None:
     """With shorter times than the unit's, so that the test need not wait for them."""
     place = "/run/systemd/system/lockgate.service.d"
-    host.check_output(f"mkdir -p {place} && printf '[Service]\\nWatchdogSec=2s\\nTimeoutAbortSec=1s\\n' > {place}/60-test.conf")
-    host.check_output("systemctl daemon-reload && systemctl restart lockgate.service")
+    write(host, f"{place}/60-test.conf", "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n")
+    host.check_output("systemctl restart lockgate.service")
     before = pid(host)
     time.sleep(4)
     assert pid(host) == before, "signs of life keep it alive"
@@ -206,9 +212,9 @@ def test_a_bad_policy_is_refused_and_the_old_one_runs(host: Host, lab: Lab, play
 def test_what_cannot_be_put_in_force_is_taken_back(host: Host, lab: Lab, playbook: Playbook, segment: Path) -> None:
     """The folder is valid, and the host fails on the way: here the step before the reload that opens the firewall."""
     unit = "/run/systemd/system/lockgate-network.service"
-    host.check_output(f"printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\nExecReload=/bin/grep -rqL reporting-is-revoked /etc/lockgate/policy/\\n' > {unit}")
-    host.check_output("sed -i 's#^ExecReload=.*#ExecReload=/bin/sh -c \"! grep -rq reporting-is-revoked /etc/lockgate/policy/\"#' " + unit)
-    host.check_output("systemctl daemon-reload && systemctl start lockgate-network.service")
+    write(host, unit, "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+                      "ExecReload=/bin/sh -c '! grep -rq reporting-is-revoked /etc/lockgate/policy/'\n")
+    host.check_output("systemctl start lockgate-network.service")
     before, path = digest(host), folder(host)
     (segment / "policy" / "more.yaml").write_text("# reporting-is-revoked\nrevoked: [{identity: reporting}]\n")
     said = failed(playbook(PLAYBOOKS / "policy.yml", {"gateway_segment_folder": str(segment)}))
@@ -257,8 +263,7 @@ def version(host: Host) -> str:
 def test_an_upgrade_that_does_not_become_ready_goes_back_by_itself(host: Host, lab: Lab, playbook: Playbook) -> None:
     place = "/run/systemd/system/lockgate.service.d"
     before = version(host)
-    host.check_output(f"mkdir -p {place} && printf '[Service]\\nExecStartPre=/bin/sh -c \"! readlink /opt/lockgate/current | grep later\"\\n' > {place}/60-test.conf")
-    host.check_output("systemctl daemon-reload")
+    write(host, f"{place}/60-test.conf", "[Service]\nExecStartPre=/bin/sh -c '! readlink /opt/lockgate/current | grep later'\n")
     said = failed(playbook(PLAYBOOKS / "upgrade.yml", {"gateway_wheels": str(SCENARIO / "wheels-later")}))
     assert "what ran before is in force again" in said, said
     assert version(host) == before

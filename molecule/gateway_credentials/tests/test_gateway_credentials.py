@@ -75,7 +75,8 @@ def test_every_secret_is_encrypted_and_readable_by_root_alone(host: Host) -> Non
     for name in names:
         assert host.check_output(f"stat -c '%U %a' {BLOBS}/{name}.cred") == "root 600"
         assert host.check_output(f"stat -c '%U %a' {DECRYPTED}/{name}") == "lockgate 400"
-    opened = host.check_output(f"systemd-creds decrypt --name=lockgate_credentials.orders-db.yaml.cred {BLOBS}/credentials.orders-db.yaml.cred -")
+    name = "credentials.orders-db.yaml.cred"
+    opened = host.check_output(f"systemd-creds decrypt --name=lockgate_{name} {BLOBS}/{name} -")
     assert json.loads(opened)["password"] == "canary-first-Zq7fK2pW"
     assert host.run(f"setpriv --reuid=65534 --clear-groups ls {DECRYPTED}").rc != 0
 
@@ -85,7 +86,7 @@ def test_nothing_of_them_is_on_the_disk_or_in_the_journal(host: Host) -> None:
         assert on_disk(host, secret) == ""
         assert secret not in host.check_output("journalctl --no-pager --quiet --output json")
     for name in ("tls.gateway.key", "tls.audit_ed25519_key"):
-        line = host.file(f"{DECRYPTED}/{name}").content_string.splitlines()[1]
+        line = host.file(f"{DECRYPTED}/{name}").content_string.splitlines()[2]
         assert len(line) > 40
         assert on_disk(host, line) == ""
     assert host.check_output("find / -xdev -name 'ca.key' -o -xdev -name '.lockgate-init-*'") == ""
