@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from evidence import unmet
 from testinfra.host import Host
 from verify import Lab, Playbook
 
@@ -110,6 +111,10 @@ def test_a_dry_run_finds_nothing_to_do(host: Host, playbook: Playbook) -> None:
     assert run.status == 0, run.output
     assert run.changed == {"gw": 0}, run.output
     assert "auditd does not run here" in run.output
+
+
+def test_the_register_of_controls_tells_the_truth(host: Host) -> None:
+    assert unmet(host, "audit_host") == {}
 
 
 def test_changed_inputs_reach_what_runs(host: Host, playbook: Playbook) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from evidence import unmet
 from testinfra.host import Host
 from verify import Lab, Playbook
 
@@ -128,6 +129,10 @@ def test_nothing_reaches_out_by_itself(host: Host) -> None:
     assert host.run("systemctl start apt-daily.timer").rc != 0
     assert "apt" not in host.check_output("systemctl list-timers --no-legend")
     assert host.run("systemctl start ctrl-alt-del.target").rc != 0
+
+
+def test_the_register_of_controls_tells_the_truth(host: Host) -> None:
+    assert unmet(host, "os_baseline") == {}
 
 
 def test_what_drifted_comes_back_and_stays(host: Host, playbook: Playbook) -> None:

@@ -7,6 +7,7 @@ import re
 import time
 
 import pytest
+from evidence import unmet
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 from verify import Lab, Playbook
@@ -148,6 +149,10 @@ def test_there_is_no_other_way_in(host: Host) -> None:
     listening = host.check_output("ss --listening --tcp --numeric --processes --no-header")
     assert [line.split()[3].rpartition(":")[2] for line in listening.splitlines() if "sshd" in line or "systemd" in line] == ["22", "22"]
     assert host.check_output("systemctl list-sockets --all --no-legend | grep -c ssh || true") == "0"
+
+
+def test_the_register_of_controls_tells_the_truth(host: Host) -> None:
+    assert unmet(host, "ssh_management") == {}
 
 
 def test_changed_inputs_reach_what_runs_and_open_sessions_stay(host: Host, operator: Person, playbook: Playbook) -> None:
