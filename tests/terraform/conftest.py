@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    wheels = str(REPOSITORY / "build/wheelhouse-cp313")
+    parser.addoption("--image", help="disk image of the appliance: boots it, too")
+    parser.addoption("--wheels", default=wheels, help="wheelhouse that the image was made of (default: %(default)s)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "image: boots the appliance's image, given as --image")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without an image there is nothing to boot, and nobody asked for it."""
+    booting = [item for item in items if item.get_closest_marker("image")]
+    if booting and not config.getoption("--image"):
+        config.hook.pytest_deselected(items=booting)
+        items[:] = [item for item in items if item not in booting]
+
+
 @pytest.fixture(scope="session")
 def built() -> Path:
     """OpenTofu and the provider, built once and kept."""

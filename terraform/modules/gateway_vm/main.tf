@@ -8,9 +8,9 @@ locals {
     mac = lower(coalesce(i.mac, join(":", concat(["52", "54", "00"], regexall("..", substr(sha256("${var.segment}/${var.name}/${i.name}"), 0, 6))))))
   })]
 
-  # policy/ and trust/ of the contract and nothing else: credentials/ and tls/ hold secrets and never come here.
+  # policy/, trust/ and gateway.yaml of the contract and nothing else: credentials/ and tls/ hold secrets and never come here.
   segment_files = var.segment_folder == null ? {} : {
-    for path in fileset(var.segment_folder, "{policy,trust}/**") : path => file("${var.segment_folder}/${path}")
+    for path in setunion(fileset(var.segment_folder, "{policy,trust}/**"), fileset(var.segment_folder, "gateway.yaml")) : path => file("${var.segment_folder}/${path}")
   }
 
   # Data, never text that somebody fills in: first boot reads one JSON document and checks it.
@@ -127,6 +127,11 @@ resource "libvirt_domain" "gateway" {
     precondition {
       condition     = !anytrue([for path, text in local.segment_files : strcontains(text, "PRIVATE KEY")])
       error_message = "There is a private key in the segment's folder. Secrets never go by Terraform: they would stay in its state."
+    }
+
+    precondition {
+      condition     = alltrue([for path in keys(local.segment_files) : can(regex("^((policy|trust)(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){1,8}|gateway\\.yaml)$", path))])
+      error_message = "A file's name in the segment's folder has letters, digits and . _ -, and does not begin with a dot: first boot takes no other."
     }
 
     precondition {

@@ -182,8 +182,8 @@ variable "interfaces" {
   }
 
   validation {
-    condition     = alltrue([for i in var.interfaces : i.gateway == null || can(cidrhost("${i.gateway}/32", 0)) || can(cidrhost("${i.gateway}/128", 0))])
-    error_message = "An interface's gateway is an address without a prefix: 192.0.2.1."
+    condition     = alltrue([for i in var.interfaces : i.gateway == null || anytrue([for a in i.addresses : try(cidrhost("${i.gateway}/${split("/", a)[1]}", 0) == cidrhost(a, 0), false)])])
+    error_message = "An interface's gateway is an address in one of its networks, without a prefix: 192.0.2.1."
   }
 
   validation {
@@ -192,8 +192,8 @@ variable "interfaces" {
   }
 
   validation {
-    condition     = alltrue(flatten([for i in var.interfaces : [for r in i.routes : can(regex("^[0-9A-Fa-f:.]+/[0-9]+$", r.to)) && can(cidrhost(r.to, 0)) && (can(cidrhost("${r.via}/32", 0)) || can(cidrhost("${r.via}/128", 0)))]]))
-    error_message = "A route goes to a network (198.51.100.0/24) via an address (192.0.2.254)."
+    condition     = alltrue(flatten([for i in var.interfaces : [for r in i.routes : can(regex("^[0-9A-Fa-f:.]+/[0-9]+$", r.to)) && try(cidrhost(r.to, 0) == lower(split("/", r.to)[0]), false) && anytrue([for a in i.addresses : try(cidrhost("${r.via}/${split("/", a)[1]}", 0) == cidrhost(a, 0), false)])]]))
+    error_message = "A route goes to a network (198.51.100.0/24) via an address in one of the interface's networks (192.0.2.254)."
   }
 }
 
@@ -233,8 +233,8 @@ variable "management" {
   nullable = false
 
   validation {
-    condition     = length(var.management.networks) > 0 && alltrue([for n in var.management.networks : can(regex("^[0-9A-Fa-f:.]+/[0-9]+$", n)) && can(cidrhost(n, 0))])
-    error_message = "At least one management network is needed, as NETWORK/PREFIX: 203.0.113.0/24."
+    condition     = length(var.management.networks) > 0 && alltrue([for n in var.management.networks : can(regex("^[0-9A-Fa-f:.]+/[0-9]+$", n)) && try(cidrhost(n, 0) == lower(split("/", n)[0]), false)])
+    error_message = "At least one management network is needed, as NETWORK/PREFIX with the network's first address: 203.0.113.0/24."
   }
 
   validation {
@@ -243,12 +243,12 @@ variable "management" {
   }
 
   validation {
-    condition     = alltrue([for k in var.management.authorized_keys : can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\\.com|sk-ecdsa-sha2-nistp256@openssh\\.com) [A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]+)?$", k))])
+    condition     = alltrue([for k in var.management.authorized_keys : can(regex("^(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5|ssh-rsa AAAAB3NzaC1yc2|ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY|ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQ|ecdsa-sha2-nistp521 AAAAE2VjZHNhLXNoYTItbmlzdHA1MjE|sk-ssh-ed25519@openssh\\.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t|sk-ecdsa-sha2-nistp256@openssh\\.com AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb2)[A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]{1,100})?$", k))])
     error_message = "A management key is the line of a public key file: type, key and a comment of letters, digits and @ . _ -, without options. Private keys never go by Terraform."
   }
 
   validation {
-    condition     = var.management.user_ca == "" || can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]+)?$", var.management.user_ca))
+    condition     = var.management.user_ca == "" || can(regex("^(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5|ssh-rsa AAAAB3NzaC1yc2|ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY|ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQ|ecdsa-sha2-nistp521 AAAAE2VjZHNhLXNoYTItbmlzdHA1MjE|sk-ssh-ed25519@openssh\\.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t|sk-ecdsa-sha2-nistp256@openssh\\.com AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb2)[A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]{1,100})?$", var.management.user_ca))
     error_message = "The user CA is the line of a public key file: type, key and a comment."
   }
 
@@ -259,7 +259,7 @@ variable "management" {
 }
 
 variable "segment_folder" {
-  description = "Folder of the segment in the inventory (policy/ and trust/), given to the gateway as its first policy; null where Ansible brings it."
+  description = "Folder of the segment in the inventory (policy/, trust/ and perhaps gateway.yaml), given to the gateway as its first policy; null where Ansible brings it."
   type        = string
   default     = null
 
@@ -281,8 +281,8 @@ variable "credentials" {
   }
 
   validation {
-    condition     = alltrue([for name, value in var.credentials : !can(regex("^lockgate\\.(firstboot|segment)$", name))])
-    error_message = "lockgate.firstboot and lockgate.segment are made by this module."
+    condition     = alltrue([for name, value in var.credentials : !startswith(name, "lockgate.")])
+    error_message = "lockgate.firstboot and lockgate.segment are made by this module; lockgate.credentials and lockgate.break-glass are secret and never go by Terraform."
   }
 
   validation {

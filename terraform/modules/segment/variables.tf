@@ -160,7 +160,7 @@ variable "time_servers" {
 }
 
 variable "segment_folder" {
-  description = "Folder of the segment in the inventory (policy/ and trust/), given to the gateways as their first policy; null where Ansible brings it."
+  description = "Folder of the segment in the inventory (policy/, trust/ and perhaps gateway.yaml), given to the gateways as their first policy; null where Ansible brings it."
   type        = string
   default     = null
 }

@@ -85,7 +85,7 @@ run "first_boot_is_told_what_it_needs" {
   }
 }
 
-run "the_first_policy_is_policy_and_trust" {
+run "the_first_policy_is_policy_trust_and_settings" {
   command = plan
 
   variables {
@@ -94,10 +94,11 @@ run "the_first_policy_is_policy_and_trust" {
 
   assert {
     condition = strcontains(libvirt_domain.gateway.xml[0].xslt, "io.systemd.credential.binary:lockgate.segment=${base64gzip(jsonencode({
+      "gateway.yaml"          = file("tests/segment/gateway.yaml")
       "policy/resources.yaml" = file("tests/segment/policy/resources.yaml")
       "trust/ca.pem"          = file("tests/segment/trust/ca.pem")
     }))}</entry>")
-    error_message = "The first policy is not the files of policy/ and trust/, or more than those."
+    error_message = "The first policy is not gateway.yaml and the files of policy/ and trust/, or more than those."
   }
 }
 

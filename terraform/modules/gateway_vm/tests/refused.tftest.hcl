@@ -604,3 +604,73 @@ run "more_than_smbios_carries" {
 
   expect_failures = [libvirt_domain.gateway]
 }
+
+run "an_address_for_a_management_network" {
+  command = plan
+
+  variables {
+    management = { networks = ["203.0.113.5/24"], authorized_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMHg/j+6nL8jh6uJ7iZFy27adVcV4NYwnQwxOo//DKYP ops@site"] }
+  }
+
+  expect_failures = [var.management]
+}
+
+run "a_key_of_another_kind_inside" {
+  command = plan
+
+  variables {
+    management = { networks = ["203.0.113.0/24"], authorized_keys = ["ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIMHg/j+6nL8jh6uJ7iZFy27adVcV4NYwnQwxOo//DKYP ops@site"] }
+  }
+
+  expect_failures = [var.management]
+}
+
+run "a_gateway_outside_its_network" {
+  command = plan
+
+  variables {
+    interfaces = [{ name = "a", bridge = "br0", addresses = ["192.0.2.1/24"], gateway = "198.51.100.1" }]
+  }
+
+  expect_failures = [var.interfaces]
+}
+
+run "a_route_via_another_network" {
+  command = plan
+
+  variables {
+    interfaces = [{ name = "a", bridge = "br0", addresses = ["192.0.2.1/24"], routes = [{ to = "10.0.0.0/8", via = "198.51.100.1" }] }]
+  }
+
+  expect_failures = [var.interfaces]
+}
+
+run "a_route_to_an_address" {
+  command = plan
+
+  variables {
+    interfaces = [{ name = "a", bridge = "br0", addresses = ["192.0.2.1/24"], routes = [{ to = "10.1.2.3/8", via = "192.0.2.2" }] }]
+  }
+
+  expect_failures = [var.interfaces]
+}
+
+run "secrets_of_first_boot" {
+  command = plan
+
+  variables {
+    credentials = { "lockgate.credentials" = "{}" }
+  }
+
+  expect_failures = [var.credentials]
+}
+
+run "a_hidden_file_in_the_segment_folder" {
+  command = plan
+
+  variables {
+    segment_folder = "tests/hidden"
+  }
+
+  expect_failures = [libvirt_domain.gateway]
+}
