@@ -20,7 +20,9 @@ def controls(role: str, scope: str = "host") -> list[dict[str, Any]]:
 
 
 def unmet(host: Host, role: str) -> dict[str, str]:
-    """Id to answer, of the controls whose evidence does not show what the register promises; those that need a kernel of their own are left out."""
+    """Id to answer, of the controls whose evidence does not show what the register promises.
+
+    Those that need a kernel of their own are left out."""
     answers: dict[str, str] = {}
     for control in controls(role):
         evidence = control["evidence"]
