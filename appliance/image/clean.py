@@ -12,7 +12,8 @@ from image.chroot import inside
 
 _GONE = (
     # what programs wrote while the tree was made
-    *("boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*", "var/backups/*", "var/mail/*"),
+    *("boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/backups/*", "var/mail/*"),
+    *("var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/man", "var/log/apt"),
     *("var/lib/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/ucf", "var/lib/systemd/catalog"),
     *("var/lib/systemd/deb-systemd-*", "var/lib/pam", "var/lib/python", "var/lib/shells.state", "var/lib/misc", "var/lib/portables"),
     *("etc/*-", "etc/.pwd.lock", "etc/.resolv.conf*", "root/.ansible", "root/.cache", "root/.ssh", "home/*/.ansible", "home/*/.cache"),
@@ -35,6 +36,8 @@ def clean(tree: Path, epoch: int) -> None:
     for pattern in _GONE:
         for path in sorted(tree.glob(pattern)):
             _remove(path)
+    for folder in ("var/log", "var/cache"):
+        _without_files(tree / folder)
     _identity(tree)
     _password_ages(tree, epoch)
     _installers(tree)
@@ -46,6 +49,13 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _without_files(folder: Path) -> None:
+    """Programs look for their folders; what they wrote there goes."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
 
 
 def _identity(tree: Path) -> None:

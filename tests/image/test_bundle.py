@@ -26,7 +26,8 @@ def made(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def verify(made: Path, *options: str | Path) -> str:
-    command = [PYTHON, "-I", made.with_name("verify-bundle"), made, "--signers", made.with_name("allowed_signers"), "--allow-development"]
+    program: list[str | Path] = [PYTHON, "-I", made.with_name("verify-bundle")]
+    command = [*program, made, "--signers", made.with_name("allowed_signers"), "--allow-development"]
     return run([*command, *options], env=BARE)
 
 
@@ -41,8 +42,9 @@ def unpacked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_what_a_site_needs(unpacked: Path, image: Image) -> None:
     version = image.manifest["version"]
     for name in (
-        "install", "verify-bundle", "image/manifest.json", "image/manifest.json.sig", f"image/lockgate_{version}.root", f"image/lockgate_{version}.raw.gz",
-        f"image/lockgate_{version}.sbom.cdx.json", "wheels/cp311/requirements.txt", "wheels/cp313/requirements.txt", "wheels/controller/cp313/requirements.txt",
+        "install", "verify-bundle", "image/manifest.json", "image/manifest.json.sig",
+        f"image/lockgate_{version}.root", f"image/lockgate_{version}.raw.gz", f"image/lockgate_{version}.sbom.cdx.json",
+        "wheels/cp311/requirements.txt", "wheels/cp313/requirements.txt", "wheels/controller/cp313/requirements.txt",
         "roles/gateway/tasks/main.yml", "playbooks/install_bundle.yml", "inventories/example/hosts.yml", "docs/operating.md",
         "collections/ansible_collections/ansible/posix/MANIFEST.json", "collections/ansible_collections/community/general/MANIFEST.json",
     ):  # fmt: skip
