@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    wheels = str(REPOSITORY / "build/wheelhouse-cp313")
+    wheels = str(Path(os.environ.get("LOCKGATE_IMAGE_CACHE", "/var/tmp/lockgate-image")) / "wheels-cp313")
     parser.addoption("--image", help="disk image of the appliance: boots it, too")
     parser.addoption("--wheels", default=wheels, help="wheelhouse that the image was made of (default: %(default)s)")
 

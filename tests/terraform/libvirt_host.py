@@ -116,7 +116,7 @@ def libvirt_host(root: Path, namespace: str) -> Iterator[LibvirtHost]:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", namespace, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
                  "--mount-proc", "bash", "-c", START, "libvirtd", str(root), " ".join(PRIVATE_FOLDERS)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
             host = LibvirtHost(root, namespace)

@@ -35,6 +35,7 @@ class Workspace:
     folder: Path
     variables: dict[str, Any] = field(default_factory=dict)
     libvirt_uri: str = ""
+    under: tuple[str, ...] = ()
 
     def call(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         (self.folder / "tests.auto.tfvars.json").write_text(json.dumps(self.variables))
@@ -47,7 +48,7 @@ class Workspace:
             "CHECKPOINT_DISABLE": "1",
             "LIBVIRT_DEFAULT_URI": self.libvirt_uri,
         }
-        command = [self.program.executable, *arguments]
+        command = [*self.under, self.program.executable, *arguments]
         return subprocess.run(command, cwd=self.folder, env=environment, check=False, text=True, capture_output=True, timeout=timeout)
 
     def run(self, *arguments: str, timeout: float = 600) -> str:

@@ -25,6 +25,10 @@ def test_valid(program: Program, tree: Path, configuration: str) -> None:
     Workspace(program, tree / configuration).init().run("validate", "-no-color")
 
 
+def test_init_needs_no_network(program: Program, tree: Path) -> None:
+    Workspace(program, tree / "environments/example", under=("unshare", "--net")).init().run("validate", "-no-color")
+
+
 @pytest.mark.parametrize("configuration", TESTED)
 def test_own_tests(program: Program, tree: Path, configuration: str) -> None:
     said = Workspace(program, tree / configuration).init().run("test", "-no-color")
