@@ -104,6 +104,21 @@ def _day(value: Any) -> date | None:
         return None
 
 
+def lynis(report: str, minimum: int) -> Document:
+    """What Lynis found, from its lynis-report.dat: one finding a test, as LYNIS-TEST. Raises ``AnsibleFilterError``."""
+    values = [line.partition("=")[::2] for line in report.splitlines() if "=" in line and not line.startswith("#")]
+    single, found = dict(values), dict[str, list[str]]()
+    for name, value in values:
+        if name in ("warning[]", "suggestion[]"):
+            test, text, details, *_ = [*value.split("|"), "", ""]
+            found.setdefault(f"LYNIS-{test}", []).append(text if details in ("-", "") else f"{text} ({details})")
+    if not single.get("hardening_index", "").isdigit():
+        raise AnsibleFilterError("not a report of Lynis, or of one that did not come to its end: it has no hardening_index")
+    return {"name": "Lynis", "version": single.get("lynis_version", "?"), "score": int(single["hardening_index"]), "minimum": minimum,
+            "tests": len(single.get("tests_executed", "").strip("|").split("|")),
+            "findings": [{"id": test, "text": "; ".join(texts)} for test, texts in sorted(found.items())]}
+
+
 def _judged(control: Document, seen: Document, waivers: dict[str, Document]) -> Document:
     waiver = waivers.get(control["id"]) if seen["status"] == "fail" else None
     kept = {name: control[name] for name in ("id", "role", "title", "reason", "scope", "off")}
@@ -171,4 +186,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {"compliance_register": register, "compliance_waivers": waivers_in, "compliance_verdict": verdict,
+                "compliance_lynis": lynis,
                 "compliance_failures": failures, "compliance_markdown": markdown}
