@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import stat
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import jwt
@@ -16,7 +16,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from gateway.cli.init import run
+from gateway.cli.init import register, run
 from gateway.config.load import load_folder
 from gateway.errors import ConfigError
 from gateway.identity.keys import parse_key_set
@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[3] / "appliance" / "gateway" / "config" / "demo
 
 
 def init(folder: Path, *, demo: bool = True) -> None:
-    assert run(Namespace(folder=folder, demo=demo, json=False)) == 0
+    assert run(Namespace(folder=folder, demo=demo, json=False, host=[])) == 0
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -104,6 +104,23 @@ def test_the_certificate_is_for_this_machine_and_signed_by_the_ca(demo: Path) ->
     strict = ssl.create_default_context(cafile=str(demo / "tls/ca.crt"))
     strict.verify_flags |= ssl.VERIFY_X509_STRICT
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(demo / "tls/gateway.crt", demo / "tls/gateway.key")
+
+
+def test_the_certificate_names_further_hosts(tmp_path: Path) -> None:
+    assert run(Namespace(folder=tmp_path / "etc", demo=False, json=False, host=["gw.example", "192.0.2.7"])) == 0
+    certificate = x509.load_pem_x509_certificate((tmp_path / "etc/tls/gateway.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "gw.example" in names.get_values_for_type(x509.DNSName)
+    assert "192.0.2.7" in {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "x;y"])
+def test_what_no_certificate_can_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser()
+    register(parser.add_subparsers())
+    with pytest.raises(SystemExit):
+        parser.parse_args(["init", "x", f"--host={name}"])
+    assert "expected a host name or an address" in capsys.readouterr().err
 
 
 def test_a_strict_client_accepts_the_certificate(demo: Path) -> None:
@@ -234,9 +251,9 @@ def test_links_are_not_written_through(tmp_path: Path) -> None:
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(Namespace(folder=tmp_path / "etc", demo=True, json=True))
+    run(Namespace(folder=tmp_path / "etc", demo=True, json=True, host=[]))
     answer = json.loads(capsys.readouterr().out)
     assert answer["folder"] == str(tmp_path / "etc")
     assert "gateway.yaml" in answer["written"]
-    run(Namespace(folder=tmp_path / "etc", demo=True, json=True))
+    run(Namespace(folder=tmp_path / "etc", demo=True, json=True, host=[]))
     assert json.loads(capsys.readouterr().out)["written"] == []

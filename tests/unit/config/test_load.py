@@ -610,3 +610,21 @@ def test_whatever_stands_anywhere_it_is_valid_or_explained(file: str, data: st.D
         assert all("expected" in problem for problem in demo.problems())
     finally:
         demo.write(file, before)
+
+
+def test_a_folder_behind_a_link_is_read_from_one_place(demo: Demo, tmp_path: Path) -> None:
+    """What a link to it is switched to meanwhile is read by the next reload, not by this one."""
+    link = tmp_path / "current"
+    link.symlink_to(demo.path)
+    folder = load_folder(link, now=NOW)
+    assert (folder.path, folder.named) == (demo.path.resolve(), link)
+    assert folder.resolve("trust") == demo.path.resolve() / "trust"
+
+
+def test_a_link_that_others_can_change_is_refused(demo: Demo, tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    (open_to_all / "current").symlink_to(demo.path)
+    open_to_all.chmod(0o777)
+    with pytest.raises(InvalidFolder, match="not to be writable by others"):
+        load_folder(open_to_all / "current", now=NOW)
