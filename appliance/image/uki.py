@@ -28,6 +28,7 @@ COMMAND_LINE = (
     "lockdown=integrity module.sig_enforce=1",
     "slab_nomerge init_on_alloc=1 page_alloc.shuffle=1 randomize_kstack_offset=on vsyscall=none debugfs=off",
     "apparmor=1 audit=1 audit_backlog_limit=8192",
+    "systemd.default_device_timeout_sec=300",  # a disk of an overloaded host is late, not absent
     "console=tty0 console=ttyS0,115200 quiet systemd.show_status=auto",
 )
 """Each line is argued for in docs/decisions/0016-image.md."""
