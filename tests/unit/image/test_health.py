@@ -51,7 +51,7 @@ def test_it_goes_back_only_on_trial_unhealthy_and_with_another_image(
         called.append(command)
         return CompletedProcess(command, 0)
 
-    monkeypatch.setattr(health, "SYSTEM_PARTITIONS", (tmp_path,))
+    monkeypatch.setattr(health, "SYSTEM_PARTITION", tmp_path)
     monkeypatch.setattr(health, "trial", lambda: "lockgate_0.1.0.2+2-1.efi" if on_trial else None)
     monkeypatch.setattr(health, "active", lambda unit: complete)
     monkeypatch.setattr("subprocess.run", run)
