@@ -66,6 +66,8 @@ class FirstPolicy:
     def put_in_force(self) -> str:
         """Gives what was done, in words. Raises ``Wrong``."""
         shutil.rmtree(_SCRATCH, ignore_errors=True)
+        _SCRATCH.parent.mkdir(mode=0o755, exist_ok=True)
+        _SCRATCH.mkdir(mode=0o700)  # in memory, and with every secret in it
         try:
             return self._tried(_SCRATCH)
         finally:
@@ -115,6 +117,9 @@ class FirstPolicy:
         name = folder_id(files, links)
         folder = self._config / "releases" / name
         shutil.rmtree(folder, ignore_errors=True)
+        for above in (self._config, folder.parent):  # whatever made them: the service has to get through
+            above.mkdir(mode=0o755, exist_ok=True)
+            above.chmod(0o755)
         for path, content in files.items():
             put(folder / path, content, 0o640)
         for path, target in links.items():
