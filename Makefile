@@ -26,6 +26,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
 
 SCENARIO ?=
+KEY ?=
+IMAGE ?=
 INVENTORY ?= inventories/example
 AGAINST ?=
 SCENARIOS = $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
@@ -79,6 +81,16 @@ $(STAMPS)/system-lab: tools/install-system-packages | $(PY)
 	bash tools/install-system-packages mmdebstrap systemd-container dbus iproute2 nftables openssh-client
 	touch $@
 
+$(STAMPS)/system-image: tools/install-system-packages | $(PY)
+	@mkdir -p $(STAMPS)
+	bash tools/install-system-packages mmdebstrap openssh-client git qemu-utils qemu-system-x86 ovmf swtpm swtpm-tools iproute2
+	touch $@
+
+$(STAMPS)/system-terraform: tools/install-system-packages | $(PY)
+	@mkdir -p $(STAMPS)
+	bash tools/install-system-packages libvirt-daemon-system libvirt-clients dnsmasq-base xsltproc qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools iproute2
+	touch $@
+
 # --- checks -------------------------------------------------------------------------------------------------------------
 
 test: $(STAMPS)/appliance $(STAMPS)/system-test  ## everything: lint, types, then every ring of tests on real peers
@@ -124,8 +136,33 @@ lint-inventory: $(STAMPS)/appliance  ## yamllint and ansible-lint of INVENTORY
 review: $(STAMPS)/appliance  ## what a change of INVENTORY would do to every gateway, AGAINST=origin/main; build/review/review.md
 	@$(PY) tools/review.py --inventory "$(INVENTORY)" $(if $(AGAINST),--against "$(AGAINST)") --out build/review
 
+image: $(STAMPS)/appliance $(STAMPS)/system-image  ## the bootable, verified image: build/image; KEY=FILE signs it
+	@appliance/image/build $(if $(KEY),--key "$(KEY)")
+	$(PY) -m pytest -q tests/image
+
+bundle: $(STAMPS)/appliance $(STAMPS)/system-image  ## the one file a site carries in, of the image: build/bundle; KEY=FILE signs it
+	@appliance/image/bundle $(if $(KEY),--key "$(KEY)")
+
+vm: $(STAMPS)/appliance $(STAMPS)/system-image  ## boots the image once, without KVM: what containers cannot show
+	@$(PY) -m pytest tests/vm -m "not full"
+
+vm-full: $(STAMPS)/appliance $(STAMPS)/system-image  ## boots it again and again: update, way back, tampered root, TPM
+	@$(PY) -m pytest tests/vm -m full
+
+terraform: $(STAMPS)/appliance $(STAMPS)/system-terraform  ## OpenTofu and its provider from Go modules, modules tested, the lab applied; IMAGE=FILE boots it
+	@bash tools/build-tofu
+	$(PY) -m pytest tests/terraform $(if $(IMAGE),--image "$(IMAGE)")
+
 wheelhouse: $(STAMPS)/dev  ## what a host without a network installs the gateway from: build/wheels/cp313, build/wheels/cp311
 	@for tag in cp313 cp311; do bash tools/make-wheelhouse "build/wheels/$$tag" "$$tag"; done
+
+all: test  ## everything there is, in order: hours without KVM; docs/operating.md says how long each takes
+	@$(MAKE) molecule
+	$(MAKE) image
+	$(MAKE) bundle
+	$(MAKE) vm
+	$(MAKE) vm-full
+	$(MAKE) terraform IMAGE=build/image/lockgate.raw
 
 # --- building -----------------------------------------------------------------------------------------------------------
 
