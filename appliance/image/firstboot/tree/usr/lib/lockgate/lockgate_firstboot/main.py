@@ -40,6 +40,7 @@ def say(text: str) -> None:
 def take() -> int:
     """Once: listen and keep. At every boot: make /etc from what was kept."""
     store = Store()
+    store.set_password()  # also where a playbook put it there, and nothing was told
     told = store.told()
     if told is None:
         where, given = sources.found(os.environ)
