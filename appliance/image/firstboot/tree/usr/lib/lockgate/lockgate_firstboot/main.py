@@ -40,12 +40,12 @@ def say(text: str) -> None:
 def take() -> int:
     """Once: listen and keep. At every boot: make /etc from what was kept."""
     store = Store()
-    store.set_password()  # also where a playbook put it there, and nothing was told
     told = store.told()
     if told is None:
         where, given = sources.found(os.environ)
         if not given:
             say("nothing was told (no credential lockgate.firstboot, no config drive); management stays closed")
+            store.set_password()  # a playbook may have left one
             return 0
         told = _kept(store, given)
         say(f"{told.name} in segment {told.segment}, told by {where}")
