@@ -146,6 +146,14 @@ def test_a_try_on_a_converged_host_reports_nothing(playbook: Playbook) -> None:
     assert tried.changed == {"gw": 0}
 
 
+def test_a_try_on_a_fresh_host_does_not_fail_and_changes_nothing(lab: Lab, playbook: Playbook) -> None:
+    tried = playbook("fresh.yml", {}, ["--check", "--diff"])
+    assert tried.status == 0, tried.output
+    assert tried.changed["fresh"] > 5
+    assert not lab.host("fresh").file("/opt/lockgate").exists
+    assert not lab.host("fresh").file("/var/lib/lockgate-config").exists
+
+
 # --- it comes back ------------------------------------------------------------------------------------------------------------------
 
 

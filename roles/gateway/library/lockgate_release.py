@@ -379,7 +379,7 @@ def act(work: Work) -> tuple[str, list[dict[str, str]]]:
         raise Wrong("these settings, or this program, need a restart, and only policy was to change: use deploy.yml or upgrade.yml")
     if not work.intact():
         work.build()
-    elif work.release is not None and work.folder is not None and work.release != work.program:
+    elif work.release is not None and work.release.is_dir() and work.folder is not None and work.release != work.program:
         checked(work.release, work.folder)
     if not work.module.check_mode:
         work.apply(how)
