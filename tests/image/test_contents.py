@@ -138,3 +138,13 @@ def test_folders_on_var_come_from_the_root(image: Image) -> None:
     assert "d /var/lib/lockgate-credentials 0700 root root -\n" in listed
     assert "L /var/lib/dpkg - - - - /usr/lib/sysimage/dpkg\n" in listed
     assert "d /home/ops 0700 ops ops -\n" in listed
+
+
+@pytest.mark.parametrize(("expression", "module"), [
+    ("ct state", "nft_ct"), ("ct count", "nft_connlimit"), ("limit rate", "nft_limit"), (" log ", "nft_log"), ("fib ", "nft_fib_inet"),
+    ("socket cgroupv2", "nft_socket"), ("reject", "nft_reject_inet"),
+])  # fmt: skip
+def test_the_kernel_has_what_the_firewalls_rules_need(image: Image, expression: str, module: str) -> None:
+    rules = "".join((image.root / name).read_text() for name in ("etc/nftables.conf", "etc/nftables-closed.conf"))
+    there = {path.name.split(".")[0] for path in image.root.glob("usr/lib/modules/*/kernel/**/*.ko*")}
+    assert expression not in rules or module in there
