@@ -149,6 +149,18 @@ def load_public_key(path: Path) -> bytes:
     return raw_public(load_private_key(path).public_key())
 
 
+def load_public_keys(path: Path) -> tuple[bytes, ...]:
+    """As ``load_public_key``, and a file of several OpenSSH lines gives them all. Raises ``ConfigError``."""
+    first = load_public_key(path)
+    lines = [line for line in path.read_bytes().splitlines() if line.strip() and not line.startswith(b"#")]
+    found = [_openssh(line) for line in lines]
+    if len(found) < 2 or found[0] is None:
+        return (first,)
+    if None in found:
+        raise ConfigError(f"{path}: line {found.index(None) + 1}: expected an Ed25519 public key")
+    return tuple(key for key in found if key is not None)
+
+
 def _openssh(data: bytes) -> bytes | None:
     return _public(lambda: serialization.load_ssh_public_key(data.strip()))
 

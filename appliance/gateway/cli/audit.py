@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from gateway.audit.note import load_public_key
+from gateway.audit.note import load_public_keys
 from gateway.audit.place import kept
 from gateway.audit.reader import LogReader, audit_folder, export, newest_notes
 from gateway.audit.verify import Report, Trust, read_anchors, verify_export, verify_folder
@@ -52,7 +52,7 @@ def _register_verify(verbs: Any) -> None:
     parser.add_argument("--anchor", action="append", default=[], type=Path, metavar="FILE",
                         help="what `audit head` printed earlier, kept elsewhere; may be given again")
     parser.add_argument("--key", action="append", default=[], type=Path, metavar="FILE",
-                        help="public key of the gateway (default: that of --config); may be given again where keys were replaced")
+                        help="public keys that may sign, one a line (default: those of --config); may be given again")
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="recordings that belong to FILE")
     add_config(parser)
     add_json(parser)
@@ -96,7 +96,7 @@ def run_head(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     """Exit status 0 intact, 1 tampered, 2 incomplete or unreadable."""
-    keys = tuple(load_public_key(path) for path in args.key) or _configured_keys(args)
+    keys = tuple(key for path in args.key for key in load_public_keys(path)) or _configured_keys(args)
     anchors = [anchor for path in args.anchor for anchor in read_anchors(_text(path), keys, str(path))]
     trust = Trust(keys, tuple(anchors))
     with _progress() as progress:

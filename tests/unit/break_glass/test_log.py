@@ -127,6 +127,11 @@ def test_export_verify_and_head_take_both_logs(etc: Path, tmp_path: Path, capfd:
     anchor = tmp_path / "anchor"
     anchor.write_text(said("head"))
     assert "plant-a-1/console" in said("verify", "--anchor", str(anchor))
+    export, keys, gateways = tmp_path / "log.jsonl", tmp_path / "audit.pub", tmp_path / "key.pub"
+    export.write_text(said("export"))
+    keys.write_bytes(gateways.read_bytes() + b"\n" + (tmp_path / "console" / "audit_ed25519_key.pub").read_bytes())
+    said("verify", str(export), "--key", str(keys), "--anchor", str(anchor))
+    assert "not signed" in said("verify", str(export), "--key", str(gateways), status=1)
     recording = next((tmp_path / "console" / "recordings").rglob("*.rec"))
     recording.write_bytes(recording.read_bytes().replace(b"uid", b"gid"))
     assert "recording" in said("verify", status=1)
