@@ -13,7 +13,7 @@ from image.chroot import inside
 _GONE = (
     # what programs wrote while the tree was made
     *("boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/tmp/*", "var/backups/*", "var/mail/*"),
-    *("var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/man", "var/log/apt"),
+    *("var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/cache/man", "var/log/apt", "var/log/runit"),
     *("var/lib/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/ucf", "var/lib/systemd/catalog"),
     *("var/lib/systemd/deb-systemd-*", "var/lib/pam", "var/lib/python", "var/lib/shells.state", "var/lib/misc", "var/lib/portables"),
     *("etc/*-", "etc/.pwd.lock", "etc/.resolv.conf*", "root/.ansible", "root/.cache", "root/.ssh", "home/*/.ansible", "home/*/.cache"),

@@ -24,6 +24,7 @@ _DRACUT_MODULES = (
 
 COMMAND_LINE = (
     "ro rootfstype=erofs",  # the root is what the hash says, or nothing
+    "systemd.verity_root_options=panic-on-corruption",  # else whoever can write the disk chooses which program cannot be read
     "rd.shell=0 rd.emergency=reboot panic=30 systemd.crash_action=reboot",  # no shell for whoever has the console; the next try
     "lockdown=integrity module.sig_enforce=1",
     "slab_nomerge init_on_alloc=1 page_alloc.shuffle=1 randomize_kstack_offset=on vsyscall=none debugfs=off",

@@ -24,7 +24,7 @@ LIST = Path("/usr/share/lockgate/site-files")
 STORE = Path("/var/lib/lockgate-site/etc")
 ETC = Path("/etc")
 LAYER = Path("/run/lockgate-etc/upper")
-OWN = frozenset({"machine-id", ".pwd.lock", "ld.so.cache", "mtab"})
+OWN = frozenset({"machine-id", ".updated", ".pwd.lock", "audit/audit.rules", "audit/audit.rules.prev"})
 """What the system itself writes at every boot."""
 
 
