@@ -88,7 +88,8 @@ $(STAMPS)/system-image: tools/install-system-packages | $(PY)
 
 $(STAMPS)/system-terraform: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
-	bash tools/install-system-packages libvirt-daemon-system libvirt-clients dnsmasq-base xsltproc qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools iproute2
+	bash tools/install-system-packages libvirt-daemon-system libvirt-clients dnsmasq-base xsltproc qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools \
+	  iptables iproute2 socat openssh-client postgresql postgresql-client
 	touch $@
 
 # --- checks -------------------------------------------------------------------------------------------------------------

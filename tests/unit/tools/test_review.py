@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from tools import review
 
 EXAMPLE = review.ROOT / "inventories/example/segments/plant-a"
