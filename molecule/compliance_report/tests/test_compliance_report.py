@@ -23,9 +23,9 @@ FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PLAYBOOKS = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "playbooks"
 ADDRESS = "10.88.7.11"
 WAIVERS = FOLDER / "waivers.yml"
-# What a run of anything leaves behind on a host: logs, and the gateway's own records while it works.
+# Without what any run leaves on a host: logs, the gateway's own records while it works, and /tmp, where Ansible unpacks its module.
 TREE = ("find / -xdev -path /proc -prune -o -path /sys -prune -o -path /run -prune -o -path /var/log -prune -o"
-        " -path /var/lib/lockgate -prune -o -printf '%p %y %m %U %G %s %T@ %C@ %l\\n' | sort")
+        " -path /var/lib/lockgate -prune -o -path /tmp -prune -o -path /var/tmp -prune -o -printf '%p %y %m %U %G %s %T@ %C@ %l\\n' | sort")
 
 
 @pytest.fixture
@@ -167,6 +167,8 @@ def test_decommissioned(host: Host, lab: Lab, playbook: Playbook) -> None:
     note = json.loads((FOLDER / "collected" / "gw" / "decommissioned.json").read_text())
     held = json.loads((FOLDER / "collected" / "gw" / "collection.json").read_text())
     assert note["audit"] == {"collected": True, "last": held["positions"]}
+    assert sorted(path.rpartition("/")[2] for path in note["destroyed"]) == [
+        "credential.secret", "credentials.orders-db.yaml.cred", "tls.audit_ed25519_key.cred", "tls.gateway.key.cred"]
     assert note["reason"] == "the plant has moved"
     newest = sorted((FOLDER / "collected" / "gw").glob("records-*"))[-1].read_bytes().splitlines()
     assert "gateway.stop" in [json.loads(line)["kind"] for line in newest[-4:]]
