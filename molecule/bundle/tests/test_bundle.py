@@ -32,7 +32,7 @@ def test_the_gateway_runs_from_the_bundles_wheels(host: Host) -> None:
 
 
 def test_the_number_is_remembered_where_only_root_writes(host: Host) -> None:
-    assert host.file(NUMBER).content_string == "20\n"
+    assert host.file(NUMBER).content_string == "20"
     assert (host.file(NUMBER).user, host.file("/var/lib/lockgate-update").mode) == ("root", 0o700)
 
 
@@ -42,15 +42,15 @@ def test_t67_an_older_bundle_is_refused_unless_asked_for(host: Host, playbook: P
     refused = playbook()
     assert refused.status != 0
     assert "bundle 19 is older than 20" in refused.output
-    assert (host.file(NUMBER).content_string, pid(host)) == ("20\n", running)
+    assert (host.file(NUMBER).content_string, pid(host)) == ("20", running)
     assert playbook.changes(bundle_allow_older=True).changed
-    assert host.file(NUMBER).content_string == "19\n"
+    assert host.file(NUMBER).content_string == "19"
 
 
 def test_a_newer_bundle_is_taken_and_the_same_one_changes_nothing(host: Host, playbook: Playbook) -> None:
     offer(21)
     assert playbook().status == 0
-    assert host.file(NUMBER).content_string == "21\n"
+    assert host.file(NUMBER).content_string == "21"
     again = playbook()
     assert again.status == 0
     assert again.changed == {"gw": 0}
