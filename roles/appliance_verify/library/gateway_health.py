@@ -155,6 +155,8 @@ def audit(given: Given) -> Found:
         document = json.loads(lockgate(given, "audit", "verify", "--json", *words, accept=(0, 1, 2), fds=(note,)))
     finally:
         os.close(note)
+    if "verdict" not in document:  # it could not begin: such as with an anchor that none of its keys signed
+        raise Failed(f"audit verify gave no verdict: {document.get('error', '')}")
     seen = {"verdict": document["verdict"], "origins": document["origins"]}
     if document["verdict"] == "intact":
         return seen, []

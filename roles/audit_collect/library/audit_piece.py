@@ -71,6 +71,8 @@ def verdict(program: list[str], config: str, anchor: str) -> tuple[int, dict[str
         document = json.loads(said)
     except ValueError:
         raise Failed(f"audit verify gave no verdict (exit status {status})") from None
+    if "verdict" not in document:  # it could not begin: such as with an anchor that none of its keys signed
+        raise Failed(f"audit verify gave no verdict: {document.get('error', status)}")
     return status, document
 
 

@@ -170,6 +170,7 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
 
 def test_the_role_collects_once_checks_and_finds_a_tail_that_was_cut_off(tmp_path: Path) -> None:
     """The whole way: verify there, carry over in pieces, verify here; again: nothing; then the log loses its newest run."""
+    from tests.unit.cli.demo_folder import run
     from tests.unit.cli.log_folder import make
     make(tmp_path)
     state, held = tmp_path / "state", tmp_path / "held" / "gw-1"
@@ -186,6 +187,15 @@ def test_the_role_collects_once_checks_and_finds_a_tail_that_was_cut_off(tmp_pat
     assert play(tmp_path, "audit_collect", settings(tmp_path)).changed == {"gw-1": 1}
     assert play(tmp_path, "audit_collect", settings(tmp_path)).changed == {"gw-1": 0}
     assert content(held) == lines(state)
+    with_another = tmp_path / "etc" / "tls" / "audit_ed25519_key"
+    kept = with_another.read_bytes()
+    with_another.unlink()
+    assert run("init", str(tmp_path / "another"), "--demo") == 0
+    with_another.write_bytes((tmp_path / "another" / "tls" / "audit_ed25519_key").read_bytes())
+    other = play(tmp_path, "audit_collect", settings(tmp_path))
+    assert other.status == 2
+    assert "is not signed by a key that was given" in " ".join(other.text.split()), other.text
+    with_another.write_bytes(kept)
     before = hashlib.sha256(b"".join(content(held))).digest()
     for path in (state / "audit").iterdir():
         path.unlink()
