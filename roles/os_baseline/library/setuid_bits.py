@@ -102,8 +102,8 @@ def main() -> None:
     if not module.check_mode:
         for path in missing:
             register(module, path)
-        for path in map(Path, found):
-            path.chmod(plain_mode(path))
+        for file in map(Path, found):
+            file.chmod(plain_mode(file))
     diff = {"before": "".join(f"{path}\n" for path in found), "after": ""}
     module.exit_json(changed=bool(found or missing), cleared=found, registered=missing, diff=diff)
 
