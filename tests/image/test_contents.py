@@ -148,3 +148,9 @@ def test_the_kernel_has_what_the_firewalls_rules_need(image: Image, expression: 
     rules = "".join((image.root / name).read_text() for name in ("etc/nftables.conf", "etc/nftables-closed.conf"))
     there = {path.name.split(".")[0] for path in image.root.glob("usr/lib/modules/*/kernel/**/*.ko*")}
     assert expression not in rules or module in there
+
+
+def test_the_images_own_programs_can_be_run(image: Image) -> None:
+    programs = [path for path in (image.root / "usr/lib/lockgate").iterdir() if path.is_file()]
+    assert {"site-files", "health", "update", "firstboot"} <= {path.name for path in programs}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in programs} == {0o755}
