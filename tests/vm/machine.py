@@ -110,6 +110,7 @@ class Machine:
 
     def wait_for_ssh(self, seconds: float = BOOT_SECONDS) -> None:
         """Until somebody can log in and the boot is done, well or not."""
+        self._disconnect()
         self.wait("a login over SSH", lambda: self.ssh("true", seconds=90).returncode == 0, seconds, every=10)
         self.wait("the end of the boot", lambda: self.state() in ("running", "degraded"), seconds, every=10)
 

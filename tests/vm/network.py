@@ -42,7 +42,7 @@ def _lay_cables(made: Network) -> None:
     _ip(*inside, "link", "set", "switch", "up")
     _ip(*inside, "address", "add", f"{HYPERVISOR}/24", "dev", "switch")
     _ip(*inside, "tuntap", "add", "dev", TAP, "mode", "tap")
-    _ip(*inside, "link", "set", TAP, "master", "switch", "up")
+    _ip(*inside, "link", "set", TAP, "txqueuelen", "20000", "master", "switch", "up")  # a scan's knocks wait there, none is lost
     _ip(*inside, "link", "add", "port1", "type", "veth", "peer", "name", "cable", "netns", made.stranger)
     _ip(*inside, "link", "set", "port1", "master", "switch", "up")
     _ip("-n", made.stranger, "address", "add", f"{STRANGER}/24", "dev", "cable")

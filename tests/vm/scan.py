@@ -12,7 +12,7 @@ import json
 import resource
 import sys
 
-AT_ONCE = 2000
+AT_ONCE = 5000
 SECONDS = 4.0
 """A SYN that got lost is sent again after one second and after three."""
 

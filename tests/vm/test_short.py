@@ -186,7 +186,8 @@ def test_apparmor_profiles_are_loaded_from_the_cache_of_the_image(machine: Machi
     assert cached
     for profile in cached:
         said = machine.ssh(f"sudo apparmor_parser --show-cache --replace /etc/apparmor.d/{profile}")
-        assert said.returncode == 0 and "Cached reload succeeded" in said.stdout + said.stderr, said.stdout + said.stderr
+        assert said.returncode == 0, said.stderr
+        assert "Cache hit: /usr/lib/lockgate/apparmor-cache/" in said.stdout + said.stderr, said.stderr
 
 
 def test_a_write_to_the_gateways_files_is_on_record(machine: Machine) -> None:
@@ -284,7 +285,7 @@ def test_a_caller_without_a_token_is_sent_away(machine: Machine, wire: Network) 
     command = ["ip", "netns", "exec", wire.stranger, "psql", "--no-psqlrc", "--no-password", "-qAt", connection, "-c", "select 1"]
     env = {"PATH": "/usr/bin:/bin", "PGPASSWORD": "not.a.token"}
     done = subprocess.run(command, env=env, check=False, text=True, capture_output=True, timeout=180)
-    assert done.returncode == 2 and "orders-db" not in done.stdout, done.stderr
+    assert done.returncode == 2 and "failed: FATAL" in done.stderr, done.stderr
 
 
 def test_credentials_are_bound_to_the_tpm(machine: Machine) -> None:

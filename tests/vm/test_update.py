@@ -32,6 +32,8 @@ PLAY_SECONDS = 3600
 def without_firewall(tree: Path) -> None:
     """An image whose firewall does not come up."""
     (tree / "usr/sbin/nft").unlink()
+    (tree / "usr/sbin/nft").write_text("#!/bin/sh\nexit 1\n")
+    (tree / "usr/sbin/nft").chmod(0o755)
 
 
 @pytest.fixture(scope="module")
