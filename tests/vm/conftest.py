@@ -30,10 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "short: one boot of the image, and everything that it can show")
     config.addinivalue_line("markers", "full: update, going back, another TPM, a changed root: many boots")
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
 
     def show(line: str) -> None:
-        reporter.write_line(line)
-        reporter.flush()
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(line)
+            reporter.flush()
 
     watched_by(show)
 
