@@ -137,6 +137,13 @@ def test_what_is_not_whole_is_refused(value: object) -> None:
     refused(value)
 
 
+@pytest.mark.parametrize("hidden", ["x\nPermitRootLogin yes\n#", "x }\nflush ruleset\n#", "eth0"])
+@pytest.mark.parametrize("path", [("management", "networks", 1), ("interfaces", 0, "routes", 0, "to")])
+def test_t69_a_network_carries_no_text_behind_it(path: tuple[str | int, ...], hidden: str) -> None:
+    """Python takes any text as the scope of an IPv6 network, a line of sshd_config or of nftables as well."""
+    assert "expected a network" in refused(spoiled(path, f"fe80::%{hidden}/64"))
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[" * 100_000, b'{"version": 1, "version": 1}', b"NaN", b"{" * 9, b" " * 70_000])
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     with pytest.raises(Wrong):
@@ -269,6 +276,23 @@ def test_it_is_kept_whole_and_checked_again(tmp_path: Path) -> None:
     kept.marker.write_text(kept.marker.read_text().replace("gw-a-1", "$(reboot)"))
     with pytest.raises(Wrong):
         kept.told()
+
+
+def test_t67_nothing_of_a_policy_told_before_stays(tmp_path: Path) -> None:
+    """Told, not in force yet, forgotten, told anew: a grant of the first time is none of the second."""
+    kept = store.Store(tmp_path / "site")
+    kept.keep(told.parse(encoded(good())), {"policy/a.yaml": b"", "policy/wide.yaml": b"grants: [too much]\n"}, "")
+    kept.marker.unlink()
+    kept.keep(told.parse(encoded(good())), {"policy/a.yaml": b""}, "")
+    assert [path.name for path in kept.policy.rglob("*.yaml")] == ["a.yaml"]
+    kept.marker.unlink()
+    kept.keep(told.parse(encoded(good())), {}, "")
+    assert not kept.policy.exists()
+
+
+def test_a_text_that_utf_8_has_not_is_refused() -> None:
+    with pytest.raises(Wrong, match="UTF-8"):
+        segment.unpack(gzip.compress(b'{"policy/a.yaml": "\\ud800"}'))
 
 
 def test_only_missing_credentials_are_waited_for() -> None:

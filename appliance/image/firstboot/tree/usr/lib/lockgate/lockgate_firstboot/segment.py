@@ -44,7 +44,10 @@ def _content(path: str, content: object) -> bytes:
         raise Wrong(f"segment: {path}: expected text")
     if "PRIVATE KEY-----" in content:
         raise Wrong(f"segment: {path}: expected no private key")
-    return content.encode()
+    try:
+        return content.encode()
+    except UnicodeEncodeError:
+        raise Wrong(f"segment: {path}: expected text that UTF-8 has") from None
 
 
 def pack(folder: Path) -> bytes:

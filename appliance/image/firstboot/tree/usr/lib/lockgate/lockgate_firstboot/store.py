@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,8 +54,10 @@ class Store:
             return None
 
     def keep(self, told: Told, policy: Mapping[str, bytes], secret: str) -> None:
-        """The marker last, so that a boot that is cut short is a first boot again."""
+        """The marker last, so that a boot that is cut short is a first boot again; nothing of a policy that was told before stays."""
         self._site.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if self.policy.exists():
+            shutil.rmtree(self.policy)
         for path, content in policy.items():
             put(self.policy / path, content, 0o644)
         if secret:

@@ -222,10 +222,14 @@ def _odd(address: Address) -> bool:
 
 
 def _network(value: object, at: str) -> str:
+    text = _text(value, at)
     try:
-        return str(ip_network(_text(value, at)))
+        found = ip_network(text)
     except ValueError:
-        raise Wrong(f"{at}: expected a network such as 192.0.2.0/24") from None
+        found = None
+    if found is None or "%" in text:  # what stands behind % may be any text, and Python keeps it
+        raise Wrong(f"{at}: expected a network such as 192.0.2.0/24")
+    return str(found)
 
 
 def _text(value: object, at: str) -> str:
