@@ -49,10 +49,15 @@ def read(folder: Path) -> Image:
 
 def newer(image: Image, out: Path, hours: int, change: Callable[[Path], None] | None = None) -> Image:
     """``image`` as it would be ``hours`` later: signed by the same throw-away key, ``change`` done to its root."""
-    tools = debian_tree("tools", 0).path
+    cached = debian_tree("tools", 0)
+    if cached.key != image.manifest["trees"]["tools"]:
+        raise ValueError(f"{image.folder} was made with other tools than {cached.path}: run `make image` again")
+    tools = cached.path
     epoch = int(datetime.strptime(str(image.manifest["number"]), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
     release = Release(str(image.manifest["package"]), epoch + 3600 * hours, str(image.manifest["commit"]))
     signer = signing.signer(None, cache_folder())
+    if signer.allowed != (image.folder / "allowed_signers").read_text():
+        raise ValueError(f"{image.folder} is not signed with the throw-away key, so that it takes no image of this test")
     work = out / "work"
     work.mkdir(parents=True)
     with _writable(image.file("root"), out / "tree") as tree:
