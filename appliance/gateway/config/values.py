@@ -61,7 +61,7 @@ def _network(value: object) -> Network:
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
     try:
-        if isinstance(value, str):
+        if isinstance(value, str) and "%" not in value:  # Python takes any text for the scope of an IPv6 network
             return ipaddress.ip_network(value)
     except ValueError:
         pass

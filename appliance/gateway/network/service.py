@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.network.plan import Plan
+from gateway.network.plan import Network, Plan
 
 
 def render(plan: Plan) -> str:
@@ -24,8 +24,14 @@ def peers(plan: Plan) -> tuple[str, ...] | None:
     if plan.callers.networks is None:
         return None
     single = [*(address for address, _ in plan.endpoints), *plan.name_servers]
-    networks = [str(network) for network in plan.callers.networks]
+    networks = [_number(network) for network in plan.callers.networks]
     return tuple(dict.fromkeys(["127.0.0.0/8", "::1/128", *networks, *(f"{one}/{one.max_prefixlen}" for one in single)]))
+
+
+def _number(network: Network) -> str:
+    """Address and length alone: what Python keeps as the scope of an IPv6 network may be any text."""
+    address = network.network_address
+    return f"{type(address)(int(address))}/{network.prefixlen}"
 
 
 def _addresses(plan: Plan) -> Iterator[str]:

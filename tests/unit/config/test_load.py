@@ -144,6 +144,12 @@ REFUSED = {
     "leeway too wide": (IDENTITIES, "leeway: 30s", "leeway: 1h", "issuers[0].leeway: expected at most 300"),
     "match of nothing": (IDENTITIES, 'match: {sub: "service:reporting"}', "match: {}", "identities[1].match: expected at least one entry"),
     "bad network": (IDENTITIES, "127.0.0.0/8", "127.0.0.1/8", "identities[0].sources[0]: expected a network"),
+    "text behind a network (T69)": (
+        IDENTITIES,
+        "127.0.0.0/8",
+        '"fe80::%x\\nUser=root\\nExecStartPre=+nft flush ruleset\\n#/64"',
+        "identities[0].sources[0]: expected a network",
+    ),
     "unknown issuer": (
         IDENTITIES,
         "    issuer: ci\n",

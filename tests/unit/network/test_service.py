@@ -27,3 +27,11 @@ def test_callers_from_anywhere_leave_outgoing_connections_to_nftables() -> None:
 
 def test_a_port_that_the_system_chooses_is_not_bound_to_a_list() -> None:
     assert "SocketBindDeny" not in service.render(plan(doors=(Door("postgres", "127.0.0.1", 0), CONSOLE)))
+
+
+def test_t69_text_behind_a_network_gets_into_no_unit() -> None:
+    """As a line of the unit this would run as root."""
+    hostile = "fe80::%x\nUser=root\nExecStartPre=+nft flush ruleset\n#/64"
+    lines = service.render(plan(resource("10.0.0.5"), clients=(hostile,))).splitlines()
+    assert "IPAddressAllow=fe80::/64" in lines
+    assert all(line.startswith(("#", "[Service]", "IPAddress", "SocketBind")) for line in lines) and "#/64" not in lines
