@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -I
 # SPDX-License-Identifier: Apache-2.0
 """Check a Lockgate bundle, and unpack it. Needs Python 3.9 and ssh-keygen, nothing else; this one file is all of it.
 
@@ -7,10 +7,14 @@
 
 FILE is OpenSSH's list of allowed signers; it reaches the site by another way than the bundle. Exit status: 0 good; 1 not signed by an
 allowed signer, changed, incomplete or with more in it than was signed; 2 cannot be read; 3 older than the last one taken
-(--allow-older takes it all the same). Nothing is unpacked that was not verified before.
+(--allow-older takes it all the same). Nothing is unpacked that was not verified before, and nothing is run from the folder that this file
+lies in: on a carried medium, what lies beside it may be named like a module of Python.
 """
 
-from __future__ import annotations
+import sys
+
+if __name__ == "__main__" and not sys.flags.isolated:  # before any other import; isolated is what `-I` above makes of it
+    sys.path[:] = [place for place in sys.path if place != sys.path[0]]
 
 import argparse
 import contextlib
@@ -20,18 +24,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 NAMESPACE = "lockgate-release"
 DEVELOPMENT = "DEVELOPMENT-ONLY"
 FORMAT = 1
 MANIFEST, SIGNATURE = "bundle.json", "bundle.json.sig"
 LARGEST_MANIFEST, LARGEST_SIGNATURE = 16 << 20, 16 << 10
+_LARGEST_READ = LARGEST_MANIFEST + 512
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -65,7 +69,7 @@ def signed_by(data: bytes, signature: bytes, signers: Path, *, allow_development
     return names[0]
 
 
-def _ssh_keygen(words: list[str | Path], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+def _ssh_keygen(words: "list[str | Path]", stdin: bytes) -> "subprocess.CompletedProcess[bytes]":
     command = ["ssh-keygen", "-Y", *map(str, words)]
     return subprocess.run(command, input=stdin, capture_output=True, check=False)
 
@@ -123,9 +127,21 @@ def _good_entry(name: str, entry: dict[str, Any]) -> bool:
     return plain and type(entry["size"]) is int and entry["size"] >= 0 and bool(_DIGEST.fullmatch(entry["sha256"]))
 
 
+class _Bounded:
+    """A stream that gives no more at once than a manifest may have: what a header says of its own size is nobody's word yet."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _LARGEST_READ:
+            raise Refused("not a bundle: a header of it is too large", UNREADABLE)
+        return self._read(size)
+
+
 def open_bundle(stream: IO[bytes]) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=stream, mode="r:")
+        return tarfile.open(fileobj=cast("IO[bytes]", _Bounded(stream)), mode="r:")
     except tarfile.TarError as error:
         raise Refused(f"not a bundle: {error}", UNREADABLE) from None
 
@@ -139,7 +155,7 @@ def first(bundle: tarfile.TarFile, name: str, largest: int) -> bytes:
     return data.read()
 
 
-def take_files(bundle: tarfile.TarFile, files: dict[str, dict[str, Any]], into: Path | None) -> None:
+def take_files(bundle: tarfile.TarFile, files: dict[str, dict[str, Any]], into: "Path | None") -> None:
     """Compare every other member with the manifest while it is read; write what ``into`` asks for. Raises ``Refused``."""
     missing = dict(files)
     while (member := bundle.next()) is not None:
@@ -147,15 +163,17 @@ def take_files(bundle: tarfile.TarFile, files: dict[str, dict[str, Any]], into: 
         data = bundle.extractfile(member) if member.isreg() else None
         if entry is None or data is None:
             raise Refused(f"{member.name!r}: not in the manifest, there twice, or not a plain file")
+        if member.size != entry["size"] or member.issparse():  # before a byte is written: a few may stand for a full disk
+            raise Refused(f"{member.name}: changed after it was signed")
         with _target(into, member.name, executable=entry.get("executable") is True) as target:
-            if (member.size, copy(data, target)) != (entry["size"], entry["sha256"]):
+            if copy(data, target) != entry["sha256"]:
                 raise Refused(f"{member.name}: changed after it was signed")
     if missing:
         raise Refused(f"{min(missing)}: missing")
 
 
 @contextlib.contextmanager
-def _target(into: Path | None, name: str, *, executable: bool) -> Iterator[IO[bytes] | None]:
+def _target(into: "Path | None", name: str, *, executable: bool) -> "Iterator[IO[bytes] | None]":
     if into is None:
         yield None
         return
@@ -166,7 +184,7 @@ def _target(into: Path | None, name: str, *, executable: bool) -> Iterator[IO[by
         os.fchmod(out.fileno(), 0o755 if executable else 0o644)
 
 
-def copy(data: IO[bytes], target: IO[bytes] | None) -> str:
+def copy(data: IO[bytes], target: "IO[bytes] | None") -> str:
     found = hashlib.sha256()
     while chunk := data.read(_CHUNK):
         found.update(chunk)
@@ -176,7 +194,7 @@ def copy(data: IO[bytes], target: IO[bytes] | None) -> str:
 
 
 def verify(
-    bundle: Path, signers: Path, into: Path | None, *, last: int = 0, allow_older: bool = False, allow_development: bool = False
+    bundle: Path, signers: Path, into: "Path | None", *, last: int = 0, allow_older: bool = False, allow_development: bool = False
 ) -> dict[str, Any]:
     """The manifest of a good bundle; its files are in ``into`` then. Raises ``Refused``."""
     try:
@@ -186,7 +204,7 @@ def verify(
             manifest = read_manifest(data)
             refuse_older(manifest["number"], last, allow=allow_older)
             take_files(opened, manifest["files"], into)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:  # what tarfile says of a header made to hurt
         raise Refused(f"{bundle}: {error}") from None
     except OSError as error:
         raise Refused(f"{error.filename or bundle}: {error.strerror}", UNREADABLE) from None
@@ -216,7 +234,7 @@ def unpack(bundle: Path, signers: Path, folder: Path, *, allow_older: bool, allo
     return manifest
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: "list[str] | None" = None) -> int:
     parser = argparse.ArgumentParser(prog="verify-bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--signers", type=Path, required=True, metavar="FILE", help="OpenSSH's list of allowed signers")

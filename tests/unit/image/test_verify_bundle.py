@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import io
 import json
+import resource
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -225,3 +228,65 @@ def test_a_signed_manifest_of_another_form_is_refused(change: dict[str, object])
 def test_t67_a_key_that_is_there_twice_is_refused() -> None:
     with pytest.raises(verify_bundle.Refused, match="twice"):
         verify_bundle.read_manifest(b'{"bundle": 1, "number": 7, "number": 9, "files": {}}')
+
+
+@pytest.mark.parametrize("by", [[], [sys.executable]])
+@pytest.mark.parametrize("module", ["json", "hashlib", "tarfile", "__future__", "argparse"])
+def test_t67_nothing_beside_the_verifier_is_run(site: Site, module: str, by: list[str]) -> None:
+    """On a carried medium, the bundle and the verifier lie beside what whoever had it in hand put there."""
+    medium = site.folder / "medium"
+    medium.mkdir()
+    program = medium / "verify-bundle"
+    program.write_bytes(Path(verify_bundle.__file__).read_bytes())
+    program.chmod(0o755)
+    (medium / f"{module}.py").write_text("import os\nos.write(1, b'run unverified')\nos._exit(0)\n")
+    command = [*by, str(program), str(site.bundle(7)), "--signers", str(site.signers)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=medium)
+    assert "run unverified" not in said.stdout and said.stdout.startswith("good: number 7"), said
+
+
+def sparse(name: str, size: int) -> bytes:
+    """A member of no blocks at all that says it has ``size`` bytes, as GNU tar writes a file of one hole."""
+    header = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": name, "GNU.sparse.realsize": str(size)}
+    member = tarfile.TarInfo("hole")
+    member.pax_headers, member.size = header, 512
+    return member.tobuf(tarfile.PAX_FORMAT) + b"0\n".ljust(512, b"\0")
+
+
+def without_end(file: Path) -> bytes:
+    with tarfile.open(file) as opened:
+        last = opened.getmembers()[-1]
+    return file.read_bytes()[: last.offset_data + (last.size + 511) // 512 * 512]
+
+
+def test_t67_a_hole_that_says_it_is_a_file_fills_no_disk(site: Site) -> None:
+    name = "docs/operating.md"
+    good = rewritten(site.bundle(7), lambda members: [one for one in members if one[0].name != name])
+    swollen = site.folder / "swollen.tar"
+    swollen.write_bytes(without_end(good) + sparse(name, 1 << 40) + bytes(1024))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, before[1]))
+    try:
+        assert site.take(swollen) == SAY_NO
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_t67_a_file_that_grew_is_refused_before_it_is_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    grown = rewritten(site.bundle(7), lambda members: [(one, data + bytes(1 << 20) if "docs" in one.name else data) for one, data in members])
+    monkeypatch.setattr(verify_bundle, "copy", lambda *_: pytest.fail("written"))
+    assert site.take(grown) == SAY_NO
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_t67_a_header_before_the_signature_takes_no_memory(site: Site, kind: bytes) -> None:
+    """Nothing of it is signed yet, and its size is what whoever made it says."""
+    huge = site.folder / "huge.tar"
+    header = tarfile.TarInfo("header")
+    header.type, header.size = kind, 4 << 30
+    with huge.open("wb") as out:
+        out.write(header.tobuf())
+        out.truncate(4 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert site.take(huge) == UNREADABLE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10
