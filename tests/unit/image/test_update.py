@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from image import signing
+from image import signing, verify_bundle
 from image.commands import run
 from image.guest.programs import update
 from image.verify_bundle import OLDER, SAY_NO, UNREADABLE
@@ -122,3 +122,33 @@ def test_the_other_slot_is_booted_by_name(gateway: Gateway, monkeypatch: pytest.
     monkeypatch.setattr(update, "entries", lambda: ["0.1.0.4", "0.1.0.5"])
     assert update.main(["other-slot"]) == 0
     assert gateway.called[-1] == ("/usr/bin/bootctl", "set-default", "lockgate_0.1.0.4*")
+
+
+def test_t67_another_document_of_the_same_signer_is_no_image(gateway: Gateway) -> None:
+    """A bundle's manifest is signed by the same key, and its number may be larger: it does not shut out the next image."""
+    folder = gateway.folder / "taken"
+    folder.mkdir()
+    manifest = {"bundle": 1, "number": 99, "version": "0.1.0.5", "files": {"install": {"sha256": "0" * 64, "size": 1}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    signing.sign(gateway.signer, folder / "manifest.json")
+    assert gateway.install(folder) == SAY_NO
+    assert gateway.install(gateway.image(6)) == 0
+
+
+@pytest.mark.parametrize("change", [
+    {"number": True}, {"number": "7"}, {"number": 7.5}, {"root_uuid": "../../etc"}, {"verity_uuid": 5}, {"files": []},
+])  # fmt: skip
+def test_t67_a_manifest_of_another_form_is_refused(gateway: Gateway, change: dict[str, Any]) -> None:
+    folder = gateway.image(7)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
+    signing.sign(gateway.signer, folder / "manifest.json")
+    assert gateway.install(folder) == SAY_NO
+    assert gateway.called == []
+
+
+def test_t67_a_file_that_grew_is_not_copied(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = gateway.image(6)
+    (folder / "lockgate_0.1.0.6.root").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(verify_bundle, "copy", lambda *_: pytest.fail("copied"))
+    assert gateway.install(folder) == SAY_NO

@@ -273,7 +273,8 @@ def test_t67_a_hole_that_says_it_is_a_file_fills_no_disk(site: Site) -> None:
 
 
 def test_t67_a_file_that_grew_is_refused_before_it_is_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    grown = rewritten(site.bundle(7), lambda members: [(one, data + bytes(1 << 20) if "docs" in one.name else data) for one, data in members])
+    more = bytes(1 << 20)
+    grown = rewritten(site.bundle(7), lambda members: [(one, data + more if "docs" in one.name else data) for one, data in members])
     monkeypatch.setattr(verify_bundle, "copy", lambda *_: pytest.fail("written"))
     assert site.take(grown) == SAY_NO
 

@@ -32,6 +32,7 @@ STATE = Path("/var/lib/lockgate-update")
 SYSUPDATE = "/usr/lib/systemd/systemd-sysupdate"
 NEEDED = ("root", "verity", "efi")
 _ENTRY = re.compile(r"^lockgate_(?P<version>[0-9.]+)(\+\d+(-\d+)?)?\.efi$")
+_PLAIN = re.compile(r"[0-9A-Za-z-]{1,36}")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
@@ -52,10 +53,23 @@ def read_image(folder: Path, *, allow_older: bool, allow_development: bool) -> d
         raise verifier.Refused(f"{error.filename}: {error.strerror}", verifier.UNREADABLE) from None
     development = allow_development or verifier.DEVELOPMENT in running()["signer"]
     verifier.signed_by(data, signature, SIGNERS, allow_development=development)
-    manifest = dict(json.loads(data, object_pairs_hook=verifier.unique))
-    if not _VERSION.fullmatch(str(manifest["version"])):
+    manifest = of_image(data)
+    verifier.refuse_older(manifest["number"], last_number(), allow=allow_older)
+    return manifest
+
+
+def of_image(data: bytes) -> dict[str, Any]:
+    """A signed manifest of an image. Raises ``Refused`` for another document that the same key signed, such as a bundle's manifest."""
+    try:
+        manifest = dict(json.loads(data, object_pairs_hook=verifier.unique))
+        files = [manifest["files"][f"lockgate_{manifest['version']}.{kind}"] for kind in NEEDED]
+        good = all(_PLAIN.fullmatch(manifest[name]) for name in ("root_uuid", "verity_uuid")) and type(manifest["number"]) is int
+        good = good and bool(_VERSION.fullmatch(manifest["version"])) and manifest["number"] > 0 and "bundle" not in manifest
+        good = good and all(type(one["size"]) is int and type(one["sha256"]) is str for one in files)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    if not good:
         raise verifier.Refused("the manifest has another form than this program knows")
-    verifier.refuse_older(int(manifest["number"]), last_number(), allow=allow_older)
     return manifest
 
 
@@ -72,6 +86,8 @@ def stage(folder: Path, manifest: dict[str, Any]) -> None:
     }
     for kind in NEEDED:
         name = f"lockgate_{version}.{kind}"
+        if (folder / name).stat().st_size != manifest["files"][name]["size"]:
+            raise verifier.Refused(f"{name}: changed after it was signed")
         with (folder / name).open("rb") as source, (verified / names[kind]).open("xb") as target:
             digest = verifier.copy(source, target)
         if digest != manifest["files"][name]["sha256"]:
