@@ -28,6 +28,7 @@ from gateway.cli import main as program
 
 ROOT = Path(__file__).resolve().parent.parent
 STAND_IN = {"kind": "password", "username": "stand-in", "password": "stand-in"}
+VAULT = b"$ANSIBLE_VAULT;"
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,34 @@ def render(inventory: Path, out: Path) -> dict[str, Path]:
     """The folder of every gateway by SEGMENT/GATEWAY, rendered by the role that rolls out, with stand-ins for what is secret."""
     out.mkdir(parents=True, exist_ok=True)
     play = ROOT / "playbooks" / "render.yml"
-    _run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(play), "--extra-vars",
-          json.dumps({"gateway_render_folder": str(out)})], {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
+    with without_vaults(inventory) as readable:
+        _run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(readable), str(play), "--extra-vars",
+              json.dumps({"gateway_render_folder": str(out)})], {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
     found = {f"{folder.parent.name}/{folder.name}": folder for folder in sorted(out.glob("*/*")) if folder.is_dir()}
     if not found:
         raise NotRendered(f"{inventory}: expected at least one host in the group `gateways`")
     for folder in found.values():
         stand_in(folder)
     return found
+
+
+@contextlib.contextmanager
+def without_vaults(inventory: Path) -> Iterator[Path]:
+    """The inventory itself, or a copy beside it without the files that ansible-vault encrypted: who reviews has no password for them."""
+    if not any(_encrypted(path) for path in inventory.rglob("*")):
+        yield inventory
+        return
+    with tempfile.TemporaryDirectory(prefix=".review-", dir=inventory.parent) as copy:
+        shutil.copytree(inventory, copy, symlinks=True, dirs_exist_ok=True,
+                        ignore=lambda folder, names: [name for name in names if _encrypted(Path(folder) / name)])
+        yield Path(copy)
+
+
+def _encrypted(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(VAULT)) == VAULT
 
 
 def stand_in(folder: Path) -> None:

@@ -104,3 +104,12 @@ def test_gateways_of_which_the_same_is_said_share_a_section() -> None:
 def test_a_name_in_the_report_cannot_end_its_block() -> None:
     text = review.fenced(["before", "````", "after"])
     assert text.startswith("`````text\n") and text.endswith("\n`````")
+
+
+def test_who_reviews_needs_no_vault_password(tmp_path: Path) -> None:
+    inventory = tmp_path / "plants"
+    shutil.copytree(review.ROOT / "inventories/example", inventory)
+    vault = inventory / "group_vars/segment_plant_a/vault.yml"
+    vault.write_text("$ANSIBLE_VAULT;1.1;AES256\n00\n")
+    assert "plant-a/gw-a-1" in review.render(inventory, tmp_path / "out")
+    assert vault.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["out", "plants"]
