@@ -87,4 +87,4 @@ class HealthRoutes:
 
 def _line(name: str, value: float) -> str:
     kind = "counter" if name.endswith("_total") else "gauge"
-    return f"# TYPE lockgate_{name} {kind}\nlockgate_{name} {value:g}\n"
+    return f"# TYPE lockgate_{name} {kind}\nlockgate_{name} {value:.15g}\n"

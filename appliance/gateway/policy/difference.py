@@ -103,7 +103,7 @@ def _larger(before: float | None, after: float | None) -> bool:
 
 
 def _number(value: float | None) -> str:
-    return "unlimited" if value is None else f"{value:g}"
+    return "unlimited" if value is None else f"{value:.15g}"
 
 
 # --- masks and limits ---
