@@ -46,11 +46,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
 
 
 def segment_files(folder: Path) -> dict[str, bytes]:
-    """Every file under policy/ and trust/, by its path there. Raises ``AnsibleActionFail``."""
+    """Every file under policy/ and trust/, by its path there; a link is refused. Raises ``AnsibleActionFail``."""
     if not (folder / "policy").is_dir():
         raise AnsibleActionFail(f"{folder}: expected the segment's folder with policy/ and trust/ (gateway_segment_folder)")
-    found = (path for part in PARTS for path in (folder / part).rglob("*"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(found) if path.is_file()}
+    found = sorted(path for part in PARTS for path in (folder / part, *(folder / part).rglob("*")))
+    for path in found:  # it would bring in what is no part of the inventory: a key of this controller, say
+        if path.is_symlink() or not (path.is_file() or path.is_dir() or not path.exists()):
+            raise AnsibleActionFail(f"{str(path.relative_to(folder))!r}: expected a plain file or folder, not a link or a device")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
 
 
 def below(folder: Path, *names: str) -> Path:

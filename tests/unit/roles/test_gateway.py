@@ -47,6 +47,20 @@ def test_a_segment_is_copied_byte_by_byte(tmp_path: Path) -> None:
     assert action.segment_files(tmp_path) == {name: name.encode() + b"\r\n\xff\x00{{ 7*7 }}" for name in names}
 
 
+@pytest.mark.parametrize("link", ["policy/notes.yaml", "policy/deep", "trust", "trust/ca.pem"])
+def test_t69_a_link_brings_nothing_of_the_controller_along(tmp_path: Path, link: str) -> None:
+    """A pull request can hold one: what it points to would be in the rendered folder, in a diff, and on the gateway."""
+    secret = tmp_path / "home"
+    (secret / "keys").mkdir(parents=True)
+    (secret / "keys" / "id_ed25519").write_text("secret")
+    segment = tmp_path / "segment"
+    (segment / "policy").mkdir(parents=True)
+    (segment / link).parent.mkdir(exist_ok=True)
+    (segment / link).symlink_to(secret / "keys" / ("id_ed25519" if "." in link else ""))
+    with pytest.raises(action.AnsibleActionFail, match="not a link"):
+        action.segment_files(segment)
+
+
 def test_a_folder_without_policy_is_no_segment(tmp_path: Path) -> None:
     with pytest.raises(action.AnsibleActionFail, match="gateway_segment_folder"):
         action.segment_files(tmp_path)
