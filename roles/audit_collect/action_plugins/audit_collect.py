@@ -30,6 +30,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "lockgate-collection/1"
+_ED25519 = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"
+_RECORD = 16 * 2**20 + 1
+"""More than any record has, its newline included."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -257,7 +260,7 @@ def _record(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
         sound = all(type(record[name]) is kind for name, kind in _FIELDS.items()) and isinstance(record.get("note", ""), str)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         sound = False
     if not sound or (record["kind"] == "checkpoint" and "note" not in record):
         raise Wrong("the export has a line that is not a record")
@@ -270,7 +273,7 @@ def raw_key(line: str) -> bytes:
         blob = base64.b64decode(line.split(" ")[1], validate=True)
     except (ValueError, IndexError):
         blob = b""
-    if not blob.startswith(b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20") or len(blob) != 51:
+    if not blob.startswith(_ED25519) or len(blob) != 51:
         raise Wrong("expected an OpenSSH Ed25519 public key")
     return blob[-32:]
 
@@ -326,8 +329,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         count, more = 0, True
         while more and not all(_passed(collection, origin, note) for origin, note in heads.items()):
             said = self._ask(given, read="records", since=collection.positions, limit=given["piece_bytes"])
-            piece, more = zlib.decompress(base64.b64decode(said["records"])), said["more"]
-            count += collection.add(piece, keys, given["accept_gap"]) if piece else 0
+            piece, more = unpacked(said["records"], int(given["piece_bytes"])), said["more"]
+            if not piece:
+                break
+            count += collection.add(piece, keys, given["accept_gap"])
         for origin, note in heads.items():
             if not _passed(collection, origin, note):
                 raise Wrong(f"{origin}: the export ends before record {read_note(note).size}, which the gateway's own newest note covers")
@@ -339,6 +344,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if said.get("failed") or said.get("unreachable"):
             raise Wrong(str(said.get("msg", "the gateway could not be asked")))
         return said
+
+
+def unpacked(records: str, wanted: int) -> bytes:
+    """The bytes of a piece. A gateway in other hands says what it likes: more than was asked for is refused. Raises ``Wrong``."""
+    inflated = zlib.decompressobj()
+    try:
+        piece = inflated.decompress(base64.b64decode(records), wanted + _RECORD)
+    except (zlib.error, ValueError):
+        raise Wrong("the records that came cannot be unpacked") from None
+    if not inflated.eof:
+        raise Wrong(f"more records came than were asked for ({wanted} bytes)")
+    return piece
 
 
 def _passed(collection: Collection, origin: str, head: str) -> bool:
@@ -366,6 +383,9 @@ def _pinned(collection: Collection, offered: list[str], accept_new: bool) -> lis
     """The keys that may sign. The first collection pins what the gateway has; later ones have to be agreed to. Raises ``Wrong``."""
     pinned = collection.keys()
     new = [key for key in offered if key not in pinned]
+    for key in new:  # one line each, before it is kept
+        if key != f"ssh-ed25519 {base64.b64encode(_ED25519 + raw_key(key)).decode()}":
+            raise Wrong("expected an OpenSSH Ed25519 public key")
     if new and pinned and not accept_new:
         raise Wrong(f"the gateway signs with a key that is not in {collection.folder / 'audit.pub'}: audit_collect_accept_new_keys adds it")
     if new:

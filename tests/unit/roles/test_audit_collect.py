@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.unit.roles.playbook import LOCKGATE, play, plugin
 
 collecting: Any = plugin("audit_collect", "action_plugins/audit_collect.py")
 reading: Any = plugin("audit_collect", "library/audit_piece.py")
+KEY_LINE = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + PUBLIC).decode()
 
 
 @pytest.fixture
@@ -205,3 +208,48 @@ def test_the_role_collects_once_checks_and_finds_a_tail_that_was_cut_off(tmp_pat
     assert cut.status == 2
     assert "the gateway's log is tampered" in cut.text
     assert hashlib.sha256(b"".join(content(held))).digest() == before
+
+
+def packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
+def test_a_piece_does_not_take_the_controllers_memory() -> None:
+    """What a captured gateway sends is a few kilobytes that are a gigabyte."""
+    assert collecting.unpacked(packed(b"{}\n" * 5), 8) == b"{}\n" * 5
+    with pytest.raises(collecting.Wrong, match="more records came than were asked for"):
+        collecting.unpacked(packed(bytes(32 * 2**20)), 8)
+    for broken in ("!", base64.b64encode(b"no zlib").decode(), packed(b"x")[:8]):
+        with pytest.raises(collecting.Wrong):
+            collecting.unpacked(broken, 8)
+
+
+def test_an_export_that_never_begins_ends(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def ask(*_: object, **what: object) -> dict[str, object]:
+        asked.append(what)
+        assert len(asked) < 5, "asked for ever"
+        return {"records": packed(b""), "more": True}
+
+    task = collecting.ActionModule.__new__(collecting.ActionModule)
+    monkeypatch.setattr(task, "_ask", ask)
+    heads = newest_notes(LogReader(state / "audit"))
+    with collecting.opened(tmp_path / "held") as collection, pytest.raises(collecting.Wrong, match="the export ends before"):
+        collection.held[ORIGIN] = collecting.Held(ORIGIN)
+        task._fetch(collection, heads, [PUBLIC], {"piece_bytes": 8, "accept_gap": False})
+
+
+@pytest.mark.parametrize("offered", [
+    "ssh-ed25519 AAAA", "nothing", f"{KEY_LINE} x\nssh-ed25519 other", f"{KEY_LINE}\n", f"ssh-rsa{KEY_LINE[11:]}"])
+def test_a_key_that_is_none_is_not_pinned(tmp_path: Path, offered: str) -> None:
+    with collecting.opened(tmp_path / "held") as collection:
+        with pytest.raises(collecting.Wrong):
+            collecting._pinned(collection, [offered], True)
+        assert collection.keys() == []
+        assert collecting._pinned(collection, [KEY_LINE], False) == [KEY_LINE] == collection.keys()
+
+
+def test_a_line_nested_too_deep_is_no_record() -> None:
+    with pytest.raises(collecting.Wrong, match="not a record"):
+        collecting._record(b"[" * 200_000)
