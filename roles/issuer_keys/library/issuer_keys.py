@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -44,6 +45,7 @@ issuers: {description: "By issuer: status, url, and the keys that came, went, st
 SET_BYTES = 262_144
 SET_KEYS = 64
 RSA_BITS = 2048
+_WORD = re.compile(r"[A-Za-z0-9_.:+-]{1,64}")
 _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 _MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 _CURVES = {"P-256": 32, "P-384": 48, "P-521": 66, "secp256k1": 32, "Ed25519": 32}
@@ -138,6 +140,8 @@ def _key(entry: Any, where: str) -> Key | None:
         raise Refused(f"{where}: a private key")
     if not isinstance(entry.get("kid", "x"), str) or not entry.get("kid", "x"):
         raise Refused(f"{where}: kid must be a string that is not empty")
+    if not all(_WORD.fullmatch(str(entry.get(name, "x"))) for name in ("alg", "crv", "use")):
+        raise Refused(f"{where}: alg, crv or use is no word")  # people compare keys line by line: nothing adds a line
     operations = entry.get("key_ops", ["verify"])
     if entry["kty"] not in _MEMBERS or entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None

@@ -149,6 +149,12 @@ def test_who_answers_is_verified(tmp_path: Path, issuer: Issuer, authority: Auth
         compare(folder, authority.ca, sources={"ci": {"url": "https://127.0.0.1:1/keys"}})
 
 
+@pytest.mark.parametrize("name", ["alg", "crv", "use"])
+def test_t69_a_key_cannot_write_other_lines_into_the_comparison(name: str) -> None:
+    with pytest.raises(module.Refused, match="no word"):
+        module.keys_in(json.dumps({"keys": [{**RSA, name: "RS256\n\x1b[2Kgood  RSA  kid \"two\""}]}).encode(), "an issuer")
+
+
 def test_only_files_under_trust_are_written(tmp_path: Path) -> None:
     folder = segment(tmp_path, "https://localhost", EC[0])
     (folder / "trust" / "link").symlink_to(tmp_path / "outside")
