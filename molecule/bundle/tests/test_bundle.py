@@ -47,6 +47,15 @@ def test_t67_an_older_bundle_is_refused_unless_asked_for(host: Host, playbook: P
     assert host.file(NUMBER).content_string == "19"
 
 
+def test_t67_a_damaged_memory_of_the_last_number_is_not_the_same_as_none(host: Host, playbook: Playbook) -> None:
+    kept = host.file(NUMBER).content_string
+    host.run_expect([0], "echo damaged > %s", NUMBER)
+    refused = playbook()
+    host.run_expect([0], "printf %%s %s > %s", kept, NUMBER)
+    assert refused.status != 0
+    assert "last-number is damaged" in refused.output
+
+
 def test_a_newer_bundle_is_taken_and_the_same_one_changes_nothing(host: Host, playbook: Playbook) -> None:
     offer(21)
     assert playbook().status == 0
