@@ -79,7 +79,7 @@ def play(machine: Machine, site: Site, folder: Path, **variables: str) -> subpro
     program = Path(sys.executable).with_name("ansible-playbook")
     argv = ["ip", "netns", "exec", machine.network.controller, str(program), "-i", str(inventory), str(ROOT / "playbooks/update_image.yml")]
     argv += ["--extra-vars", json.dumps(variables)]
-    env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "ANSIBLE_TIMEOUT": "180"}  # sudo takes long under emulation
     progress(f"update_image.yml {variables}, at most {PLAY_SECONDS} s")
     done = subprocess.run(argv, cwd=ROOT, env=env, check=False, text=True, capture_output=True, timeout=PLAY_SECONDS)
     progress(f"update_image.yml: exit status {done.returncode}")
