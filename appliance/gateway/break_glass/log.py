@@ -4,12 +4,17 @@
 ``STATE/audit`` and ``STATE/recordings`` are as the gateway's; the key that signs is the console's own, so that neither a missing TPM, nor
 a broken configuration, nor a captured gateway stands between a person and a record. ``audit`` may be read by the group ``lockgate``, so
 that the gateway can export, verify and watch it; recordings are root's alone.
+
+Who can read a file of SQLite's can also lock it, and so can a captured gateway. A log that is held so is kept beside, and a new one begins
+that only root can read, until somebody removes ``STATE/withheld``.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import grp
+import logging
 import os
 import stat
 import time
@@ -28,7 +33,6 @@ from gateway.audit.journal import Entry, Journal
 from gateway.audit.log import prepare
 from gateway.audit.note import fingerprint, load_private_key, raw_public
 from gateway.audit.place import CONSOLE_KEY
-from gateway.audit.reader import is_live
 from gateway.audit.record import FORMAT
 from gateway.audit.recover import Recovered
 from gateway.audit.space import Reserve
@@ -38,16 +42,20 @@ from gateway.config.fresh import audit_key, write_new
 from gateway.config.modes import ACCOUNT
 from gateway.errors import AuditUnavailable, GatewayFault, Refused
 
+_log = logging.getLogger(__name__)
 _NEEDED = 2 * 2**20
 """Free bytes below which the reserve is given up before anything is tried."""
 _SEAL = 1.0
+_TURN, _WITHHELD = "session.lock", "withheld"
+"""The lock that keeps sessions apart, for root alone; and the mark that the group must not read the log."""
 
 
 class ConsoleLog:
     """``record`` returns once the record is on disk, or raises ``AuditUnavailable``; then nothing more may happen."""
 
-    def __init__(self, journal: Journal, public: bytes, reserve: Reserve, lock: int, clock: Callable[[], float]) -> None:
-        self._journal, self._public, self._reserve, self._lock, self._clock = journal, public, reserve, lock, clock
+    def __init__(self, state: Path, journal: Journal, public: bytes, reserve: Reserve, locks: tuple[int, ...],
+                 clock: Callable[[], float]) -> None:
+        self._state, self._journal, self._public, self._reserve, self._locks, self._clock = state, journal, public, reserve, locks, clock
         self._sealed = 0.0
         self.orphaned: list[Mapping[str, Any]] = []
 
@@ -56,31 +64,56 @@ class ConsoleLog:
         """Open or begin the log, and close what a killed recorder left open. Raises ``Refused`` where another session has it,
         ``AuditUnavailable`` where it cannot be written, or ``GatewayFault``.
 
-        A log whose end is not what was written is kept beside, under ``damaged``, and a new one begins: it is evidence, not a bolt.
+        A log whose end is not what was written, or that somebody holds, is kept beside, under ``damaged``, and a new one begins: it is
+        evidence, not a bolt.
         """
+        state = Path(settings.state)
         try:
             check_sqlite()
-            return cls._opened(settings, clock, vfs, "")
-        except _Damaged:
-            return cls._opened(settings, clock, vfs, _set_aside(Path(settings.state)))
+            _folders(state)
+            turn = _turn(state)
+            try:
+                return cls._alone(settings, clock, vfs, turn)
+            except BaseException:
+                os.close(turn)
+                raise
         except (apsw.Error, OSError) as error:
             raise _unavailable(error) from None
 
     @classmethod
-    def _opened(cls, settings: BreakGlass, clock: Callable[[], float], vfs: str | None, damaged: str) -> ConsoleLog:
+    def _alone(cls, settings: BreakGlass, clock: Callable[[], float], vfs: str | None, turn: int) -> ConsoleLog:
+        state = Path(settings.state)
+        try:
+            aside = _set_aside(state) if _withheld(state) and _open_to_group(state) else ""
+            return cls._opened(settings, clock, vfs, turn, aside)
+        except _Damaged:
+            return cls._opened(settings, clock, vfs, turn, _set_aside(state))
+        except _Held:
+            _withhold(state)
+            return cls._opened(settings, clock, vfs, turn, _set_aside(state))
+
+    @classmethod
+    def _opened(cls, settings: BreakGlass, clock: Callable[[], float], vfs: str | None, turn: int, damaged: str) -> ConsoleLog:
         state = Path(settings.state)
         _folders(state)
-        if is_live(state / "audit"):
-            raise Refused("another break-glass session is open")
         reserve = Reserve(state / "reserve", settings.reserve)
         if _room(state) < _NEEDED:
             reserve.release()
-        place, lock = prepare(state, settings.origin, settings.segment, vfs)
+        try:
+            place, lock = prepare(state, settings.origin, settings.segment, vfs)
+        except GatewayFault:
+            if _locked(state / "audit" / "lock"):
+                raise _Held from None
+            raise
         try:
             (state / "audit" / "lock").chmod(0o640)
             key = _key(state)
-            log = cls(Journal(replace(place, mode=0o640), key), raw_public(key.public_key()), reserve, lock, clock)
+            log = cls(state, Journal(replace(place, mode=0o640), key), raw_public(key.public_key()), reserve, (lock, turn), clock)
             log._begin(settings.retention, damaged)
+        except apsw.BusyError:
+            log._journal.abandon()
+            os.close(lock)
+            raise _Held from None
         except BaseException:
             os.close(lock)
             raise
@@ -89,6 +122,8 @@ class ConsoleLog:
     def _begin(self, retention: float, damaged: str) -> None:
         try:
             found = self._recovered()
+        except apsw.BusyError:
+            raise
         except (apsw.Error, OSError):
             if not self._give():
                 raise
@@ -128,6 +163,8 @@ class ConsoleLog:
             if time.monotonic() >= self._sealed + _SEAL:
                 self.sign()
         except (apsw.Error, OSError) as error:
+            if isinstance(error, apsw.BusyError):
+                _withhold(self._state)
             raise _unavailable(error) from None
         return seq
 
@@ -168,7 +205,7 @@ class ConsoleLog:
 
     def close(self) -> None:
         """A last checkpoint, and the reserve whole again where there is room."""
-        if self._lock < 0:
+        if not self._locks:
             return
         try:
             self.sign()
@@ -177,8 +214,9 @@ class ConsoleLog:
             self._journal.abandon()
         with suppress(OSError):
             self._reserve.ensure()
-        os.close(self._lock)
-        self._lock = -1
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = ()
 
     def __enter__(self) -> ConsoleLog:
         return self
@@ -191,8 +229,56 @@ class _Damaged(Exception):
     """The end of the log is not what was written."""
 
 
+class _Held(Exception):
+    """Somebody who can read the log has locked it."""
+
+
+def _turn(state: Path) -> int:
+    """The lock of the one session there may be. Raises ``Refused`` or ``OSError``."""
+    lock = os.open(state / _TURN, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if not _taken(lock):
+        os.close(lock)
+        raise Refused("another break-glass session is open")
+    return lock
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _locked(path: Path) -> bool:
+    """Whether somebody else has a lock on it. Raises ``OSError``."""
+    lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return not _taken(lock)
+    finally:
+        os.close(lock)
+
+
+def _withheld(state: Path) -> bool:
+    return os.path.lexists(state / _WITHHELD)
+
+
+def _withhold(state: Path) -> None:
+    """From now on the group does not read the log. What it has open already is kept beside when the next session begins."""
+    _log.error("somebody holds the console's log: it is for root alone as long as %s is there", state / _WITHHELD)
+    with suppress(OSError):
+        os.close(os.open(state / _WITHHELD, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _open_to_group(state: Path) -> bool:
+    try:
+        return bool((state / "audit").lstat().st_mode & 0o050)
+    except FileNotFoundError:
+        return False
+
+
 def _set_aside(state: Path) -> str:
-    """Keep a damaged log as it is and make room for a new one; gives the name of the folder it is in."""
+    """Keep a log that cannot be gone on with as it is and make room for a new one; gives the name of the folder it is in."""
     name = time.strftime("damaged-%Y%m%dT%H%M%SZ", time.gmtime())
     kept = state / name
     kept.mkdir(mode=0o700)
@@ -206,7 +292,10 @@ def _set_aside(state: Path) -> str:
 def _folders(state: Path) -> None:
     """Made where they are missing; refused where somebody else could change them."""
     group = _group()
-    for folder, mode in ((state, 0o2750), (state / "audit", 0o2750), (state / "recordings", 0o700)):
+    closed = _withheld(state)
+    if closed and (state / "audit").exists() and _open_to_group(state):
+        closed = False  # what the group may have open is kept beside first
+    for folder, mode in ((state, 0o2750), (state / "audit", 0o700 if closed else 0o2750), (state / "recordings", 0o700)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = folder.lstat()
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
@@ -214,7 +303,7 @@ def _folders(state: Path) -> None:
         if stat.S_IMODE(info.st_mode) != mode or info.st_gid != (group if mode != 0o700 else info.st_gid):
             os.chown(folder, -1, group if mode != 0o700 else -1)
             folder.chmod(mode)
-    for path in (state / "audit").glob("*.db*"):    # a copy that was put back may have lost its group
+    for path in () if closed else (state / "audit").glob("*.db*"):    # a copy that was put back may have lost its group
         if path.lstat().st_gid != group:
             os.chown(path, -1, group, follow_symlinks=False)
 

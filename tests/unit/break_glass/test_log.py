@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import pytest
 
 from gateway.audit.note import load_public_key
-from gateway.audit.reader import newest_notes
+from gateway.audit.reader import LogReader, export, newest_notes
 from gateway.audit.verify import Trust, verify_folder
 from gateway.break_glass.events import Event, decode, encode, shown, typed
 from gateway.break_glass.log import ConsoleLog
@@ -61,6 +65,54 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with ConsoleLog.open(settings(tmp_path)), pytest.raises(Refused, match="another"):
         ConsoleLog.open(settings(tmp_path))
+
+
+@contextmanager
+def holding(path: Path, *, whole: bool) -> Iterator[None]:
+    """Another process that may only read the file holds it: a lock on the file, or on every byte as SQLite does."""
+    program = ("import fcntl, os, sys; handle = os.open(sys.argv[1], os.O_RDONLY); "
+               f"fcntl.{'flock' if whole else 'lockf'}(handle, fcntl.LOCK_SH); print(flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdin is not None
+        other.stdout.readline()
+        try:
+            yield
+        finally:
+            other.stdin.close()
+
+
+def test_t61_a_captured_gateway_that_holds_the_lock_shuts_nobody_out(tmp_path: Path) -> None:
+    """It may read the log, so it may lock it."""
+    found = filled(tmp_path)
+    console = tmp_path / "console"
+    with holding(console / "audit" / "lock", whole=True):
+        with ConsoleLog.open(found) as log:
+            log.record("break-glass.begin", BEGIN)
+            assert stat.S_IMODE((console / "audit").stat().st_mode) == 0o700
+        kept = next(console.glob("damaged-*"))
+        assert (kept / "audit" / "000001.db").is_file() and kept.stat().st_mode & 0o777 == 0o700
+        with ConsoleLog.open(found) as log:
+            log.record("break-glass.end", {"session": "s-1", "status": "ok", "reason": ""})
+    assert len(list(console.glob("damaged-*"))) == 1 and (console / "withheld").exists()
+    (console / "withheld").unlink()
+    with ConsoleLog.open(found):
+        assert stat.S_IMODE((console / "audit").stat().st_mode) == 0o2750
+    assert len(list(console.glob("damaged-*"))) == 1
+
+
+def test_t61_a_captured_gateway_that_holds_a_file_ends_one_session_and_no_other(tmp_path: Path) -> None:
+    found = filled(tmp_path)
+    console = tmp_path / "console"
+    log = ConsoleLog.open(found)
+    log._journal.file.connection.set_busy_timeout(200)  # type: ignore[union-attr]
+    with holding(console / "audit" / "000001.db-shm", whole=False):
+        with pytest.raises(AuditUnavailable):
+            log.record("break-glass.begin", BEGIN)
+        log.close()
+        with ConsoleLog.open(found) as other:
+            other.record("break-glass.begin", BEGIN)
+        assert stat.S_IMODE((console / "audit").stat().st_mode) == 0o700
+    assert [json.loads(line)["kind"] for line in export(LogReader(console / "audit"), {})][-2] == "break-glass.begin"
 
 
 def full_while(disk: Disk, reserve: Path) -> None:
@@ -160,7 +212,5 @@ def test_the_command_lists_and_replays(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_newest_notes_are_of_the_console(tmp_path: Path) -> None:
-    from gateway.audit.reader import LogReader
-
     filled(tmp_path)
     assert list(newest_notes(LogReader(tmp_path / "console" / "audit"))) == ["plant-a-1/console"]
