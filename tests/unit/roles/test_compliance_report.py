@@ -48,7 +48,7 @@ def test_a_failure_is_waived_only_by_a_waiver_that_holds() -> None:
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
-    (waiver(until="2026-11-21"), "expired on 2026-11-21"), (waiver("OSB-99"), "no control or finding has this id"),
+    (waiver(until="2026-11-21"), "expired on 2026-11-21"), (waiver("OSB-99"), "no control has this id"),
     (waiver(owner=""), "lacks owner"),
     (waiver(reason=None), "lacks reason"), (waiver(until="soon"), "until is not a date"), ({"id": "OSB-01"}, "lacks reason, owner, until")])
 def test_a_waiver_that_does_not_hold_is_a_finding_of_its_own(wrong: dict[str, Any], said: str) -> None:
@@ -66,7 +66,7 @@ def test_an_auditor_s_findings_need_waivers_and_its_score_a_minimum() -> None:
     assert not judged("pass", [], auditor=auditor)["ok"]
     assert judged("pass", [waiver("LYNIS-A-1")], auditor=auditor)["ok"]
     assert judged("pass", [waiver("LYNIS-A-1")])["ok"]  # no auditor ran: nothing to say about its waivers
-    assert not judged("pass", [waiver("LYNIS-A-1"), waiver("LYNIS-A-2")], auditor=auditor)["ok"]
+    assert judged("pass", [waiver("LYNIS-A-1"), waiver("LYNIS-A-2")], auditor=auditor)["ok"]  # another version would find it
     low = judged("pass", [waiver("LYNIS-A-1")], auditor={**auditor, "score": 79})
     assert compliance.failures(low) == ["Lynis gives 79, at least 80 is wanted"]
 
