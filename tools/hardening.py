@@ -29,7 +29,7 @@ booted host on which `playbooks/site.yml` was applied, holds its hardening index
 and suggestion. The host is a container: findings about the kernel are the machine's, and say so. Lynis is not part of the appliance.
 
 Measured: Debian 13, Lynis 3.1.4, hardening index 72; Debian 12, Lynis 3.0.8, hardening index 72. What keeps it there is below: tools
-that are not installed on purpose (scanners, package helpers, accounting), passwords that do not exist, a kernel that is not the container's.
+that are not installed on purpose (scanners, package tools, accounting), passwords that do not exist, a kernel that is not the container's.
 
 These waivers are the product's own; each ends on the day it names.
 
