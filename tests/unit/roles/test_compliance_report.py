@@ -154,3 +154,12 @@ def test_the_role_writes_a_report_and_fails_on_what_is_open(tmp_path: Path) -> N
     done = play(tmp_path, "compliance_report", values, ("gw-1",), "--check", "--diff")
     assert (done.status, done.changed) == (0, {"gw-1": 0}), done.text
     assert "## Evidence" in (tmp_path / "out" / "gw-1.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "{{ 7*7 }}", "a;b"])
+def test_t69_a_hosts_name_leads_to_no_other_folder(tmp_path: Path, name: str) -> None:
+    values = {"compliance_report_destination": str(tmp_path / "out"), "compliance_report_roles": REGISTERS[:1],
+              "compliance_report_scopes": ["image"], "compliance_report_waivers": [], "compliance_report_enforce": False}
+    done = play(tmp_path, "compliance_report", values, (name,))
+    assert (done.status, "whose name in the inventory is letters" in done.text) == (2, True), done.text
+    assert {path.name for path in tmp_path.iterdir()} <= {"hosts.json", "play.json"}
