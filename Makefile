@@ -123,8 +123,9 @@ bench: $(STAMPS)/dev $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate i
 fuzz: $(STAMPS)/fuzz  ## coverage-guided fuzzing of codec, state machine and SQL analysis, FUZZ_SECONDS in all
 	@$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-docs: $(STAMPS)/dev  ## write docs/reference anew from the schema and the tables in the source
+docs: $(STAMPS)/appliance  ## write docs/reference and docs/hardening.md anew from the schema, the tables in the source and the roles' registers
 	@$(PY) -m gateway.cli docs docs/reference
+	$(PY) tools/hardening.py
 
 demo: $(STAMPS)/demo  ## the main job on real input, in a minute or so; KEEP=1 leaves it running
 	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
