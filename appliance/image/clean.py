@@ -40,6 +40,7 @@ def clean(tree: Path, epoch: int) -> None:
         _without_files(tree / folder)
     _identity(tree)
     _password_ages(tree, epoch)
+    _stamps(tree)
     _installers(tree)
     _bytecode(tree)
 
@@ -72,6 +73,12 @@ def _password_ages(tree: Path, epoch: int) -> None:
     file = tree / "etc/shadow"
     rows = [line.split(":") for line in file.read_text().splitlines()]
     file.write_text("".join(":".join([row[0], row[1], str(epoch // 86400), *row[3:]]) + "\n" for row in rows))
+
+
+def _stamps(tree: Path) -> None:
+    """community.general.pamd writes down when it did."""
+    for file in sorted((tree / "etc/pam.d").iterdir()):
+        file.write_text(re.sub(r"(?m)^# Updated by Ansible - .*$", "# Updated by Ansible", file.read_text()))
 
 
 def _installers(tree: Path) -> None:
