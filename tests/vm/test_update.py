@@ -153,7 +153,7 @@ def test_an_image_that_is_ill_goes_back_by_itself(machine: Machine, image: image
     trial = machine.says("sudo journalctl -b -1 --no-pager -o cat -u lockgate-health -u lockgate-go-back")
     assert "nftables.service is not running" in trial
     assert f"is not healthy: restarting; lockgate_{image.version}.efi is there to go back to" in trial
-    assert machine.says("systemctl is-active boot-complete.target lockgate.service").split() == ["active"] * 2
+    assert machine.says("systemctl is-active lockgate-health.service lockgate.service").split() == ["active"] * 2
 
 
 def test_the_disk_in_another_board_gives_no_credential_away(machine: Machine, site: Site) -> None:
