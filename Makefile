@@ -84,7 +84,8 @@ $(STAMPS)/system-lab: tools/install-system-packages | $(PY)
 
 $(STAMPS)/system-image: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
-	bash tools/install-system-packages mmdebstrap openssh-client git qemu-utils qemu-system-x86 ovmf swtpm swtpm-tools iproute2
+	bash tools/install-system-packages mmdebstrap openssh-client openssl git erofs-utils qemu-utils qemu-system-x86 ovmf \
+	  swtpm swtpm-tools dnsmasq-base iproute2 postgresql-client
 	touch $@
 
 $(STAMPS)/system-terraform: tools/install-system-packages | $(PY)
