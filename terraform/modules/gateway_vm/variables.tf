@@ -243,12 +243,12 @@ variable "management" {
   }
 
   validation {
-    condition     = alltrue([for k in var.management.authorized_keys : can(regex("^(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5|ssh-rsa AAAAB3NzaC1yc2|ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY|ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQ|ecdsa-sha2-nistp521 AAAAE2VjZHNhLXNoYTItbmlzdHA1MjE|sk-ssh-ed25519@openssh\\.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t|sk-ecdsa-sha2-nistp256@openssh\\.com AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb2)[A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]{1,100})?$", k))])
+    condition     = alltrue([for k in var.management.authorized_keys : can(regex("^(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5|ssh-rsa AAAAB3NzaC1yc2|sk-ssh-ed25519@openssh\\.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t)[A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]{1,100})?$", k))])
     error_message = "A management key is the line of a public key file: type, key and a comment of letters, digits and @ . _ -, without options. Private keys never go by Terraform."
   }
 
   validation {
-    condition     = var.management.user_ca == "" || can(regex("^(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5|ssh-rsa AAAAB3NzaC1yc2|ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY|ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQ|ecdsa-sha2-nistp521 AAAAE2VjZHNhLXNoYTItbmlzdHA1MjE|sk-ssh-ed25519@openssh\\.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t|sk-ecdsa-sha2-nistp256@openssh\\.com AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb2)[A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]{1,100})?$", var.management.user_ca))
+    condition     = var.management.user_ca == "" || can(regex("^(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5|ssh-rsa AAAAB3NzaC1yc2|sk-ssh-ed25519@openssh\\.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t)[A-Za-z0-9+/]{32,}={0,3}( [A-Za-z0-9@._-]{1,100})?$", var.management.user_ca))
     error_message = "The user CA is the line of a public key file: type, key and a comment."
   }
 

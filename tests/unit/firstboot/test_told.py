@@ -45,6 +45,11 @@ HOSTILE = [
     "a\x1b[2J",
 ]
 
+ECDSA = (
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBJFp9QHxB435i7BmXhbpbs7QCcbw"
+    "t0vgCy1DygH15qqFxT1BZj78cAjcF8OQSAwsQUrj8pB69VNUjZYED2UUx4s= x"
+)
+
 
 def spoiled(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
     found = copy.deepcopy(good())
@@ -128,6 +133,7 @@ def test_t69_names_and_values_with_template_or_shell_characters_are_refused(path
         spoiled(("management", "authorized_keys"), [KEY + "\n" + KEY]),
         spoiled(("management", "authorized_keys"), [KEY.replace("ed25519", "rsa", 1)]),
         spoiled(("management", "authorized_keys"), ["ssh-ed25519 AAAA"]),
+        spoiled(("management", "authorized_keys"), [ECDSA]),  # sshd would not take it, and nobody would get in
         spoiled(("management", "authorized_keys"), [KEY + " a b"]),
         spoiled(("management", "user_ca"), "ssh-ed25519"),
         spoiled(("management",), None),

@@ -22,8 +22,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _INTERFACE = re.compile(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 _COMMENT = re.compile(r"[A-Za-z0-9@._-]{1,100}")
-_KEYS = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "sk-ssh-ed25519@openssh.com",
-         "sk-ecdsa-sha2-nistp256@openssh.com")
+_KEYS = ("ssh-ed25519", "ssh-rsa", "sk-ssh-ed25519@openssh.com")
 _HASH = re.compile(r"\$(?:y|gy|7|6)\$[./A-Za-z0-9$=,]{20,250}")
 _MOST = 64
 Address = IPv4Address | IPv6Address
