@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -53,15 +54,17 @@ def make(tools: Path, work: Path, out: Path, release: Release, root: VerifiedRoo
     """A raw GPT disk of about 2.5 GiB, sparse; the first boot grows /var to what is there."""
     disk = out / release.file("raw")
     disk.unlink(missing_ok=True)
-    _system_partition(tools, work / "esp", uki)
+    _system_partition(tools, work / "esp", uki, release.epoch)
     _definitions(work / "repart.d", release, root)
     command = ["systemd-repart", "--offline=yes", "--dry-run=no", "--empty=create", "--size=auto", "--sector-size=512", "--no-pager",
                f"--seed={release.uuid('disk')}", "--definitions=/srv/repart.d", f"/mnt/{disk.name}"]  # fmt: skip
-    inside(tools, command, binds={"/srv": work, "/mnt": out}, env={"SOURCE_DATE_EPOCH": str(release.epoch)})
+    # Without this one ext4 hashes the names in its folders with a seed of its own, another one in every build.
+    env = {"SOURCE_DATE_EPOCH": str(release.epoch), "SYSTEMD_REPART_MKFS_OPTIONS_EXT4": f"-E hash_seed={release.uuid('ext4')}"}
+    inside(tools, command, binds={"/srv": work, "/mnt": out}, env=env)
     return disk
 
 
-def _system_partition(tools: Path, folder: Path, uki: Path) -> None:
+def _system_partition(tools: Path, folder: Path, uki: Path, epoch: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("EFI/BOOT", "EFI/systemd", "EFI/Linux", "loader"):
         (folder / name).mkdir(parents=True)
@@ -71,6 +74,8 @@ def _system_partition(tools: Path, folder: Path, uki: Path) -> None:
     shutil.copyfile(uki, folder / f"EFI/Linux/{uki.stem}+{TRIES}.efi")
     (folder / "loader/loader.conf").write_text(_LOADER)
     (folder / "loader/entries.srel").write_text("type1\n")
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (epoch, epoch))
 
 
 def _definitions(folder: Path, release: Release, root: VerifiedRoot) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from image import disk, root
+from image.build import digest
 from image.chroot import inside
 from image.commands import run
 from image.disk import ROOT_SLOT, VERITY_SLOT
+from image.release import Release
 from tests.image.conftest import Image
 
 TYPES = {
@@ -113,7 +116,7 @@ def loop(image: Image, tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 def test_an_update_fills_the_other_slot_and_leaves_the_running_one(image: Image, loop: tuple[Path, str], tmp_path: Path) -> None:
     """The image's own transfers and systemd-sysupdate, into a copy of its own disk."""
-    disk, device = loop
+    copy, device = loop
     version = "9.9.9.20991231235959"
     ids = (str(uuid.uuid4()), str(uuid.uuid4()))
     source, boot, transfers = (tmp_path / name for name in ("source", "boot", "transfers"))
@@ -131,11 +134,24 @@ def test_an_update_fills_the_other_slot_and_leaves_the_running_one(image: Image,
     binds = {"/srv": tmp_path, "/dev": Path("/dev"), "/sys": Path("/sys")}
     program = ["/usr/lib/systemd/systemd-sysupdate", "--definitions=/srv/transfers", "--verify=no"]
     inside(image.root, [*program, "update", version], binds=binds)
-    _, root_a, verity_a, root_b, verity_b, _ = partitions(disk)
+    _, root_a, verity_a, root_b, verity_b, _ = partitions(copy)
     assert (root_a.label, root_a.uuid) == (running, image.manifest["root_uuid"])
     assert (verity_a.label, verity_a.uuid) == (running, image.manifest["verity_uuid"])
     assert (root_b.label, root_b.uuid) == (f"lockgate_{version}", ids[0])
     assert (verity_b.label, verity_b.uuid) == (f"lockgate_{version}", ids[1])
-    assert root_b.read(disk, 4 * 1024 * 256) == b"root" * 1024 * 256
-    assert root_a.read(disk, 1 << 20) == image.file("root").read_bytes()[: 1 << 20]
+    assert root_b.read(copy, 4 * 1024 * 256) == b"root" * 1024 * 256
+    assert root_a.read(copy, 1 << 20) == image.file("root").read_bytes()[: 1 << 20]
     assert sorted(path.name for path in (boot / "EFI/Linux").iterdir()) == [f"{running}.efi", f"lockgate_{version}+3-0.efi"]
+
+
+def test_the_same_parts_give_the_same_disk(image: Image, tmp_path: Path) -> None:
+    release = Release(image.manifest["package"], int((image.root / "etc/machine-id").stat().st_mtime), image.manifest["commit"])
+    made = root.VerifiedRoot(image.file("root"), image.file("verity"), image.manifest["root_hash"])
+    out = tmp_path / "out"
+    out.mkdir()
+    for kind in ("root", "verity"):
+        shutil.copyfile(image.file(kind), out / image.file(kind).name)
+    work = tmp_path / "work"
+    work.mkdir()
+    again = disk.make(image.tools, work, out, release, made, image.file("efi"))
+    assert digest(again) == image.manifest["files"][image.file("raw").name]["sha256"]
