@@ -150,7 +150,7 @@ review: $(STAMPS)/appliance  ## what a change of INVENTORY would do to every gat
 
 image: $(STAMPS)/appliance $(STAMPS)/system-image  ## the bootable, verified image: build/image; KEY=FILE signs it
 	@appliance/image/build $(if $(KEY),--key "$(KEY)")
-	$(PY) -m pytest -q tests/image
+	$(PY) -m pytest -q tests/image -m "not slow"
 
 bundle: $(STAMPS)/appliance $(STAMPS)/system-image  ## the one file a site carries in, of the image: build/bundle; KEY=FILE signs it
 	@appliance/image/bundle $(if $(KEY),--key "$(KEY)")
@@ -171,6 +171,7 @@ wheelhouse: $(STAMPS)/dev  ## what a host without a network installs the gateway
 all: test  ## everything there is, in order: hours without KVM; docs/operating.md says how long each takes
 	@$(MAKE) molecule
 	$(MAKE) image
+	$(PY) -m pytest -q tests/image -m slow
 	$(MAKE) bundle
 	$(MAKE) vm
 	$(MAKE) vm-full
