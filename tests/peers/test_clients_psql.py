@@ -5,7 +5,7 @@ What has to differ, and is taken out of both before they are compared:
 
 * ``LOCATION`` lines (``\\set VERBOSITY verbose``): a line of the server's C source. The gateway's own errors have none.
 * the process id in a notification: two sessions have two.
-* the sizes of whole databases (``\\l+``): the server's own housekeeping changes them between two looks.
+* the sizes of whole databases (``\\l+``): one was seen to grow between the two looks (7735 and 7767 kB).
 * under masks only: the options of foreign servers and wrappers, which may hold passwords (``\\des+``, ``\\dew+``).
 
 PGCLIENTENCODING is set on both sides, as psql sets it at a terminal: the gateway pins it, and ``\\dconfig`` lists it.
