@@ -218,6 +218,23 @@ def test_rules_that_cannot_be_loaded_at_start_leave_nothing_open(host: Host, lab
     assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
 
 
+def test_without_nft_no_network_comes_up(host: Host) -> None:
+    shown = host.check_output("systemctl show --property=Requires --property=After systemd-networkd.service")
+    assert shown.count("lockgate-firewall-closed.service") == 2, shown
+    for unit in ("networking.service", "ifup@.service", "NetworkManager.service"):
+        dropin = host.file(f"/etc/systemd/system/{unit}.d/40-lockgate-firewall.conf")
+        assert "\nRequires=lockgate-firewall-closed.service\n" in dropin.content_string, unit
+    host.check_output("systemctl start lockgate-firewall-closed.service")
+    assert "chain admit" in host.check_output("nft list table inet lockgate"), "rules that are loaded stay as they are"
+    host.check_output("systemctl stop systemd-networkd.socket systemd-networkd.service")
+    host.check_output("mount --bind /bin/false /usr/sbin/nft")
+    try:
+        assert host.run("systemctl start systemd-networkd.service").rc != 0
+        assert host.run("systemctl is-active systemd-networkd.service").stdout.strip() == "inactive"
+    finally:
+        host.check_output("umount /usr/sbin/nft && systemctl reset-failed")
+
+
 def test_no_gateway_without_its_firewall(host: Host) -> None:
     host.check_output("nft delete table inet lockgate")
     try:
