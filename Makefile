@@ -23,6 +23,7 @@ STAMPS := $(VENV)/.stamps
 export PYTHONPATH := appliance:.
 export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+NATIVE = $(shell find appliance/gateway -name '_*.pyx' -o -name '*.pxd')
 PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
 
 SCENARIO ?=
@@ -33,7 +34,7 @@ INVENTORY ?= inventories/example
 AGAINST ?=
 SCENARIOS = $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 
-.PHONY: help test booted unit lint bench fuzz docs demo wheel wheelhouse molecule lint-inventory review image bundle vm vm-full terraform all requirements clean
+.PHONY: help test booted unit lint bench fuzz docs demo native wheel wheelhouse molecule lint-inventory review image bundle vm vm-full terraform all requirements clean
 
 help:  ## what the targets do (this text)
 	@echo "Lockgate: make TARGET"
@@ -47,13 +48,18 @@ help:  ## what the targets do (this text)
 $(PY):
 	@bash tools/make-venv "$(VENV)" "$(PYTHON)"
 
-$(STAMPS)/dev: requirements/dev.txt pyproject.toml | $(PY)
+$(STAMPS)/dev: requirements/dev.txt pyproject.toml tools/hatch_build.py | $(PY)
 	@mkdir -p $(STAMPS)
 	$(PIP_INSTALL) requirements/dev.txt
+	bash tools/install-compiler "$(PY)"
 	$(PY) -m pip install --quiet --no-input --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(STAMPS)/appliance: requirements/appliance.txt $(STAMPS)/dev
+$(STAMPS)/native: $(NATIVE) tools/native.py $(STAMPS)/dev
+	@$(PY) tools/native.py >/dev/null
+	touch $@
+
+$(STAMPS)/appliance: requirements/appliance.txt $(STAMPS)/dev $(STAMPS)/native
 	@$(PIP_INSTALL) requirements/appliance.txt
 	touch $@
 
@@ -118,7 +124,7 @@ lint: $(STAMPS)/appliance  ## ruff, mypy --strict (tests included), yamllint, an
 	yamllint --strict .
 	ansible-lint --offline -q
 
-bench: $(STAMPS)/dev $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run: build/bench.json, build/bench.svg
+bench: $(STAMPS)/native $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run: build/bench.json, build/bench.svg
 	@$(PY) -m tests.bench --seconds $(BENCH_SECONDS) --out build
 
 fuzz: $(STAMPS)/fuzz  ## coverage-guided fuzzing of codec, state machine and SQL analysis, FUZZ_SECONDS in all
@@ -175,11 +181,13 @@ all: test  ## everything there is, in order: hours without KVM; docs/operating.m
 	$(MAKE) bundle
 	$(MAKE) vm
 	$(MAKE) vm-full
-	$(MAKE) terraform IMAGE=build/image/lockgate.raw
+	$(MAKE) terraform IMAGE=build/image/lockgate.qcow2
 
 # --- building -----------------------------------------------------------------------------------------------------------
 
-wheel: $(STAMPS)/dev  ## dist/lockgate-*.whl
+native: $(STAMPS)/native  ## the compiled parts, in place; LOCKGATE_PURE=1 runs without them
+
+wheel: $(STAMPS)/dev  ## dist/lockgate-*.whl: one for CPython 3.11 to 3.13; LOCKGATE_PURE=1 makes the pure-Python one
 	@$(PY) -m hatchling build -t wheel
 
 requirements: $(STAMPS)/dev  ## pin every dependency anew, with hashes, for Python 3.11 to 3.13
@@ -194,3 +202,4 @@ requirements: $(STAMPS)/dev  ## pin every dependency anew, with hashes, for Pyth
 clean:  ## remove what the targets made, the venv too
 	@rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find appliance tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find appliance -name '_*.abi3.*' -delete

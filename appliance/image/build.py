@@ -120,6 +120,7 @@ def pack(tools: Path, tree: Path, work: Path, out: Path, release: Release, clock
         efi = uki.make(tools, work, out, release, made.root_hash)
     with clock.stage("disk"):
         disk.make(tools, work, out, release, made, efi)
+        disk.small(tools, out, release)
     return made
 
 
@@ -158,7 +159,8 @@ def describe(
             path.chmod(0o644)
             signing.sign(signer, path)
         (out / "allowed_signers").write_text(signer.allowed)
-        (out / f"{IMAGE_ID}.raw").symlink_to(release.file("raw"))
+        for kind in ("raw", "qcow2"):
+            (out / f"{IMAGE_ID}.{kind}").symlink_to(release.file(kind))
     return manifest
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from typing import Any
 from image import signing
 from image.build import digest
 from image.commands import CommandFailed, run, run_visibly
-from image.release import IMAGE_ID, ROOT, Release, of_checkout
+from image.release import IMAGE_ID, ROOT, of_checkout
 from image.tree import cache_folder
 from image.verify_bundle import FORMAT, MANIFEST, SIGNATURE
 
@@ -60,7 +59,7 @@ def bundle(image: Path, out: Path, signer: signing.Signer, number: int | None) -
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="bundle-") as folder:
         stage = Path(folder)
-        image_files(image, stage / "image", release)
+        image_files(image, stage / "image")
         wheels(stage / "wheels")
         checkout(stage)
         collections(stage / "collections/ansible_collections")
@@ -75,22 +74,12 @@ def bundle(image: Path, out: Path, signer: signing.Signer, number: int | None) -
     return target
 
 
-def image_files(image: Path, target: Path, release: Release) -> None:
-    """Everything the image's manifest names with its signatures; the disk, mostly empty, is packed."""
+def image_files(image: Path, target: Path) -> None:
+    """Everything the image's manifest names, with its signatures; the raw disk, mostly empty, stays behind: the qcow2 is the same one."""
     target.mkdir(parents=True)
     for path in sorted(image.iterdir()):
-        if path.is_symlink() or path.name in ("timings.json", "allowed_signers"):
-            continue
-        if path.suffix == ".raw":
-            pack(path, target / f"{path.name}.gz")
-        else:
+        if not path.is_symlink() and not path.name.endswith(("timings.json", "allowed_signers", ".raw", ".raw.sig")):
             _link(path, target / path.name)
-
-
-def pack(source: Path, target: Path) -> None:
-    """gzip with nothing in it but the data: the same bytes every time."""
-    with source.open("rb") as data, target.open("wb") as out, gzip.GzipFile("", "wb", compresslevel=1, fileobj=out, mtime=0) as packed:
-        shutil.copyfileobj(data, packed, 1 << 20)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from image import bundle, signing
+from image.build import digest
+from image.chroot import inside
 from image.commands import CommandFailed, run
 from image.tree import cache_folder
 from image.verify_bundle import OLDER, SAY_NO
@@ -43,7 +45,7 @@ def test_it_holds_what_a_site_needs(unpacked: Path, image: Image) -> None:
     version = image.manifest["version"]
     for name in (
         "install", "verify-bundle", "image/manifest.json", "image/manifest.json.sig",
-        f"image/lockgate_{version}.root", f"image/lockgate_{version}.raw.gz", f"image/lockgate_{version}.sbom.cdx.json",
+        f"image/lockgate_{version}.root", f"image/lockgate_{version}.qcow2", f"image/lockgate_{version}.qcow2.sig", f"image/lockgate_{version}.sbom.cdx.json",
         "wheels/cp311/requirements.txt", "wheels/cp313/requirements.txt", "wheels/controller/cp313/requirements.txt",
         "roles/gateway/tasks/main.yml", "playbooks/install_bundle.yml", "inventories/example/hosts.yml", "docs/operating.md",
         "collections/ansible_collections/ansible/posix/MANIFEST.json", "collections/ansible_collections/community/general/MANIFEST.json",
@@ -75,10 +77,11 @@ def test_t67_the_site_refuses_an_older_one(made: Path, unpacked: Path) -> None:
     last.write_text(f"{number}\n")
 
 
-def test_the_disk_comes_out_as_it_was(unpacked: Path, image: Image) -> None:
+def test_the_disk_comes_out_as_it_was(unpacked: Path, image: Image, tmp_path: Path) -> None:
     listed = image.manifest["files"][image.file("raw").name]
-    command = f"gzip -dc {unpacked}/image/{image.file('raw').name}.gz | sha256sum"
-    assert run(["/bin/sh", "-c", command]).split()[0] == listed["sha256"]
+    command = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", f"/srv/{image.file('qcow2').name}", "/mnt/disk.raw"]
+    inside(image.tools, command, binds={"/srv": unpacked / "image", "/mnt": tmp_path})
+    assert digest(tmp_path / "disk.raw") == listed["sha256"]
 
 
 def test_a_controller_is_set_up_from_it_without_a_network(unpacked: Path, tmp_path: Path) -> None:

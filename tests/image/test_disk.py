@@ -155,3 +155,15 @@ def test_the_same_parts_give_the_same_disk(image: Image, tmp_path: Path) -> None
     work.mkdir()
     again = disk.make(image.tools, work, out, release, made, image.file("efi"))
     assert digest(again) == image.manifest["files"][image.file("raw").name]["sha256"]
+    assert digest(disk.small(image.tools, out, release)) == image.manifest["files"][image.file("qcow2").name]["sha256"]
+
+
+def test_the_small_disk_does_not_hang_on_where_the_holes_are(image: Image, tmp_path: Path) -> None:
+    """A copy whose holes were filled with zeros: another file system, the same disk."""
+    release = Release(image.manifest["package"], int((image.root / "etc/machine-id").stat().st_mtime), image.manifest["commit"])
+    run(["cp", "--sparse=never", image.file("raw"), tmp_path / image.file("raw").name])
+    assert digest(disk.small(image.tools, tmp_path, release)) == image.manifest["files"][image.file("qcow2").name]["sha256"]
+
+
+def test_the_small_disk_is_small(image: Image) -> None:
+    assert image.file("qcow2").stat().st_size < 0.1 * image.file("raw").stat().st_size

@@ -3,7 +3,7 @@
 # The site, as data: copy this folder and change this file. The addresses are those of inventories/example/hosts.yml.
 
 libvirt_uri = "qemu+ssh://ops@hypervisor.example/system"
-image       = "/srv/lockgate/lockgate.raw"
+image       = "/srv/lockgate/lockgate.qcow2"
 
 management = {
   networks        = ["203.0.113.0/24"]

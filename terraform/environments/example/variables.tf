@@ -12,7 +12,7 @@ variable "libvirt_uri" {
 }
 
 variable "image" {
-  description = "Path of the appliance's disk image, out of the verified bundle."
+  description = "Path of the appliance's disk image, the qcow2 out of the verified bundle."
   type        = string
   nullable    = false
 }

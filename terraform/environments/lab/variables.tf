@@ -23,7 +23,7 @@ variable "folder" {
 }
 
 variable "image" {
-  description = "Path of the appliance's disk image."
+  description = "Path of the appliance's disk image, qcow2."
   type        = string
   nullable    = false
 }

@@ -27,7 +27,7 @@ variable "segment" {
 # --- what it runs on ----------------------------------------------------------------------------------------------------
 
 variable "image" {
-  description = "Path of the appliance's disk image (raw or qcow2) on the machine that applies this. Uploaded once, when the gateway is made; later images come as updates into the other slot, not by Terraform."
+  description = "Path of the appliance's disk image (qcow2; raw is uploaded with all its empty space) on the machine that applies this. Uploaded once, when the gateway is made; later images come as updates into the other slot, not by Terraform."
   type        = string
   nullable    = false
 

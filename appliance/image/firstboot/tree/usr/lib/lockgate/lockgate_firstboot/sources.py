@@ -29,7 +29,7 @@ def found(environment: Mapping[str, str]) -> tuple[str, dict[str, bytes]]:
     folder = environment.get("CREDENTIALS_DIRECTORY")
     if folder and (given := read(Path(folder))):
         return "systemd credentials", given
-    subprocess.run(["/usr/bin/udevadm", "settle", "--timeout=15"], check=False)
+    subprocess.run(["/usr/bin/udevadm", "settle", "--timeout=120"], check=False)
     for label in _LABELS:
         device = _LABELLED / label
         if device.exists():
