@@ -91,7 +91,7 @@ $(STAMPS)/system-lab: tools/install-system-packages | $(PY)
 $(STAMPS)/system-image: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
 	bash tools/install-system-packages mmdebstrap openssh-client openssl git erofs-utils qemu-utils qemu-system-x86 ovmf \
-	  swtpm swtpm-tools dnsmasq-base iproute2 postgresql-client
+	  swtpm swtpm-tools dnsmasq-base iproute2 postgresql-client xorriso dosfstools mtools
 	touch $@
 
 $(STAMPS)/system-terraform: tools/install-system-packages | $(PY)

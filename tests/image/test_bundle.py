@@ -45,7 +45,8 @@ def test_it_holds_what_a_site_needs(unpacked: Path, image: Image) -> None:
     version = image.manifest["version"]
     for name in (
         "install", "verify-bundle", "image/manifest.json", "image/manifest.json.sig",
-        f"image/lockgate_{version}.root", f"image/lockgate_{version}.qcow2", f"image/lockgate_{version}.qcow2.sig", f"image/lockgate_{version}.sbom.cdx.json",
+        f"image/lockgate_{version}.root", f"image/lockgate_{version}.qcow2", f"image/lockgate_{version}.qcow2.sig",
+        f"image/lockgate_{version}.sbom.cdx.json",
         "wheels/cp311/requirements.txt", "wheels/cp313/requirements.txt", "wheels/controller/cp313/requirements.txt",
         "roles/gateway/tasks/main.yml", "playbooks/install_bundle.yml", "inventories/example/hosts.yml", "docs/operating.md",
         "collections/ansible_collections/ansible/posix/MANIFEST.json", "collections/ansible_collections/community/general/MANIFEST.json",

@@ -59,12 +59,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return make_site(tmp_path_factory.mktemp("site"), Path("wheels are not needed"))
 
 
-def told(site: Site) -> dict[str, bytes]:
+def told(site: Site, name: str = NAME) -> dict[str, bytes]:
     """What this machine is told at its first boot, by the names of docs/first-boot.md."""
     interface = {"name": "plant", "mac": MAC, "addresses": [f"{GATEWAY}/24"], "gateway": None, "routes": []}
     management = {"networks": [f"{HYPERVISOR}/32"], "authorized_keys": [site.public_key], "user_ca": ""}
     servers: dict[str, list[str]] = {"name_servers": [], "time_servers": []}
-    about = {"version": 1, "name": NAME, "segment": "lab", "interfaces": [interface], **servers, "management": management}
+    about = {"version": 1, "name": name, "segment": "lab", "interfaces": [interface], **servers, "management": management}
     login = {"kind": "password", "username": "lockgate", "password": (site.folder / "orders-db.password").read_text()}
     hashed = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, check=True, text=True, capture_output=True).stdout
     return {

@@ -53,6 +53,8 @@ class Machine:
     key: Path
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     memory: str = "1536"
+    drive: tuple[str, Path] | None = None
+    """A device of QEMU's and the file in it, such as ``("ide-cd", disc)``."""
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -195,6 +197,10 @@ class Machine:
 
     def _qemu(self) -> list[str]:
         folder = self.folder.resolve()
+        drive = []
+        if self.drive is not None:
+            device, file = self.drive
+            drive = ["-drive", f"if=none,id=config,file={file.resolve()},format=raw,readonly=on", "-device", f"{device},drive=config"]
         smbios = [word for name in self.credentials for word in ("-smbios", f"type=11,path={folder}/smbios.{name}")]
         return [
             "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "Nehalem", "-smp", "1", "-m", self.memory,
@@ -207,7 +213,7 @@ class Machine:
             "-chardev", f"socket,id=tpm,path={folder}/tpm.sock", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
             "-device", "tpm-crb,tpmdev=tpm0",
             "-netdev", f"tap,id=net,ifname={TAP},script=no,downscript=no", "-device", f"virtio-net-pci,netdev=net,mac={MAC}",
-            "-device", "virtio-rng-pci", "-uuid", "11111111-2222-4333-8444-555555555555", *smbios,
+            "-device", "virtio-rng-pci", "-uuid", "11111111-2222-4333-8444-555555555555", *smbios, *drive,
         ]  # fmt: skip
 
     def _ssh_options(self) -> list[str]:

@@ -190,6 +190,12 @@ def test_apparmor_profiles_are_loaded_from_the_cache_of_the_image(machine: Machi
         assert "Cache hit: /usr/lib/lockgate/apparmor-cache/" in said.stdout + said.stderr, said.stderr
 
 
+def test_the_kernel_audits_from_its_first_process(machine: Machine) -> None:
+    assert {"audit=1", "audit_backlog_limit=8192"} <= set(machine.says("cat /proc/cmdline").split())
+    status = dict(line.split()[:2] for line in machine.says("sudo auditctl -s").splitlines())
+    assert (status["enabled"], status["backlog_limit"], status["lost"]) == ("2", "8192", "0")
+
+
 def test_a_write_to_the_gateways_files_is_on_record(machine: Machine) -> None:
     machine.says("sudo sh -c 'echo changed > /var/lib/lockgate-config/by-hand'")
     until = time.monotonic() + 60

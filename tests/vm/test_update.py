@@ -87,6 +87,13 @@ def play(machine: Machine, site: Site, folder: Path, **variables: str) -> subpro
     return done
 
 
+def test_there_is_no_way_back_from_the_only_image(machine: Machine, site: Site, image: images.Image, tmp_path: Path) -> None:
+    done = play(machine, site, tmp_path, image_update_to="other-slot")
+    assert done.returncode != 0
+    assert f"The other slot of {NAME} is empty" in done.stdout
+    assert running(machine) == image.version
+
+
 def test_another_image_is_installed_booted_found_healthy_and_kept(
     machine: Machine, site: Site, image: images.Image, newer: images.Image, tmp_path: Path
 ) -> None:
@@ -153,6 +160,9 @@ def test_an_image_that_is_ill_goes_back_by_itself(machine: Machine, image: image
     trial = machine.says("sudo journalctl -b -1 --no-pager -o cat -u lockgate-health -u lockgate-go-back")
     assert "nftables.service is not running" in trial
     assert f"is not healthy: restarting; lockgate_{image.version}.efi is there to go back to" in trial
+    network = machine.says("sudo journalctl -b -1 --no-pager -o cat -u systemd-networkd -u ssh")
+    assert "Dependency failed for systemd-networkd.service" in network, "without nft no network"
+    assert "Accepted " not in network
     assert machine.says("systemctl is-active lockgate-health.service lockgate.service").split() == ["active"] * 2
 
 
