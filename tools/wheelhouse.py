@@ -115,8 +115,9 @@ def read_manifest(out: Path) -> Any:
 def source_files(root: Path) -> list[Path]:
     """All that goes into the wheel."""
     package = (path for path in (root / "appliance" / "gateway").rglob("*") if path.is_file())
-    return sorted(path for path in (*package, *(root / name for name in ("pyproject.toml", "README.md", "LICENSE")))
-                  if "__pycache__" not in path.parts and path.suffix not in {".pyc", ".so"})
+    rest = ("pyproject.toml", "README.md", "LICENSE", "tools/hatch_build.py", "tools/native.py")
+    return sorted(path for path in (*package, *(root / name for name in rest))
+                  if "__pycache__" not in path.parts and path.suffix not in {".pyc", ".so", ".stamp"})
 
 
 def digest_of_tree(files: Iterable[Path], root: Path) -> str:
