@@ -69,7 +69,7 @@ class Site:
 
     def ssh_options(self, namespace: str) -> list[str]:
         options = [f"ProxyCommand=ip netns exec {namespace} socat - TCP:%h:%p", "StrictHostKeyChecking=accept-new", "BatchMode=yes"]
-        options += [f"UserKnownHostsFile={self.folder}/known_hosts", "IdentitiesOnly=yes", "ConnectTimeout=20", "LogLevel=ERROR"]
+        options += [f"UserKnownHostsFile={self.folder}/known_hosts", "IdentitiesOnly=yes", "ConnectTimeout=90", "LogLevel=ERROR"]
         return [word for option in options for word in ("-o", option)]
 
     def _connection(self, namespace: str) -> dict[str, Any]:
