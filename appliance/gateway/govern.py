@@ -18,6 +18,7 @@ from gateway.model import Command, Decision, Identity, Operation, Session, Sessi
 
 if TYPE_CHECKING:
     from gateway.approvals.view import ApprovalView
+    from gateway.audit.template import Template, Ticket, Waiter
 
 Fields = Mapping[str, Any]
 
@@ -33,6 +34,14 @@ class AuditLog(Protocol):
 
     def record_together(self, records: Sequence[tuple[str, Fields]]) -> asyncio.Future[list[int]]:
         """Queue several that become durable in one transaction or not at all; gives their ``seq`` in order."""
+
+
+    def template(self, kind: str, fields: Fields, holes: Sequence[str]) -> Template:
+        """Encode ``fields`` once, for records that differ in ``holes`` only. Raises ``AuditUnavailable``."""
+
+    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+             recording: bytes | None = None) -> Ticket:
+        """Queue one record: ``values`` are JSON, one for each hole. ``waiter`` is told once it is on disk or has failed; never raises."""
 
 
 class Policy(Protocol):

@@ -23,6 +23,7 @@ from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, time_text, tim
 from gateway.audit.recover import Recovered, recover
 from gateway.audit.space import Expired
 from gateway.audit.standing import Standing
+from gateway.audit.template import Ticket
 from gateway.audit.tree import Tree
 from gateway.errors import AuditUnavailable, GatewayFault
 from gateway.recording.store import RecordingFile
@@ -42,6 +43,17 @@ class Entry:
         self.future, self.records, self.time, self.recording = future, records, time, recording
         self.cost, self.lazy, self.together = cost, lazy, together
 
+    @property
+    def kind(self) -> str:
+        """The kind of the first record."""
+        return self.records[0][0]
+
+    def record(self) -> tuple[str, Mapping[str, Any]]:
+        """The first record."""
+        return self.records[0]
+
+
+Queued = Entry | Ticket
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -154,7 +166,7 @@ class Journal:
         self._seal(self.file, self._recording)
         self.file = self._recording = None
 
-    def commit(self, entries: Sequence[Entry], now: int, *, sign: bool = False) -> list[tuple[Entry, Value]]:
+    def commit(self, entries: Sequence[Queued], now: int, *, sign: bool = False) -> list[tuple[Queued, Value]]:
         """Make entries durable in one row, after a checkpoint of what was there before if ``sign``.
 
         Gives what each future gets. Raises ``apsw.Error`` or ``OSError``, and then nothing has changed.
@@ -169,7 +181,7 @@ class Journal:
             if sign:
                 line, snapshot = self._checkpoint(now)
                 lines.append(line)
-            done = [(entry, self._encode(entry, lines, parts)) for entry in entries]
+            done = [(entry, self._line(entry, lines, parts)) for entry in entries]
             if parts:
                 self._recording.append(parts)
             if lines:
@@ -180,7 +192,7 @@ class Journal:
         self._committed(done, sign=sign, snapshot=snapshot, recorded=sum(map(len, parts)))
         return done
 
-    def _committed(self, done: list[tuple[Entry, Value]], *, sign: bool, snapshot: bytes | None, recorded: int) -> None:
+    def _committed(self, done: list[tuple[Queued, Value]], *, sign: bool, snapshot: bytes | None, recorded: int) -> None:
         assert self._recording is not None
         self._known = None
         self._recording.commit(recorded)
@@ -193,7 +205,11 @@ class Journal:
         for entry, value in done:
             if isinstance(value, AuditUnavailable):
                 continue
-            for seq, (kind, fields) in zip(value if isinstance(value, list) else (value,), entry.records, strict=True):
+            seqs = value if isinstance(value, list) else (value,)
+            if isinstance(entry, Ticket):
+                self.standing.fill(entry, seqs[0])
+                continue
+            for seq, (kind, fields) in zip(seqs, entry.records, strict=True):
                 follow(kind, seq, entry.time, fields)
 
     def _checkpoint(self, now: int) -> tuple[bytes, bytes | None]:
@@ -209,6 +225,27 @@ class Journal:
     def _fresh(self) -> bool:
         return self.file is not None and self.file.fresh
 
+    def _line(self, entry: Queued, lines: list[bytes], parts: list[bytes]) -> Value:
+        return self._fill(entry, lines, parts) if isinstance(entry, Ticket) else self._encode(entry, lines, parts)
+
+    def _fill(self, ticket: Ticket, lines: list[bytes], parts: list[bytes]) -> Value:
+        try:
+            line = self.encoder.fill(ticket, self._extra_of(ticket, parts))
+        except (TypeError, ValueError) as error:
+            return _unkept(ticket.kind, error)
+        lines.append(line)
+        if ticket.recording:
+            parts.append(ticket.recording)
+        return self.encoder.tree.size
+
+    def _extra_of(self, ticket: Ticket, parts: list[bytes]) -> dict[str, Any] | None:
+        begin = ticket.template.begin
+        number = ticket.values[begin] if 0 <= begin < len(ticket.values) else b""
+        begun = self.standing.commands.get(int(number)) if number.isdigit() and len(number) <= 18 else None
+        if begun is None and not ticket.recording:
+            return None
+        return self._extras(begun, ticket.time, ticket.recording, parts)
+
     def _encode(self, entry: Entry, lines: list[bytes], parts: list[bytes]) -> Value:
         encode = self.encoder.encode
         mark = self.encoder.mark() if len(entry.records) > 1 else None
@@ -219,9 +256,7 @@ class Journal:
         except (TypeError, ValueError) as error:
             if mark is not None:
                 self.encoder.rewind(mark)
-            _log.error("a record of kind %s cannot be kept: %s", kind, type(error).__name__)
-            large = isinstance(error, RecordTooLarge)
-            return AuditUnavailable("too large for the audit log" if large else "not a record the audit log can keep")
+            return _unkept(kind, error)
         lines.extend(made)
         if entry.recording:
             parts.append(entry.recording)
@@ -229,13 +264,17 @@ class Journal:
         return list(range(last - len(made) + 1, last + 1)) if entry.together else last
 
     def _extra(self, kind: str, fields: Mapping[str, Any], entry: Entry, parts: list[bytes]) -> dict[str, Any] | None:
+        begun = self.standing.commands.get(fields.get("begin", 0)) if kind == "command.end" else None
+        return self._extras(begun, entry.time, entry.recording, parts) or None
+
+    def _extras(self, begun: tuple[int, Any] | None, time: int, recording: bytes | None, parts: list[bytes]) -> dict[str, Any]:
         extra: dict[str, Any] = {}
-        if kind == "command.end" and (begun := self.standing.commands.get(fields.get("begin", 0))):
-            extra["duration"] = max(0, entry.time - begun[0]) / 1e6
-        if entry.recording:
+        if begun:
+            extra["duration"] = max(0, time - begun[0]) / 1e6
+        if recording:
             assert self._recording is not None
-            extra["recording"] = self._recording.refer(entry.recording, self._recording.end + sum(map(len, parts)))
-        return extra or None
+            extra["recording"] = self._recording.refer(recording, self._recording.end + sum(map(len, parts)))
+        return extra
 
     def expired(self, horizon: int) -> list[Expired]:
         """Sealed files of this origin whose last record is older than ``horizon`` (microseconds), oldest first."""
@@ -257,6 +296,12 @@ class Journal:
         if header.get("origin") != self._place.origin.encode():
             return None
         return path, int(header["first"]), time_value(header["created"].decode())
+
+
+def _unkept(kind: str, error: Exception) -> AuditUnavailable:
+    _log.error("a record of kind %s cannot be kept: %s", kind, type(error).__name__)
+    large = isinstance(error, RecordTooLarge)
+    return AuditUnavailable("too large for the audit log" if large else "not a record the audit log can keep")
 
 
 def _unknown(after: Standing, before: Standing) -> Standing:

@@ -16,9 +16,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.journal import Entry, Journal, Place
+from gateway.audit.journal import Entry, Journal, Place, Value
 from gateway.audit.note import raw_public
-from gateway.audit.record import ENVELOPE, MAX_RECORD
+from gateway.audit.record import MAX_RECORD, Encoder
+from gateway.audit.template import ENVELOPE, Template, Ticket, Waiter
 from gateway.audit.writer import Outcomes, Writer
 from gateway.config.schema import AuditConfig
 from gateway.errors import AuditUnavailable, GatewayFault
@@ -36,8 +37,10 @@ class AuditLog:
     ``ok`` or ``error`` may reach the disk up to 20 ms later than asked, together with others: do not await it before an answer.
     """
 
-    def __init__(self, writer: Writer, thread: threading.Thread, lock: int, clock: Callable[[], float], *, strict: bool) -> None:
+    def __init__(self, writer: Writer, thread: threading.Thread, lock: int, clock: Callable[[], float], encoder: Encoder, *,
+                 strict: bool) -> None:
         self.strict = strict
+        self._encoder = encoder
         self._writer, self._thread, self._lock, self._clock = writer, thread, lock, clock
         self._loop = asyncio.get_running_loop()
         self._pending = 0
@@ -57,7 +60,7 @@ class AuditLog:
             writer = Writer(place, journal, config, clock, lambda outcomes: log._hand_over(outcomes))
             writer.open(raw_public(key.public_key()))
             thread = threading.Thread(target=writer.run, name="audit-writer", daemon=True)
-            log = cls(writer, thread, lock, clock, strict=config.durability == "strict")
+            log = cls(writer, thread, lock, clock, journal.encoder, strict=config.durability == "strict")
         except BaseException:
             os.close(lock)
             raise
@@ -93,6 +96,34 @@ class AuditLog:
         """Queue several that become durable in one transaction or not at all; gives their seq in order."""
         return self._queue(tuple(records), None, lazy=False, together=True)
 
+    def template(self, kind: str, fields: Fields, holes: Sequence[str]) -> Template:
+        """Encode ``fields`` once, for records that differ in ``holes`` only. ``text_secret`` becomes ``text_digest`` here.
+
+        Raises ``AuditUnavailable``: not a record the log can keep.
+        """
+        try:
+            return self._encoder.template(kind, fields, holes)
+        except (ValueError, TypeError):
+            raise AuditUnavailable("not a record the audit log can keep") from None
+
+    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+             recording: bytes | None = None) -> Ticket:
+        """Queue one record: ``values`` are JSON, one for each hole. ``lazy`` is for a ``command.end`` that nobody waits for.
+
+        Never raises: what is refused at once is a ticket that has ``failed``; ``waiter`` is told of every ticket, later, in the event loop.
+        """
+        cost = _OVERHEAD + template.size + sum(map(len, values)) + len(recording or b"")
+        ticket = Ticket(template, values, waiter, int(self._clock() * 1e6), cost, lazy=lazy and not self.strict, recording=recording)
+        problem = self._refused(cost)
+        if problem:
+            ticket.failed, ticket.problem = True, problem
+            if waiter is not None:
+                self._loop.call_soon(waiter.durable, ticket)
+            return ticket
+        self._pending += cost
+        self._writer.inbox.put(ticket)
+        return ticket
+
     def _queue(self, records: Sequence[tuple[str, Fields]], recording: bytes | None, *, lazy: bool, together: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         cost = sum(_cost(fields) for _, fields in records) + len(recording or b"")
@@ -107,14 +138,17 @@ class AuditLog:
         return future
 
     def _problem(self, records: Sequence[tuple[str, Fields]], cost: int) -> str:
+        if not records or not all(ENVELOPE.isdisjoint(fields) for _, fields in records):
+            return "not a record the audit log can keep"
+        return self._refused(cost)
+
+    def _refused(self, cost: int) -> str:
         if self._writer.state != "open":
             return f"audit records cannot be written: {self._writer.reason}"
         if cost > MAX_RECORD:
             return "too large for the audit log"
         if self._pending + cost > MAX_PENDING:
             return "the queue of the audit log is full"
-        if not records or not all(ENVELOPE.isdisjoint(fields) for _, fields in records):
-            return "not a record the audit log can keep"
         return ""
 
     def _hand_over(self, outcomes: Outcomes) -> None:
@@ -124,6 +158,9 @@ class AuditLog:
     def _resolve(self, outcomes: Outcomes) -> None:
         for entry, value in outcomes:
             self._pending -= entry.cost
+            if isinstance(entry, Ticket):
+                _settle(entry, value)
+                continue
             future = entry.future
             if future is None or future.done():
                 continue
@@ -142,6 +179,15 @@ class AuditLog:
         os.close(self._lock)
         self._lock = -1
         await asyncio.sleep(0)
+
+
+def _settle(ticket: Ticket, value: Value) -> None:
+    if isinstance(value, int):
+        ticket.seq = value
+    else:
+        ticket.failed, ticket.problem = True, str(value)
+    if ticket.waiter is not None:
+        ticket.waiter.durable(ticket)
 
 
 def _cost(fields: Fields) -> int:

@@ -7,19 +7,20 @@ verifier can name the very record that was changed), then the fields of its kind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
+from gateway.audit.template import Template, Ticket
 from gateway.audit.tree import Tree, leaf_hash
 
 FORMAT = "lockgate-audit/1"
-ENVELOPE = frozenset({"origin", "seq", "time", "kind", "segment", "prev"})
 NO_PREV = "0" * 16
 MAX_RECORD = 16 * 2**20
+_ZERO = ord("0")
 
 
 class RecordTooLarge(ValueError):
@@ -60,6 +61,7 @@ class Encoder:
     def __init__(self, origin: str, segment: str, digest_key: bytes) -> None:
         self._origin, self._segment, self._digest = origin, segment, TextDigest(digest_key)
         self._second, self._second_text = -1, ""
+        self._head = b'{"origin":%b,"seq":' % orjson.dumps(origin)
         self.tree = Tree()
         self.prev = NO_PREV
         self.last = 0
@@ -88,7 +90,32 @@ class Encoder:
             record["text_digest"] = self._digest.of(record.pop("text_secret"))
         if extra:
             record.update(extra)
-        data = orjson.dumps(record)
+        return self._take(orjson.dumps(record), moment)
+
+    def template(self, kind: str, fields: Mapping[str, Any], holes: Sequence[str]) -> Template:
+        """What ``fill`` fills. Raises ``ValueError`` or ``TypeError``: not a record the log can keep. For any thread."""
+        constant = dict(fields)
+        if "text_secret" in constant:
+            constant["text_digest"] = self._digest.of(constant.pop("text_secret"))
+        return Template(self._head, kind, self._segment, constant, holes)
+
+    def fill(self, ticket: Ticket, extra: Mapping[str, Any] | None = None) -> bytes:
+        """The next record's bytes, from a template. Raises as ``encode`` does, ``ValueError`` for values that are not JSON."""
+        template, values = ticket.template, ticket.values
+        if template.head is not self._head:
+            raise ValueError("a template of another log")
+        if len(values) != len(template.holes):
+            raise ValueError("not one value for each hole")
+        if template.begin >= 0 and not _is_number(values[template.begin]):
+            raise ValueError("the end of no command")
+        for value in values:
+            if not _is_number(value):
+                _check_json(value)
+        moment = self.clamp(ticket.time)
+        data = template.form % (self.tree.size + 1, self._time(moment).encode(), self.prev.encode(), *values)
+        return self._take(b"%b,%b" % (data, orjson.dumps(extra)[1:]) if extra else data + b"}", moment)
+
+    def _take(self, data: bytes, moment: int) -> bytes:
         if len(data) > MAX_RECORD:
             raise RecordTooLarge(f"a record of {len(data)} bytes")
         leaf = leaf_hash(data)
@@ -102,3 +129,15 @@ class Encoder:
         if second != self._second:
             self._second, self._second_text = second, time_text(second * 1_000_000)[:20]
         return f"{self._second_text}{rest:06d}Z"
+
+
+def _is_number(value: bytes) -> bool:
+    """A whole number of at most 18 digits: the values that need no closer look."""
+    return value.isdigit() and len(value) <= 18 and (value[0] != _ZERO or len(value) == 1)
+
+
+def _check_json(value: bytes) -> None:
+    """Raises ``ValueError`` unless ``value`` is one JSON value on one line: a record may not be closed or broken off from within."""
+    if b"\n" in value:
+        raise ValueError("a value of more than one line")
+    orjson.loads(value)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.audit.template import BASE, Ticket
+
 Fields = Mapping[str, Any]
-BASE = ("session", "identity", "issuer", "owner", "groups", "resource", "protocol", "source", "policy")
 _APPROVAL_OVER = frozenset({"approval.denied", "approval.expired", "approval.withdrawn", "approval.used"})
 STOPPED = "gateway stopped"
 _CONSOLE = ("session", "person", "tty")
@@ -54,6 +55,16 @@ class Standing:
             self.consoles[str(fields.get("session"))] = (seq, fields)
         elif kind == "break-glass.end":
             self.consoles.pop(str(fields.get("session")), None)
+
+    def fill(self, ticket: Ticket, seq: int) -> None:
+        """The same for one that was filled from a template."""
+        template = ticket.template
+        if template.kind == "command.begin" and template.base is not None:
+            self.commands[seq] = (ticket.time, template.base)
+        elif template.begin >= 0:
+            self.commands.pop(int(ticket.values[template.begin]), None)
+        else:
+            self.follow(template.kind, seq, ticket.time, template.whole(ticket.values))
 
     def leftovers(self) -> list[tuple[str, dict[str, Any]]]:
         """The records that close everything open, commands first."""

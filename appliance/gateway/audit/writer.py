@@ -22,7 +22,7 @@ from typing import Any, Literal
 import apsw
 
 from gateway.audit.files import check_sqlite
-from gateway.audit.journal import Entry, Journal, Place, Value
+from gateway.audit.journal import Entry, Journal, Place, Queued, Value
 from gateway.audit.note import fingerprint
 from gateway.audit.record import FORMAT
 from gateway.audit.space import Reserve, used
@@ -36,7 +36,7 @@ _PROBE_FIRST, _PROBE_LAST = 0.2, 5.0
 _UPKEEP, _MEASURE, _PRUNE = 0.5, 10.0, 3600.0
 _MISSED = 10_000
 _ENDS = ("command.end", "session.end", "approval.denied", "approval.expired", "approval.withdrawn")
-Outcomes = list[tuple[Entry, Value]]
+Outcomes = list[tuple[Queued, Value]]
 State = Literal["open", "full", "fenced", "closed"]
 
 
@@ -45,13 +45,13 @@ class Writer:
 
     def __init__(self, place: Place, journal: Journal, config: AuditConfig, clock: Callable[[], float],
                  deliver: Callable[[Outcomes], None]) -> None:
-        self.inbox: SimpleQueue[Entry | None] = SimpleQueue()
+        self.inbox: SimpleQueue[Queued | None] = SimpleQueue()
         self.state: State = "closed"
         self.reason = "not open"
         self._place, self._journal, self._config, self._clock, self._deliver = place, journal, config, clock, deliver
         self._reserve = Reserve(place.state / "reserve", config.reserve)
-        self._lazy: list[Entry] = []
-        self._missed: list[Entry] = []
+        self._lazy: list[Queued] = []
+        self._missed: list[Queued] = []
         self._closing = False
         self._started = time.monotonic()
         self._opened_at = clock()
@@ -113,8 +113,8 @@ class Writer:
 
     # ---- taking from the queue
 
-    def _take(self, *, wait: bool = True) -> list[Entry]:
-        taken: list[Entry] = []
+    def _take(self, *, wait: bool = True) -> list[Queued]:
+        taken: list[Queued] = []
         try:
             entry = self.inbox.get(timeout=self._until_due()) if wait else self.inbox.get_nowait()
             for _ in range(min(self.inbox.qsize(), _BATCH_RECORDS) + 1):
@@ -139,7 +139,7 @@ class Writer:
             due = min(due, self._lazy_since + LINGER)
         return max(0.0, due - now)
 
-    def _round(self, entries: Sequence[Entry]) -> None:
+    def _round(self, entries: Sequence[Queued]) -> None:
         now = time.monotonic()
         if self.state != "open":
             self._refuse(entries)
@@ -155,7 +155,7 @@ class Writer:
             self._upkeep_at = now + _UPKEEP
             self._upkeep(now)
 
-    def _ready(self, entries: Sequence[Entry], now: float) -> list[Entry]:
+    def _ready(self, entries: Sequence[Queued], now: float) -> list[Queued]:
         """What goes to disk now: everything but lazy entries with a recording, which wait for each other up to ``LINGER``."""
         if entries is self._lazy:
             self._lazy = []
@@ -167,7 +167,7 @@ class Writer:
         if lazy and not self._lazy:
             self._lazy_since = now
         self._lazy += lazy
-        ending = any(kind == "session.end" for entry in urgent for kind, _ in entry.records)
+        ending = any(entry.kind == "session.end" for entry in urgent)
         over = ending or now >= self._lazy_since + LINGER or len(self._lazy) > 1000
         riding = self._lazy if over else [e for e in self._lazy if not e.recording] if urgent else []
         self._lazy = [] if over else [e for e in self._lazy if e.recording] if urgent else self._lazy
@@ -175,7 +175,7 @@ class Writer:
 
     # ---- writing
 
-    def _write(self, entries: Sequence[Entry], *, sign: bool = False) -> None:
+    def _write(self, entries: Sequence[Queued], *, sign: bool = False) -> None:
         if self.state != "open":
             self._refuse(entries)
             return
@@ -192,7 +192,7 @@ class Writer:
         if outcomes:
             self._deliver(outcomes)
 
-    def _check_room(self, entries: Sequence[Entry]) -> None:
+    def _check_room(self, entries: Sequence[Queued]) -> None:
         self._used += sum(entry.cost for entry in entries) // 2
         if self._used > self._config.retention.size:
             self._used = used(self._place.audit, self._place.recordings)
@@ -244,14 +244,14 @@ class Writer:
 
     # ---- when it cannot be written
 
-    def _refuse(self, entries: Sequence[Entry]) -> None:
+    def _refuse(self, entries: Sequence[Queued]) -> None:
         for entry in entries:
-            if len(self._missed) < _MISSED and entry.records[0][0] in _ENDS and self.state != "closed":
+            if len(self._missed) < _MISSED and entry.kind in _ENDS and self.state != "closed":
                 self._missed.append(entry)
         failure = AuditUnavailable(f"audit records cannot be written: {self.reason}")
         self._deliver([(entry, failure) for entry in entries])
 
-    def _failed(self, error: Exception, entries: Sequence[Entry]) -> None:
+    def _failed(self, error: Exception, entries: Sequence[Queued]) -> None:
         """Stop taking records, tell everybody waiting, and leave a last note if the disk was only full."""
         full = isinstance(error, _SizeLimit | apsw.FullError) or isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         self.state, self.reason = ("full", _named(error)) if full else ("fenced", _named(error))
@@ -295,8 +295,8 @@ class Writer:
     def _still_due(self) -> list[Entry]:
         """Ends that could not be written when they came, and are not on disk by another way."""
         standing, now = self._journal.standing, self._now()
-        due = [entry for entry in self._missed if _open_in(standing, *entry.records[0])]
-        return [Entry(None, [(kind, {**fields, "late": True})], now) for entry in due for kind, fields in entry.records[:1]]
+        due = [record for entry in self._missed if _open_in(standing, *(record := _record_of(entry)))]
+        return [Entry(None, [(kind, {**fields, "late": True})], now) for kind, fields in due]
 
 
 class _SizeLimit(Exception):
@@ -311,9 +311,16 @@ def _open_in(standing: Any, kind: str, fields: Mapping[str, Any]) -> bool:
     return any(fields.get(key) in standing.approvals for key in ("approval", "id"))
 
 
-def _split(entries: Sequence[Entry]) -> list[list[Entry]]:
+def _record_of(entry: Queued) -> tuple[str, Mapping[str, Any]]:
+    try:
+        return entry.record()
+    except (ValueError, TypeError):  # values that are no JSON: there is nothing to write down
+        return "", {}
+
+
+def _split(entries: Sequence[Queued]) -> list[list[Queued]]:
     """Batches of bounded size, order kept."""
-    batches: list[list[Entry]] = []
+    batches: list[list[Queued]] = []
     room = 0
     for entry in entries:
         if not batches or entry.cost > room or len(batches[-1]) >= _BATCH_RECORDS:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.audit.template import Template, Ticket, Waiter
 from gateway.errors import AuditUnavailable
 from gateway.govern import Fields
 
@@ -47,6 +48,34 @@ class MemoryAudit:
 
     def record_together(self, records: Sequence[tuple[str, Fields]]) -> asyncio.Future[list[int]]:
         return self._queue([(kind, fields, None) for kind, fields in records])
+
+    def template(self, kind: str, fields: Fields, holes: Sequence[str]) -> Template:
+        constant = _kept(fields)
+        try:
+            return Template(b'{"origin":"memory","seq":', kind, "memory", constant, holes)
+        except (ValueError, TypeError):
+            raise AuditUnavailable("not a record the audit log can keep") from None
+
+    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+             recording: bytes | None = None) -> Ticket:
+        ticket = Ticket(template, values, waiter, 0, 0, lazy=lazy, recording=recording)
+
+        def settle(done: asyncio.Future[list[int]]) -> None:
+            fault = done.exception()
+            if fault is None:
+                ticket.seq = done.result()[0]
+            else:
+                ticket.failed, ticket.problem = True, str(fault)
+            if waiter is not None:
+                waiter.durable(ticket)
+
+        try:
+            kind, fields = ticket.record()
+        except ValueError:
+            asyncio.get_running_loop().call_soon(settle, _failed("not a record the audit log can keep"))
+        else:
+            self._queue([(kind, fields, recording)]).add_done_callback(settle)
+        return ticket
 
     def hold(self) -> None:
         self._held = True
@@ -90,11 +119,7 @@ class MemoryAudit:
         return [self._append(kind, fields, recording) for kind, fields, recording in records]
 
     def _append(self, kind: str, fields: Fields, recording: bytes | None) -> int:
-        kept = dict(fields)
-        secret = kept.pop("text_secret", None)
-        if secret is not None:
-            kept["text_digest"] = hmac.new(_KEY, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-        self.records.append(Record(len(self.records) + 1, kind, kept, recording))
+        self.records.append(Record(len(self.records) + 1, kind, _kept(fields), recording))
         return len(self.records)
 
 
@@ -120,6 +145,20 @@ class FailingAudit(MemoryAudit):
             self.failed += 1
             raise AuditUnavailable("the audit record could not be written")
         return super()._write(records)
+
+
+def _failed(problem: str) -> asyncio.Future[list[int]]:
+    done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+    done.set_exception(AuditUnavailable(problem))
+    return done
+
+
+def _kept(fields: Fields) -> dict[str, Any]:
+    kept = dict(fields)
+    secret = kept.pop("text_secret", None)
+    if secret is not None:
+        kept["text_digest"] = hmac.new(_KEY, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return kept
 
 
 def _first(batch: asyncio.Future[list[int]]) -> asyncio.Future[int]:
