@@ -23,7 +23,7 @@ from gateway.protocols.postgres.catalog.builtin import sensitive
 from gateway.protocols.postgres.catalog.model import Catalog, Relation
 from gateway.protocols.postgres.copytext import CopyMasker
 from gateway.protocols.postgres.messages import Field
-from gateway.protocols.postgres.rows import NULL, Change, Column, encoded
+from gateway.protocols.postgres.rows import KERNELS, NULL, Change, Column, encoded
 from gateway.protocols.postgres.scrub import scrub_error
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.statement import ColumnId, Flow, Output, Statement
@@ -257,7 +257,8 @@ def row_column(mask: ColumnMask, type_oid: int, catalog: Catalog) -> Column:
         return Column(constant=NULL)
     if mask.full or mask.rule.kind == "redact":
         return Column(constant=encoded(HIDDEN.encode()))
-    return Column(change=partial(mask.rule, padded=type_oid == BPCHAR))
+    padded = type_oid == BPCHAR
+    return Column(None, partial(mask.rule, padded), KERNELS.get(mask.rule.kind, 0), mask.rule.keep, padded)
 
 
 def partial(rule: MaskRule, padded: bool = False) -> Change:

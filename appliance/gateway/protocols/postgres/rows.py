@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loops over DataRow messages: pure functions on bytes, the seam where a compiled twin can take their place.
+"""The loops over DataRow messages: pure functions on bytes. ``_rows.pyx`` is their compiled twin, and takes their place where it is built.
 
 DataRow (manual, "Message Formats"): ``D``, int32 length, int16 count of columns, then per column an int32 length (-1 is NULL)
 and its bytes.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from gateway.errors import TargetFault
+from gateway.native import compiled
 
 INT32 = Struct("!i").unpack_from
 INT16 = Struct("!h").unpack_from
@@ -28,13 +29,24 @@ NULL = b"\xff\xff\xff\xff"
 @dataclass(frozen=True, slots=True)
 class Column:
     """What happens to one column: ``constant`` is the whole encoded field that replaces every value that is not NULL,
-    else ``change`` decides by value."""
+    else ``change`` decides by value.
+
+    ``kernel`` names a rule that the compiled form knows itself (0: none), with ``keep`` characters kept; ``padded``: blanks at the end
+    are no part of the value. ``change`` is the same rule, and is asked where the kernel does not know: it never gives ``None`` then.
+    """
 
     constant: bytes | None = None
     change: Change | None = None
+    kernel: int = 0
+    keep: int = 0
+    padded: bool = False
 
 
-def scan_run(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:
+KERNELS = {"keep_last": 1, "keep_first": 2, "email": 3}
+"""Rules on text that ``_rows.pyx`` applies without a Python call."""
+
+
+def scan_run_pure(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:
     """The run of whole ``kind`` messages that begins at ``at``: (where it ends, how many). An invalid length ends it."""
     count = 0
     last = end - 5
@@ -54,7 +66,7 @@ def encoded(value: bytes | None) -> bytes:
     return NULL if value is None else PACK32(len(value)) + value
 
 
-def mask_rows(data: bytes, width: int, columns: tuple[tuple[int, Column], ...]) -> tuple[bytes, int]:
+def mask_rows_pure(data: bytes, width: int, columns: tuple[tuple[int, Column], ...]) -> tuple[bytes, int]:
     """Replace values in whole DataRow messages. ``width`` is the number of columns the RowDescription announced, ``columns`` the
     ``(index, Column)`` to look at, ascending. Gives the new bytes and how many values were replaced.
 
@@ -73,6 +85,8 @@ def mask_rows(data: bytes, width: int, columns: tuple[tuple[int, Column], ...]) 
             row_end = at + 1 + unpack(data, at + 1)[0]
             if INT16(data, at + 5)[0] != width:
                 raise TargetFault("the target sent a row whose column count differs from its description", "08P01")
+            if row_end > end:
+                raise _malformed()
             head = at
             pos = at + 7
             parts: list[bytes] = []
@@ -112,7 +126,7 @@ def mask_rows(data: bytes, width: int, columns: tuple[tuple[int, Column], ...]) 
                 body = b"".join(parts)
                 if copied < head:
                     out.append(data[copied:head])
-                out.append(ROW_HEADER.pack(0x44, len(body) + 6, width))
+                out.append(ROW_HEADER.pack(data[head], len(body) + 6, width))
                 out.append(body)
                 copied = row_end
             at = row_end
@@ -155,3 +169,8 @@ def fields(data: bytes, at: int) -> tuple[list[bytes | None], int]:
 
 def _malformed() -> TargetFault:
     return TargetFault("the target sent a malformed row", "08P01")
+
+
+_fast = compiled("gateway.protocols.postgres._rows")
+scan_run: Callable[[bytes, int, int, int], tuple[int, int]] = scan_run_pure if _fast is None else _fast.scan_run
+mask_rows: Callable[[bytes, int, tuple[tuple[int, Column], ...]], tuple[bytes, int]] = mask_rows_pure if _fast is None else _fast.mask_rows
