@@ -29,7 +29,7 @@ from gateway.config.schema import (
 from gateway.config.validate import unknown_key, validate
 from gateway.config.values import Keys
 from gateway.credentials import Credential
-from gateway.credentials.credential import KINDS, LATER, credential
+from gateway.credentials.credential import KINDS, LATER, Key, credential, wrong_together, wrong_value
 
 MODELS: Mapping[str, type[Keys]] = {
     "issuers": Issuer, "identities": IdentityEntry, "resources": Resource, "grants": Grant, "approvals": ApprovalRule,
@@ -184,7 +184,7 @@ def read_credentials(draft: Draft) -> None:
         document.value = None
 
 
-def _credential(document: Document) -> dict[str, str] | None:
+def _credential(document: Document) -> dict[str, Any] | None:
     values = document.value
     if document.problems:
         return None
@@ -195,19 +195,21 @@ def _credential(document: Document) -> dict[str, str] | None:
     elif values["kind"] not in KINDS:
         document.complain(("kind",), f"expected one of {', '.join(KINDS)}")
     else:
-        _credential_keys(document, values, ("kind", *KINDS[values["kind"]]))
+        _credential_keys(document, values, KINDS[values["kind"]])
     return None if document.problems else values
 
 
-def _credential_keys(document: Document, values: Mapping[str, object], known: tuple[str, ...]) -> None:
+def _credential_keys(document: Document, values: Mapping[str, Any], known: Mapping[str, Key]) -> None:
     for key, value in values.items():
-        if key not in known:
-            document.complain((key,), f"expected one of {', '.join(known)}; there is no such key for this kind")
-        elif not isinstance(value, str) or not value or "\0" in value or len(value) > 65536:
-            document.complain((key,), "expected text that is not empty (numbers in quotes)")
-    for key in known:
-        if key not in values:
+        if key not in known and key != "kind":
+            document.complain((key,), f"expected one of kind, {', '.join(known)}; there is no such key for this kind")
+        elif key != "kind" and (wrong := wrong_value(known[key], value)):
+            document.complain((key,), wrong)
+    for key, about in known.items():
+        if about.required and key not in values:
             document.complain((key,), "expected this key, which is missing")
+    if not document.problems and (found := wrong_together(values)):
+        document.complain((found[0],), found[1])
 
 
 def read_cases(draft: Draft) -> None:

@@ -15,7 +15,7 @@ from gateway.config import speaks
 from gateway.config.quantities import show_duration, show_rate, show_size
 from gateway.config.schema import GatewayConfig, Listener, PolicyFile, Resource
 from gateway.config.values import MaskSpec
-from gateway.credentials.credential import KINDS
+from gateway.credentials.credential import KINDS, MAX_NAMES, Key
 
 Json = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -61,10 +61,17 @@ def cases_schema() -> Json:
 
 def credential_schema() -> Json:
     """For credentials/NAME.yaml."""
-    kinds = [{"type": "object", "additionalProperties": False, "required": ["kind", *keys],
-              "properties": {"kind": {"const": kind}, **{key: {"type": "string", "minLength": 1} for key in keys}}}
+    kinds = [{"type": "object", "additionalProperties": False,
+              "required": ["kind", *(key for key, about in keys.items() if about.required)],
+              "properties": {"kind": {"const": kind}, **{key: _credential_key(about) for key, about in keys.items()}}}
              for kind, keys in KINDS.items()]
     return {"$schema": _DIALECT, "title": "credentials/NAME.yaml", "oneOf": kinds}
+
+
+def _credential_key(about: Key) -> Json:
+    if about.shape == "names":
+        return {"type": "array", "minItems": 1, "maxItems": MAX_NAMES, "uniqueItems": True, "items": {"type": "string", "minLength": 1}}
+    return {"type": "string", "minLength": 1}
 
 
 def _schema(model: type[BaseModel], title: str) -> Json:
@@ -208,13 +215,16 @@ def _default(field: FieldInfo, shape: Mapping[str, Any]) -> str:
 
 def _credentials() -> Iterator[str]:
     yield "Which kinds a resource accepts depends on its protocol; `bearer` is also what a webhook signs with.\n"
-    yield "| kind | keys | accepted by |\n|---|---|---|"
+    yield "| kind | accepted by | key | value | meaning |\n|---|---|---|---|---|"
     for kind, keys in KINDS.items():
         protocols = [found.protocol for found in speaks.every() if kind in found.credentials]
-        users = [*protocols, *(["webhook"] if kind == "bearer" else [])]
-        yield f"| `{kind}` | {', '.join(f'`{key}`' for key in keys)} | {', '.join(users)} |"
+        users = ", ".join([*protocols, *(["webhook"] if kind == "bearer" else [])])
+        for key, about in keys.items():
+            value = "list of names" if about.shape == "names" else "text, secret" if about.secret else "text"
+            needed = "" if about.required else ", optional"
+            yield f"| `{kind}` | {users} | `{key}` | {value}{needed} | {about.description} |"
     later = sorted({f"`{kind}` ({found.protocol})" for found in speaks.every() for kind in found.later})
-    yield f"\nNamed, but refused until they are supported: {', '.join(later)}.\n"
+    yield f"\nNamed, but refused until they are supported: {', '.join(later)}.\n" if later else ""
 
 
 def page_of(model: type[BaseModel], title: str) -> str:

@@ -5,34 +5,94 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from gateway.credentials.secret import Secret
+
+Shape = Literal["text", "names"]
+MAX_NAMES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a kind. ``text`` is text that is not empty, ``names`` a list of role names, each once."""
+
+    description: str
+    shape: Shape = "text"
+    required: bool = True
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One credential. ``username`` and ``password`` belong to kind ``password``, ``token`` to kind ``bearer``."""
+    """One credential. ``username`` and ``password`` belong to the kinds ``password`` and ``ephemeral-role`` (there they are the
+    administrative login), ``token`` to ``bearer``; ``member_of`` and ``owner`` say what a session's own role is a member of, and who gets
+    what it leaves behind (``""``: nobody, it is dropped)."""
 
     name: str
     kind: str
     username: str = ""
     password: Secret = field(default=Secret(""))
     token: Secret = field(default=Secret(""))
+    member_of: tuple[str, ...] = ()
+    owner: str = ""
 
     def secrets(self) -> Iterator[Secret]:
         """What must never appear in a record, log line or answer."""
         yield from (secret for secret in (self.password, self.token) if secret)
 
 
-KINDS: Mapping[str, tuple[str, ...]] = {"password": ("username", "password"), "bearer": ("token",)}
-"""The kinds there are, and the keys each of them takes; all of them are required."""
-SECRET_KEYS = frozenset({"password", "token"})
-LATER = frozenset({"certificate", "ephemeral-role", "ssh-key", "ssh-ca", "service-account", "basic", "header", "signed-token"})
+_USERNAME = Key("The role it logs in as.")
+_PASSWORD = Key("That role's password.", secret=True)
+
+KINDS: Mapping[str, Mapping[str, Key]] = {
+    "password": {"username": _USERNAME, "password": _PASSWORD},
+    "ephemeral-role": {
+        "username": Key("An administrative login that may create roles; it makes a role for each session and drops it afterwards."),
+        "password": _PASSWORD,
+        "member_of": Key("The roles whose rights a session's role has, and no others.", shape="names"),
+        "owner": Key("Who gets the objects that a session leaves behind: one of `member_of`. Without it they are dropped.", required=False),
+    },
+    "bearer": {"token": Key("The token.", secret=True)},
+}
+"""The kinds there are, and the keys each of them takes."""
+LATER = frozenset({"certificate", "ssh-key", "ssh-ca", "service-account", "basic", "header", "signed-token"})
 """Kinds that are named but not supported yet."""
 
 
-def credential(name: str, values: Mapping[str, str]) -> Credential:
+def credential(name: str, values: Mapping[str, Any]) -> Credential:
     """From the checked mapping of a credential file: ``kind`` and the keys of that kind."""
-    shown = {key: value for key, value in values.items() if key not in SECRET_KEYS}
-    hidden = {key: Secret(value) for key, value in values.items() if key in SECRET_KEYS}
-    return Credential(name=name, kind=shown["kind"], username=shown.get("username", ""), **hidden)
+    keys = KINDS[values["kind"]]
+    made = {key: _value(keys[key], value) for key, value in values.items() if key != "kind"}
+    return Credential(name=name, kind=values["kind"], **made)
+
+
+def _value(key: Key, value: Any) -> Any:
+    if key.shape == "names":
+        return tuple(value)
+    return Secret(value) if key.secret else value
+
+
+def wrong_value(key: Key, value: object) -> str | None:
+    """What is wrong with a key's value; the value itself is never told."""
+    if key.shape == "text":
+        return None if _is_text(value) else "expected text that is not empty (numbers in quotes)"
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_NAMES or not all(_is_name(one) for one in value):
+        return f"expected a list of 1 to {MAX_NAMES} names, each of 1 to 63 bytes"
+    return None if len(set(value)) == len(value) else "expected each name once"
+
+
+def wrong_together(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(key, what is wrong) where keys that are right by themselves do not fit together."""
+    owner = values.get("owner")
+    if values["kind"] == "ephemeral-role" and owner is not None and owner not in values["member_of"]:
+        return "owner", "expected one of `member_of`: what a session made may not come to have more rights than the session had"
+    return None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value and len(value) <= 65536
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value and 1 <= len(value.encode(errors="surrogatepass")) <= 63

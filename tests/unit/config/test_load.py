@@ -467,10 +467,10 @@ def test_max_rows_may_stand_inside_the_matcher(demo: Demo) -> None:
         ("kind: password\nusername: a\npassword: [hunter2-secret]\n", "password: expected text"),
         (
             "kind: certificate\ncertificate: x\n",
-            "credentials/orders-db.yaml:1: kind: expected one of password, bearer: kind 'certificate' is not supported yet",
+            "credentials/orders-db.yaml:1: kind: expected one of password, ephemeral-role, bearer: kind 'certificate' is not supported yet",
         ),
-        ("kind: ephemeral-role\n", "kind 'ephemeral-role' is not supported yet"),
-        ("kind: magic\n", "kind: expected one of password, bearer"),
+        ("kind: ephemeral-role\nusername: a\npassword: hunter2-secret\n", "credentials/orders-db.yaml:1: member_of: expected this key"),
+        ("kind: magic\n", "kind: expected one of password, ephemeral-role, bearer"),
         ("kind: bearer\ntoken: hunter2-secret\n", "resources[0].credential: expected a credential of kind password; 'orders-db' is bearer"),
         ("", "kind: expected kind"),
         ("- hunter2-secret\n", "kind: expected kind"),

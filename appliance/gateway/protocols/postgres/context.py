@@ -195,9 +195,10 @@ class SessionContext:
         state = parse_context((await self._ask(CONTEXT_SQL))[0])
         if state.standard_conforming_strings != "on" or state.client_encoding.upper() != "UTF8":
             raise SqlFault("42501", "a pinned setting (standard_conforming_strings, client_encoding) was changed on the target")
-        self._context = Context(path=state.path, user=state.user, switched=state.user != state.session_user,
+        user, session_user = self._shared.common_name(state.user), self._shared.common_name(state.session_user)
+        self._context = Context(path=state.path, user=user, switched=user != session_user or self._shared.own_roles,
                                 temp_schema=state.temp_schema)
-        self._bound = {"search_path": state.search_path, "user": state.user, "session_user": state.session_user,
+        self._bound = {"search_path": state.search_path, "user": user, "session_user": session_user,
                        "row_security": state.row_security, "session_replication_role": state.session_replication_role}
         self._bound_key = tuple(self._bound.values())
         self.stale = False

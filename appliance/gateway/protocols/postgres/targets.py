@@ -26,12 +26,16 @@ _builtins: dict[int, BuiltinCatalog] = {}
 
 
 class SharedTarget:
-    """One resource's database. ``connect`` opens the gateway's own connection with search_path pinned to pg_catalog."""
+    """One resource's database. ``connect`` opens the gateway's own connection with search_path pinned to pg_catalog.
 
-    def __init__(self, connect: Connect, database: str, max_age: float) -> None:
+    ``roles`` begins the names of the roles that sessions log in as where each has its own (``roles.role_prefix``).
+    """
+
+    def __init__(self, connect: Connect, database: str, max_age: float, roles: str = "") -> None:
         self._connect = connect
         self._database = database
         self._max_age = max_age
+        self._roles = roles
         self._connection: TargetConnection | None = None
         self._lock = asyncio.Lock()
         self._catalog: Catalog | None = None
@@ -42,6 +46,16 @@ class SharedTarget:
     def last(self) -> Catalog | None:
         """The catalog as last read, however old."""
         return self._catalog
+
+    @property
+    def own_roles(self) -> bool:
+        """Each session has a role of its own. The catalog's reader is then another role than the session's: it takes in every schema, and
+        which of them a session may use only its own search path tells."""
+        return bool(self._roles)
+
+    def common_name(self, user: str) -> str:
+        """One name for the roles of all sessions, so that what was compiled or approved for one holds for the next."""
+        return f"{self._roles}*" if self._roles and user.startswith(self._roles) else user
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The catalog, at most ``max_age`` old; ``fresh`` asks the target now.
@@ -67,7 +81,8 @@ class SharedTarget:
                 epoch = (await connection.query(EPOCH_SQL))[0][0]
                 if self._catalog is None or self._catalog.epoch != epoch:
                     builtin = await builtin_of(connection)
-                    self._catalog = await load_catalog(connection.query, builtin, self._database, self._catalog)
+                    self._catalog = await load_catalog(connection.query, builtin, self._database, self._catalog,
+                                                       every_schema=self.own_roles)
                 self._checked = started
                 return
             except (TargetFault, OSError, TimeoutError):

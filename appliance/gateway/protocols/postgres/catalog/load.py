@@ -90,12 +90,14 @@ async def load_builtin(fetch: Fetch) -> BuiltinCatalog:
     return BuiltinCatalog(version, await _objects(fetch, queries.BUILTIN, {}, ()))
 
 
-async def load_catalog(fetch: Fetch, builtin: BuiltinCatalog, database: str, previous: Catalog | None = None) -> Catalog:
+async def load_catalog(fetch: Fetch, builtin: BuiltinCatalog, database: str, previous: Catalog | None = None, *,
+                       every_schema: bool = False) -> Catalog:
     """All user objects of the connection's database, named ``database`` in the result.
 
     Definitions are taken from ``previous``, an earlier catalog of the same database, where they cannot have changed: printing
     one waits for locks on what it names. Reads again where anything changed meanwhile; after three attempts the result
-    keeps the epoch from before its reading, so that the caller's next look at the epoch tells it apart.
+    keeps the epoch from before its reading, so that the caller's next look at the epoch tells it apart. ``every_schema`` also takes in
+    the schemas that the reading role may not use.
     """
     version, temp = await _server(fetch)
     if version // 10000 != builtin.server_version // 10000:
@@ -106,7 +108,7 @@ async def load_catalog(fetch: Fetch, builtin: BuiltinCatalog, database: str, pre
         versions = dict(_made(rows.version, await fetch(queries.VERSIONS)))
         texts = await _texts(fetch, versions, known)
         called = _made(rows.type_function, await fetch(queries.TYPE_FUNCTIONS))
-        objects, before = await _objects(fetch, queries.USER, texts, called), epoch
+        objects, before = await _objects(fetch, queries.USER, texts, called, every_schema), epoch
         epoch = await _epoch(fetch)
         if epoch == before:
             break
@@ -150,7 +152,8 @@ def _kept(versions: Mapping[Key, str], known: Catalog) -> dict[Key, str]:
     return kept
 
 
-async def _objects(fetch: Fetch, range_: str, texts: Mapping[Key, str], called: Iterable[tuple[int, int]]) -> Objects:
+async def _objects(fetch: Fetch, range_: str, texts: Mapping[Key, str], called: Iterable[tuple[int, int]],
+                   every_schema: bool = False) -> Objects:
     async def read(query: str, make: Callable[..., _Value]) -> tuple[_Value, ...]:
         return _made(make, await fetch(query.format(range=range_)))
 
@@ -158,7 +161,7 @@ async def _objects(fetch: Fetch, range_: str, texts: Mapping[Key, str], called: 
     for oid, column in await read(queries.COLUMNS, rows.column):
         columns.setdefault(oid, []).append(column)
     return Objects(
-        schemas=frozenset(await read(queries.SCHEMAS, rows.schema)),
+        schemas=frozenset(await read(queries.EVERY_SCHEMA if every_schema else queries.SCHEMAS, rows.schema)),
         relations=tuple(rows.with_columns(found, columns, texts) for found in await read(queries.RELATIONS, rows.relation)),
         functions=await read(queries.FUNCTIONS, rows.function),
         operators=await read(queries.OPERATORS, rows.operator),

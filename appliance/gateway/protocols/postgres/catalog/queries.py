@@ -18,6 +18,10 @@ SCHEMAS = """select n.nspname from pg_catalog.pg_namespace n
 where n.oid {range} and (n.oid < 16384 or pg_catalog.has_schema_privilege(n.oid, 'USAGE')) order by n.oid"""
 """Of user schemas those that the role may use: search_path passes the others over, and so must analysis."""
 
+EVERY_SCHEMA = """select n.nspname from pg_catalog.pg_namespace n
+where n.oid {range} and n.nspname !~ '^pg_(toast_)?temp_' order by n.oid"""
+"""The same where the reading role is not the session's."""
+
 RELATIONS = """select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
   (select pg_catalog.string_agg(i.inhparent::pg_catalog.text, ' ' order by i.inhseqno)
     from pg_catalog.pg_inherits i where i.inhrelid = c.oid),

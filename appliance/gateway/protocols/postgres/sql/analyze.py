@@ -123,8 +123,10 @@ def _new_path(statement: Statement, job: Job, catalog: Catalog) -> tuple[str, ..
         return None
     path = effective_path(items, job.names, catalog)
     new = set(path) - {*job.names.path, "pg_catalog"}
-    if new and (job.context.switched or new & catalog.builtin.objects.schemas):
-        return None         # the target passes over a schema that the role may not use, and which those are is not known
+    if job.context.switched and set(items) - {*job.names.path, ""}:
+        return None         # which schemas another role than the catalog's reader may use is not known, nor whether it has more of them
+    if new & catalog.builtin.objects.schemas:
+        return None         # the target passes over a schema that the role may not use
     return path
 
 
