@@ -33,6 +33,7 @@ from gateway.net.server import Server, Supervisor, serve
 from gateway.net.tls import server_context
 from gateway.policy.policy import Policy, compile_policy
 from gateway.protocols.postgres.listener import PostgresListener
+from gateway.protocols.postgres.messages import ALPN
 
 log = logging.getLogger("gateway")
 
@@ -157,7 +158,7 @@ class Gateway:
     def _tls(self, settings: Listener) -> ssl.SSLContext | None:
         if settings.tls is None:
             return None
-        return server_context(self.folder.resolve(settings.tls.certificate), self.folder.resolve(settings.tls.key))
+        return server_context(self.folder.resolve(settings.tls.certificate), self.folder.resolve(settings.tls.key), alpn=(ALPN,))
 
     async def reload(self, path: Path | None = None) -> str | None:
         """Read the folder again. A good one reaches live sessions at their next operation; a bad one changes nothing.

@@ -255,7 +255,7 @@ def test_tasks_of_a_server_are_all_gone(run: Run) -> None:
 # logging in at real servers
 
 
-@pytest.fixture(scope="module", params=["scram-sha-256", "md5", "trust"])
+@pytest.fixture(scope="module", params=["scram-sha-256", "trust"])
 def login_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     with PostgresServer(auth=request.param) as server:
         yield server
@@ -281,6 +281,16 @@ def test_logins(run: Run, login_server: PostgresServer) -> None:
             await connection.close()
 
     run(main())
+
+
+def test_t20_md5_is_refused(run: Run) -> None:
+    async def main(server: PostgresServer) -> None:
+        with pytest.raises(TargetFault, match="md5 password, which is refused"):
+            credential = Credential("db", "password", "postgres", Secret(server.password))
+            await connect(Address("127.0.0.1", server.port), "postgres", credential, None)
+
+    with PostgresServer(auth="md5") as server:
+        run(main(server))
 
 
 def test_a_wrong_password_and_a_missing_database(run: Run, login_server: PostgresServer) -> None:

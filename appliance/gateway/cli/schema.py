@@ -14,8 +14,8 @@ from gateway.config.load import Folder, load_folder
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog.load import load_builtin, load_catalog, to_json
 from gateway.protocols.postgres.catalog.offline import dump
-from gateway.protocols.postgres.listener import open_catalog_connection
 from gateway.protocols.postgres.settings import PostgresResource
+from gateway.protocols.postgres.towards import open_catalog_connection
 
 
 def register(subparsers: Any) -> None:

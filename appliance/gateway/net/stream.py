@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 from gateway.errors import ClientFault, TargetFault
@@ -31,6 +32,7 @@ class ByteStream(asyncio.Protocol):
         self.gone = asyncio.Event()
         self.tls = False
         self.peer = ""
+        self.tap: Callable[[bytes], bool] | None = None      # is shown every chunk first; True: it took it
         self._fault = fault
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []
@@ -53,6 +55,8 @@ class ByteStream(asyncio.Protocol):
         self.peer = peer_name(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.tap is not None and self.tap(data):
+            return
         self._chunks.append(data)
         self._size += len(data)
         if self._size > self._read_high and not self._reading_paused and not self._upgrading:
@@ -237,13 +241,14 @@ class ByteStream(asyncio.Protocol):
     # TLS
 
     async def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None,
-                        announce: bytes = b"", timeout: float | None = None) -> None:
-        """Continue in TLS. ``announce`` (PostgreSQL's ``S``) is written in clear just before.
+                        announce: bytes = b"", direct: bool = False, timeout: float | None = None) -> None:
+        """Continue in TLS. ``announce`` (PostgreSQL's ``S``) is written in clear just before. ``direct`` says that what came so far
+        is the beginning of the peer's handshake: it spoke TLS at once.
 
-        Bytes that came in clear and would be read as if they had come in TLS are refused (CVE-2021-23222). Raises the
+        Otherwise bytes that came in clear and would be read as if they had come in TLS are refused (CVE-2021-23222). Raises the
         stream's fault when the handshake fails.
         """
-        if self._size:
+        if self._size and not direct:
             raise self._fault("bytes were sent in clear before the TLS handshake", "08P01")
         if self._transport is None or self._eof or self._lost:
             raise self._fault("the connection ended before the TLS handshake", "08006")
@@ -263,6 +268,8 @@ class ByteStream(asyncio.Protocol):
                          timeout: float | None) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         transport = cast(asyncio.Transport, self._transport)
+        if begun := self.read_nowait():
+            loop.call_soon(_hand_over, transport, begun)  # runs when start_tls has put its own protocol in our place
         try:
             upgraded = await loop.start_tls(transport, self, context, server_side=server_side,
                                             server_hostname=server_hostname, ssl_handshake_timeout=timeout)
@@ -277,6 +284,17 @@ class ByteStream(asyncio.Protocol):
     def tls_object(self) -> ssl.SSLObject | None:
         """The TLS session (peer certificate, ALPN), ``None`` in clear."""
         return self._transport.get_extra_info("ssl_object") if self._transport and self.tls else None
+
+
+def _hand_over(transport: asyncio.Transport, data: bytes) -> None:
+    """Give bytes to the protocol that reads this transport now, as if they had just come."""
+    reader = cast(asyncio.BufferedProtocol, transport.get_protocol())
+    rest = memoryview(data)
+    while rest:
+        buffer = memoryview(reader.get_buffer(len(rest)))[:len(rest)]
+        buffer[:] = rest[:len(buffer)]
+        reader.buffer_updated(len(buffer))
+        rest = rest[len(buffer):]
 
 
 def peer_name(transport: asyncio.BaseTransport) -> str:

@@ -26,7 +26,7 @@ def server_context(certificate: Path, key: Path, *, client_ca: Path | None = Non
 
 
 def client_context(mode: str = "verify-full", ca: Path | None = None, *, certificate: Path | None = None,
-                   key: Path | None = None) -> ssl.SSLContext | None:
+                   key: Path | None = None, alpn: tuple[str, ...] = ()) -> ssl.SSLContext | None:
     """Towards a target; ``None`` for ``disable``. Raises ``ValueError`` on an unknown mode.
 
     ``verify-full`` checks chain and name, ``verify-ca`` the chain, ``require`` nothing (it stops listeners, not impostors).
@@ -46,6 +46,8 @@ def client_context(mode: str = "verify-full", ca: Path | None = None, *, certifi
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if certificate is not None:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     return context
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PostgreSQL protocol 3.0 (PostgreSQL manual, chapter "Frontend/Backend Protocol"), both roles.
+"""PostgreSQL protocol 3.0 and 3.2 (PostgreSQL manual, chapter "Frontend/Backend Protocol"), both roles.
 
 ::
 
@@ -13,12 +13,13 @@
       │◀─────────────────────────│◀─ backend: second lock, mask, count ────│
       │                          │ command.end                             │
 
-``listener`` lets callers in, ``session`` owns both legs, ``frontend`` decides what goes to the target, ``backend`` masks what comes
-back, ``expect`` is the queue between them, ``names`` what statements and portals are called, ``bounded`` counts rows under
-``max_rows``, ``commands`` and ``ending`` say how commands and sessions end. Everything else is pure: ``codec``, ``messages`` and
-``runs`` (bytes), ``machine`` (who may say what when), ``sql/`` and ``catalog/`` (what a text means), ``masking``, ``rows``,
-``copytext`` and ``scrub`` (what is hidden), ``door`` (startup parameters), ``recorder`` (the sample for replay).
+``listener`` lets callers in, ``greeting`` is what it says before it knows them, ``towards`` opens the target, ``session`` owns both
+legs, ``frontend`` decides what goes to the target, ``backend`` masks what comes back, ``expect`` is the queue between them, ``names``
+what statements and portals are called, ``bounded`` counts rows under ``max_rows``, ``commands`` and ``ending`` say how commands and
+sessions end. Everything else is pure: ``codec``, ``messages`` and ``runs`` (bytes), ``machine`` (who may say what when), ``sql/`` and
+``catalog/`` (what a text means), ``masking``, ``rows``, ``copytext`` and ``scrub`` (what is hidden), ``door`` (startup parameters),
+``recorder`` (the sample for replay).
 
-Refused: protocols other than 3.0, FunctionCall, replication, GSSAPI encryption, direct TLS, startup parameters outside of the
+Refused: protocols other than 3, FunctionCall, replication, GSSAPI encryption, direct TLS without ALPN, startup parameters outside of the
 harmless list, binary and csv COPY of masked data, statements that cannot be understood.
 """

@@ -20,7 +20,8 @@ _OWN = frozenset({"user", "database", "options", "replication"})
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """A checked startup packet. ``settings`` is what goes on to the target; ``claimed`` what the client said of itself."""
+    """A checked startup packet. ``settings`` is what goes on to the target; ``claimed`` what the client said of itself.
+    ``minor`` is the minor version of the protocol."""
 
     resource: str
     database: str | None
@@ -28,6 +29,7 @@ class Startup:
     claimed: Mapping[str, str]
     wait: bool = True
     unknown_extensions: tuple[str, ...] = ()
+    minor: int = 0
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ def check(packet: messages.Startup) -> Startup:
         raise Refused("the name of the resource is a token: it belongs into the password", "28000")
     claimed = {"user": without_tokens(values["user"]), "application_name": without_tokens(values.get("application_name", ""))}
     extensions = tuple(name for name in values if name.startswith("_pq_."))
-    return Startup(resource, database or None, draft.settings, claimed, draft.wait, extensions)
+    return Startup(resource, database or None, draft.settings, claimed, draft.wait, extensions, packet.minor)
 
 
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]*)?")

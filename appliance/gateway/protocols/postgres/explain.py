@@ -26,12 +26,12 @@ from gateway.protocols.postgres.catalog.builtin import EFFECTFUL
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_builtin, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.catalog.offline import from_json
-from gateway.protocols.postgres.listener import open_catalog_connection
 from gateway.protocols.postgres.masking import MaskPlan, plan
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.verbs import GENERIC, VERBS
 from gateway.protocols.postgres.statement import Context, SqlFault, Statement
+from gateway.protocols.postgres.towards import open_catalog_connection
 
 SCHEMA_BYTES = 256 * 2**20
 SETTINGS_VERBS: Mapping[str, tuple[str, ...]] = {

@@ -1,69 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an accepted connection to a session: TLS, startup packet, token, resource, target. Every refusal says why and is recorded.
 
-Manual 55.2.1 and 55.2.10. Nothing but the TLS request is answered in clear, except on loopback.
+Manual "Start-up" and "SSL Session Encryption". Nothing but the TLS request is answered in clear, except on loopback.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import secrets
 import ssl
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.config.load import Folder
-from gateway.config.schema import TargetTls
 from gateway.errors import AuditUnavailable, ClientFault, Refused, TargetFault
 from gateway.govern import session_fields
 from gateway.identity.token import TokenRefused
 from gateway.model import Identity, Session
 from gateway.net.stream import ByteStream
-from gateway.net.tls import client_context
-from gateway.protocols.postgres import door, messages
-from gateway.protocols.postgres.codec import PASSWORD_LIMIT, startup_length
+from gateway.protocols.postgres import door, greeting, messages
+from gateway.protocols.postgres.cancelkeys import CancelKeys
 from gateway.protocols.postgres.ending import fatal
-from gateway.protocols.postgres.scram import KeyCache
 from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.settings import PostgresResource
-from gateway.protocols.postgres.target import Address, TargetConnection, connect
+from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
+from gateway.protocols.postgres.towards import CATALOG_SETTINGS, Towards
 
 if TYPE_CHECKING:
     from gateway.build import Gateway
 
 log = logging.getLogger("gateway.postgres")
-
-CATALOG_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate catalog", "statement_timeout": "30000",
-                    "lock_timeout": "2000"}
-
-
-@dataclass(slots=True)
-class CancelKeys:
-    """The cancel keys this gateway gave out. A key never reaches a session that it was not made for."""
-
-    _sessions: dict[int, tuple[bytes, Callable[[], None]]] = field(default_factory=dict)
-
-    def issue(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
-        """A fresh (process id, 4-byte secret) whose CancelRequest calls ``cancel``."""
-        while (pid := secrets.randbelow(0x7FFFFFFF - 1) + 1) in self._sessions:
-            pass
-        self._sessions[pid] = (secrets.token_bytes(4), cancel)
-        return pid, self._sessions[pid][0]
-
-    def revoke(self, pid: int) -> None:
-        self._sessions.pop(pid, None)
-
-    def use(self, pid: int, secret: bytes) -> bool:
-        found = self._sessions.get(pid)
-        if found is None or not hmac.compare_digest(found[0], secret):
-            return False
-        found[1]()
-        return True
 
 
 class PostgresListener:
@@ -117,7 +84,7 @@ class PostgresListener:
     # before the caller is known
 
     async def _greet(self, stream: ByteStream) -> tuple[Identity, door.Startup, PostgresResource] | None:
-        packet = await self._first_packet(stream)
+        packet = await greeting.first_packet(stream, self._tls, self._keys, self._gateway.folder.gateway.limits.handshake)
         if packet is None:
             return None
         if not stream.tls and not (self._loopback and is_local(stream.peer)):
@@ -126,46 +93,13 @@ class PostgresListener:
         try:
             startup = door.check(packet)
             claimed |= dict(startup.claimed) | {"resource": startup.resource}
-            if packet.minor or startup.unknown_extensions:
-                stream.write(messages.NegotiateProtocolVersion(0, startup.unknown_extensions).encode())
-            identity = await self._gateway.authenticator.admit(await self._password(stream), stream.peer, self._gateway.now())
+            startup = replace(startup, minor=greeting.negotiate(stream, startup.minor, startup.unknown_extensions))
+            identity = await self._gateway.authenticator.admit(await greeting.password(stream), stream.peer, self._gateway.now())
             resource = self._admit(identity, startup)
         except Refused as no:
             await self._record_refused(claimed, no.reason if isinstance(no, TokenRefused) else str(no))
             raise
         return identity, startup, resource
-
-    async def _first_packet(self, stream: ByteStream) -> messages.Startup | None:
-        """Answer TLS and GSSAPI requests, act on a CancelRequest, give the StartupMessage."""
-        for _ in range(3):
-            head = await stream.read_exactly(4)
-            if head[0] == 0x16 and not stream.tls:
-                raise Refused("direct TLS is not supported: use sslnegotiation=postgres", "28000")
-            packet = messages.parse_startup(await stream.read_exactly(startup_length(head)))
-            if isinstance(packet, messages.Startup):
-                return packet
-            if isinstance(packet, messages.CancelRequest):
-                self._keys.use(packet.process, packet.secret)
-                return None
-            if stream.tls:
-                raise ClientFault("encryption was asked for twice", "08P01")
-            if isinstance(packet, messages.SslRequest) and self._tls is not None:
-                await stream.start_tls(self._tls, server_side=True, announce=b"S", timeout=self._gateway.folder.gateway.limits.handshake)
-            else:
-                stream.write(b"N")
-        raise ClientFault("too many negotiation requests", "08P01")
-
-    async def _password(self, stream: ByteStream) -> str:
-        stream.write(messages.Authentication(3).encode())
-        head = await stream.read_exactly(5)
-        length = int.from_bytes(head[1:], "big")
-        if head[:1] != b"p" or not 5 <= length <= PASSWORD_LIMIT:
-            raise ClientFault("a password message was expected", "08P01")
-        body = await stream.read_exactly(length - 4)
-        try:
-            return messages.Password(body).text()
-        except ClientFault:
-            raise Refused("the password is not a token", "28000") from None
 
     def _admit(self, identity: Identity, startup: door.Startup) -> PostgresResource:
         gateway = self._gateway
@@ -226,7 +160,7 @@ class PostgresListener:
         gateway = self._gateway
         relay = Relay(session, gateway, stream, target, self._shared_target(resource, database),
                       gateway.secrets(), startup.wait, gateway.folder.gateway.limits, gateway.folder.gateway.audit.sample)
-        pid, secret = self._keys.issue(relay.cancel)
+        pid, secret = self._keys.issue(relay.cancel, long=startup.minor >= 2)
         gateway.live.remove(session.id)
         gateway.live.add(session, relay.end, relay.drain)
         for asked in pending_end:
@@ -274,30 +208,6 @@ class PostgresListener:
         """Close the gateway's own connections."""
         for shared in self._shared.values():
             await shared.close()
-
-
-class Towards:
-    """How this folder's resources are reached. Derived keys and TLS contexts are made once, not per connection."""
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._keys = KeyCache()
-        self._contexts: dict[TargetTls, ssl.SSLContext | None] = {}
-
-    def _context(self, tls: TargetTls) -> ssl.SSLContext | None:
-        if tls not in self._contexts:
-            self._contexts[tls] = client_context(tls.mode, self._folder.resolve(tls.ca) if tls.ca else None)
-        return self._contexts[tls]
-
-    async def open(self, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
-        """Log in with the gateway's own credential. Raises ``TargetFault``."""
-        return await connect(Address(*resource.place), database, self._folder.credentials[resource.credential], self._context(resource.tls),
-                             parameters=settings, keys=self._keys, timeout=self._folder.gateway.limits.target_connect)
-
-
-async def open_catalog_connection(folder: Folder, resource: PostgresResource, database: str) -> TargetConnection:
-    """A connection of the gateway's own, for reading the catalog."""
-    return await Towards(folder).open(resource, database, CATALOG_SETTINGS)
 
 
 def is_local(peer: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SCRAM-SHA-256 as a client (RFC 5802, RFC 7677; manual "SASL Authentication") and PostgreSQL's md5 digest. No I/O.
+"""SCRAM-SHA-256 and SCRAM-SHA-256-PLUS as a client (RFC 5802, RFC 7677, RFC 5929; manual "SASL Authentication"). No I/O.
 
 The target may be hostile: its nonce must extend ours, sizes and the iteration count are bounded before any work, and its own
 proof is compared in constant time. The salted password is never kept: ``KeyCache`` holds ClientKey and ServerKey.
@@ -18,9 +18,13 @@ import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from gateway.errors import TargetFault
 
 MECHANISM = "SCRAM-SHA-256"
+MECHANISM_PLUS = "SCRAM-SHA-256-PLUS"
 MESSAGE_LIMIT = 4096
 SALT_LIMIT = 1024
 MIN_ITERATIONS = 4096
@@ -76,17 +80,23 @@ class KeyCache:
 
 
 class ScramClient:
-    """One exchange, in this order: ``first()``, ``challenge()``, ``final()``, ``verify()``. Raises ``TargetFault`` (28000)."""
+    """One exchange, in this order: ``first()``, ``challenge()``, ``final()``, ``verify()``. Raises ``TargetFault`` (28000).
 
-    def __init__(self, nonce: str | None = None) -> None:
+    ``binding`` is the channel's ``tls-server-end-point``, for SCRAM-SHA-256-PLUS. Without it ``could_bind`` says that we would have bound
+    and nobody offered it: a server that did offer it then knows that somebody in between took it away.
+    """
+
+    def __init__(self, nonce: str | None = None, *, binding: bytes = b"", could_bind: bool = False) -> None:
+        self._header = b"p=tls-server-end-point,," if binding else b"y,," if could_bind else b"n,,"
+        self._binding = binding
         self._nonce = nonce or base64.b64encode(secrets.token_bytes(18)).decode()
         self._bare = f"n=,r={self._nonce}"
         self._auth_message = b""
         self._server_key = b""
 
     def first(self) -> bytes:
-        """client-first-message. The user name is empty: PostgreSQL takes the one of the startup message. ``n``: no channel binding."""
-        return f"n,,{self._bare}".encode()
+        """client-first-message. The user name is empty: PostgreSQL takes the one of the startup message."""
+        return self._header + self._bare.encode()
 
     def challenge(self, data: bytes) -> Challenge:
         """Read the server-first-message."""
@@ -105,7 +115,7 @@ class ScramClient:
 
     def final(self, challenge: Challenge, keys: Keys) -> bytes:
         """client-final-message, with the proof."""
-        without_proof = f"c=biws,r={challenge.nonce}"
+        without_proof = f"c={base64.b64encode(self._header + self._binding).decode()},r={challenge.nonce}"
         self._auth_message = f"{self._bare},{challenge.text},{without_proof}".encode()
         self._server_key = keys.server
         signature = hmac.digest(hashlib.sha256(keys.client).digest(), self._auth_message, "sha256")
@@ -158,7 +168,14 @@ def _bidi(text: str) -> bool:
             and stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1]))
 
 
-def md5_password(user: str, password: str, salt: bytes) -> bytes:
-    """The answer to AuthenticationMD5Password: ``md5`` + md5(md5(password + user) + salt), NUL-terminated."""
-    inner = hashlib.md5(password.encode() + user.encode(), usedforsecurity=False).hexdigest()
-    return b"md5" + hashlib.md5(inner.encode() + salt, usedforsecurity=False).hexdigest().encode() + b"\0"
+def tls_server_end_point(certificate: bytes) -> bytes:
+    """The channel binding of RFC 5929 section 4: the hash of the server's certificate (DER), by the hash its signature was made with, or
+    SHA-256 in place of MD5 and SHA-1. Raises ``TargetFault`` where the signature names none (Ed25519)."""
+    try:
+        found = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        raise TargetFault("the target's certificate has a signature that is not known: it cannot be bound to", CODE) from None
+    if found is None:
+        raise TargetFault("the target's certificate is signed without a hash: it cannot be bound to (channel_binding: disable)", CODE)
+    name = "sha256" if found.name in ("md5", "sha1") else found.name
+    return hashlib.new(name, certificate).digest()

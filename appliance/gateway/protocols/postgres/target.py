@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logging in to a target, the gateway's own small queries, and cancelling.
+"""Connections to a target: opening one, the gateway's own small queries, cancelling.
 
 ::
 
-    gateway -> target   SSLRequest            ('N' where TLS is wanted: TargetFault)
-    gateway -> target   StartupMessage        user, database, the session's parameters, the pinned ones
-    target -> gateway   AuthenticationSASL | MD5Password | Ok      (cleartext passwords are refused)
-    target -> gateway   ParameterStatus*, BackendKeyData, ReadyForQuery
+    gateway -> target   SSLRequest            ('N' where TLS is wanted: TargetFault), or TLS at once with the ALPN protocol `postgresql`
+    gateway -> target   the login             login.py
+    gateway -> target   CancelRequest         on a connection of its own, to the same server
 
-Everything the target sends is bounded and checked; what does not fit is a ``TargetFault``. Its words are repeated only after
-authentication; a failed login tells its SQLSTATE alone.
+Everything the target sends is bounded and checked; what does not fit is a ``TargetFault``.
 """
 
 from __future__ import annotations
@@ -20,69 +18,53 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from gateway.errors import TargetFault
 from gateway.net.server import parse_address
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import scram
 from gateway.protocols.postgres.codec import FrameReader
+from gateway.protocols.postgres.login import MAX_PARAMETERS as MAX_PARAMETERS
+from gateway.protocols.postgres.login import PINNED, Credential, Login, Rules, next_message
 from gateway.protocols.postgres.messages import (
-    Authentication,
+    ALPN,
     BackendKeyData,
     CancelRequest,
     DataRow,
     ErrorResponse,
-    NegotiateProtocolVersion,
     ParameterStatus,
-    Password,
     Query,
     ReadyForQuery,
     SslRequest,
-    Startup,
-    cstring,
     parse_backend,
 )
 
 log = logging.getLogger("gateway.postgres")
 
 CLOSE_TIMEOUT = 2.0
-
-PINNED: Mapping[str, str] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
-"""What the gateway's reading of SQL depends on; given at start, whatever the caller asks for."""
-
-MESSAGE_LIMIT = 64 * 1024
-MAX_MESSAGES = 256
-MAX_PARAMETERS = 128
+DEFAULT_RULES = Rules()
 QUERY_ROWS = 200_000
 QUERY_BYTES = 64 * 1024 * 1024
 
 
-class Secret(Protocol):
-    def reveal(self) -> str: ...
-
-
-class Credential(Protocol):
-    """What ``credentials.Credential`` gives: the role and its password, empty for a role that needs none."""
-
-    @property
-    def username(self) -> str: ...
-
-    @property
-    def password(self) -> Secret: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``host:port`` of a resource, or the path of a Unix socket."""
+    """``host:port`` of a resource, or the path of a Unix socket (port 0). ``ip`` is the host's address where it was looked up: a name
+    may stand for several servers. ``direct`` says that TLS begins without an SSLRequest."""
 
     host: str
     port: int = 5432
+    ip: str = ""
+    direct: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Raises ``ValueError``."""
         return cls(text, 0) if text.startswith("/") else cls(*parse_address(text))
+
+
+class Unreachable(TargetFault):
+    """Nobody answers there, or not in time: another server of the resource may."""
 
 
 @dataclass(slots=True)
@@ -134,31 +116,32 @@ class TargetConnection:
 
 
 async def connect(address: Address, database: str, credential: Credential, tls: ssl.SSLContext | None, *,
-                  parameters: Mapping[str, str] | None = None, keys: scram.KeyCache | None = None,
+                  parameters: Mapping[str, str] | None = None, keys: scram.KeyCache | None = None, rules: Rules = DEFAULT_RULES,
                   timeout: float = 10.0) -> TargetConnection:
     """Log in. ``tls`` is ``net.tls.client_context(...)``, ``None`` only where the resource says ``disable``. ``parameters`` are startup
-    parameters (pinned ones win). Raises ``TargetFault``: 08006 not reachable or protocol broken, 28000 authentication."""
+    parameters (pinned ones win). Raises ``TargetFault``: 08006 not reachable (``Unreachable``) or protocol broken, 28000 authentication."""
     stream = None
     try:
         async with asyncio.timeout(timeout):
             stream = await _open(address)
-            return await login(TargetConnection(stream, address, tls), database, credential, parameters or {}, keys or scram.KeyCache())
+            return await login(TargetConnection(stream, address, tls), database, credential, parameters or {},
+                               keys or scram.KeyCache(), rules)
     except TimeoutError:
         _abort(stream)
-        raise TargetFault("the target did not answer in time", "08006") from None
+        raise Unreachable("the target did not answer in time", "08006") from None
     except BaseException:
         _abort(stream)
         raise
 
 
 async def login(connection: TargetConnection, database: str, credential: Credential, parameters: Mapping[str, str],
-                keys: scram.KeyCache) -> TargetConnection:
+                keys: scram.KeyCache, rules: Rules = DEFAULT_RULES) -> TargetConnection:
     """Log in on a connection just opened. Startup parameters that are pinned, in any spelling, are ours."""
     if connection.tls is not None:
-        await _request_tls(connection.stream, connection.tls, connection.address.host)
+        await _start_tls(connection.stream, connection.tls, connection.address)
     given = {name: value for name, value in parameters.items() if name.lower() not in PINNED and name not in ("user", "database")}
     start = {"user": credential.username, "database": database, **given, **PINNED}
-    return await _Login(connection.stream, credential, keys).run(Startup(start), connection)
+    return await Login(connection.stream, credential, keys, rules, connection.tls).run(start, connection)
 
 
 async def cancel(address: Address, key: BackendKeyData, tls: ssl.SSLContext | None, *, timeout: float = 10.0) -> None:
@@ -168,7 +151,7 @@ async def cancel(address: Address, key: BackendKeyData, tls: ssl.SSLContext | No
         async with asyncio.timeout(timeout):
             stream = await _open(address)
             if tls is not None:
-                await _request_tls(stream, tls, address.host)
+                await _start_tls(stream, tls, address)
             stream.write(CancelRequest(key.process, key.secret).encode())
             while await stream.read():
                 raise TargetFault("the target answered a CancelRequest", "08P01")
@@ -189,132 +172,23 @@ async def _open(address: Address) -> ByteStream:
     try:
         if address.port == 0:
             return (await loop.create_unix_connection(factory, address.host))[1]
-        return (await loop.create_connection(factory, address.host, address.port))[1]
+        return (await loop.create_connection(factory, address.ip or address.host, address.port))[1]
     except OSError as error:
-        raise TargetFault(f"the target cannot be reached ({type(error).__name__})", "08006") from None
+        raise Unreachable(f"the target cannot be reached ({type(error).__name__})", "08006") from None
 
 
-async def _request_tls(stream: ByteStream, context: ssl.SSLContext, host: str) -> None:
-    """SSLRequest. Only the one byte ``S`` goes on: an error message before TLS is nobody's word (CVE-2024-10977)."""
-    stream.write(SslRequest().encode())
-    answer = await stream.read_exactly(1)
-    if answer != b"S":
-        raise TargetFault("the target does not offer TLS", "08006")
-    await stream.start_tls(context, server_side=False, server_hostname=host)
-
-
-class _Login:
-    """The conversation from StartupMessage to the first ReadyForQuery."""
-
-    def __init__(self, stream: ByteStream, credential: Credential, keys: scram.KeyCache) -> None:
-        self._stream = stream
-        self._credential = credential
-        self._keys = keys
-        self._frames = FrameReader(MESSAGE_LIMIT, TargetFault)
-        self._seen = 0
-
-    async def run(self, startup: Startup, connection: TargetConnection) -> TargetConnection:
-        self._stream.write(startup.encode())
-        await self._authenticate()
-        while not isinstance(message := await self._message(), ReadyForQuery):
-            self._keep(connection, message)
-        if message.status != "I" or self._frames.pending or self._stream.buffered:
-            raise TargetFault("the target spoke after the login was over", "08P01")
-        connection.status = message.status
-        for name, value in PINNED.items():
-            if connection.parameters.get(name, value) != value:
-                raise TargetFault(f"the target does not keep {name} at {value}", "08006")
-        return connection
-
-    @staticmethod
-    def _keep(connection: TargetConnection, message: object) -> None:
-        match message:
-            case ParameterStatus(name, value) if len(connection.parameters) < MAX_PARAMETERS:
-                connection.parameters[name] = value
-            case BackendKeyData(secret=secret) if connection.key is None and len(secret) == 4:
-                connection.key = message
-            case ErrorResponse(notice=True):
-                pass
-            case _:
-                raise TargetFault("the target's login is out of order", "08P01")
-
-    async def _authenticate(self) -> None:
-        """Until AuthenticationOk."""
-        request = await self._authentication()
-        match request.code:
-            case 0:
-                return
-            case 5:
-                await self._md5(request.data)
-            case 10:
-                await self._sasl(request.data)
-            case 3:
-                raise TargetFault("the target asks for the password in clear: refused", scram.CODE)
-            case _:
-                raise TargetFault("the target asks for an authentication this gateway does not speak", scram.CODE)
-        if (await self._authentication()).code != 0:
-            raise TargetFault("the target's login is out of order", "08P01")
-
-    async def _md5(self, salt: bytes) -> None:
-        if len(salt) != 4:
-            raise TargetFault("the target sent a malformed md5 salt", "08P01")
-        self._stream.write(Password(scram.md5_password(self._credential.username, self._password(), salt)).encode())
-
-    async def _sasl(self, mechanisms: bytes) -> None:
-        """SCRAM-SHA-256 (without channel binding; ``SCRAM-SHA-256-PLUS`` alone is not enough)."""
-        offered = mechanisms.split(b"\0")
-        if not mechanisms.endswith(b"\0\0") or scram.MECHANISM.encode() not in offered[:-2]:
-            raise TargetFault("the target offers no SCRAM-SHA-256", scram.CODE)
-        client = scram.ScramClient()
-        first = client.first()
-        self._stream.write(Password(cstring(scram.MECHANISM) + len(first).to_bytes(4, "big") + first).encode())
-        challenge = client.challenge((await self._authentication(11)).data)
-        self._stream.write(Password(client.final(challenge, await self._derived(challenge))).encode())
-        client.verify((await self._authentication(12)).data)
-
-    async def _derived(self, challenge: scram.Challenge) -> scram.Keys:
-        password = self._password()
-        found = self._keys.get(password, challenge)
-        if found is None:
-            found = await asyncio.to_thread(scram.derive, password, challenge)
-            self._keys.put(password, challenge, found)
-        return found
-
-    def _password(self) -> str:
-        password = self._credential.password.reveal()
-        if not password:
-            raise TargetFault("the target asks for a password and the credential has none", scram.CODE)
-        return password
-
-    async def _authentication(self, code: int | None = None) -> Authentication:
-        while True:
-            message = await self._message()
-            if isinstance(message, NegotiateProtocolVersion):
-                if message.minor != 0 or message.options:
-                    raise TargetFault("the target does not speak protocol 3.0", "08P01")
-                continue
-            if not isinstance(message, Authentication) or code not in (None, message.code):
-                raise TargetFault("the target's login is out of order", "08P01")
-            return message
-
-    async def _message(self) -> object:
-        """The next message; an ErrorResponse ends the login. Its text may quote what we sent: only the SQLSTATE is told."""
-        self._seen += 1
-        if self._seen > MAX_MESSAGES:
-            raise TargetFault("the target's login does not end", "08P01")
-        message = parse_backend(*await _next(self._stream, self._frames))
-        if isinstance(message, ErrorResponse) and not message.notice:
-            raise TargetFault(f"the target refused the gateway's login (SQLSTATE {message.code})", message.code)
-        return message
-
-
-async def _next(stream: ByteStream, frames: FrameReader) -> tuple[int, bytes]:
-    while (message := frames.next()) is None:
-        data = await stream.read()
-        if not data:
-            raise TargetFault("the target closed the connection", "08006")
-        frames.feed(data)
-    return message
+async def _start_tls(stream: ByteStream, context: ssl.SSLContext, address: Address) -> None:
+    """SSLRequest, or TLS at once. Only the one byte ``S`` goes on: an error message before TLS is nobody's word (CVE-2024-10977).
+    A server that answers for another protocol than PostgreSQL, or at once for none, is not spoken to."""
+    if not address.direct:
+        stream.write(SslRequest().encode())
+        if await stream.read_exactly(1) != b"S":
+            raise TargetFault("the target does not offer TLS", "08006")
+    await stream.start_tls(context, server_side=False, server_hostname=address.host)
+    session = stream.tls_object()
+    chosen = session.selected_alpn_protocol() if session is not None else None
+    if chosen != ALPN and (chosen is not None or address.direct):
+        raise TargetFault(f"the target does not say by ALPN that it speaks {ALPN}", "08006")
 
 
 async def _query(connection: TargetConnection, sql: str, max_rows: int, max_bytes: int) -> list[tuple[str | None, ...]]:
@@ -322,7 +196,7 @@ async def _query(connection: TargetConnection, sql: str, max_rows: int, max_byte
     stream.write(Query(sql).encode())
     answer = _Answer(connection, max_rows, max_bytes)
     try:
-        while not answer.take(*await _next(stream, frames)):
+        while not answer.take(*await next_message(stream, frames)):
             pass
         if frames.pending:
             raise TargetFault("the target spoke without being asked", "08P01")

@@ -37,7 +37,8 @@ BACKEND: Sequence[m.BackendMessage] = [
     m.Authentication(10, b"SCRAM-SHA-256\0\0"),
     m.ParameterStatus("TimeZone", "UTC"),
     m.BackendKeyData(7, b"abcd"),
-    m.NegotiateProtocolVersion(0, ("_pq_.x",)),
+    m.BackendKeyData(7, b"k" * 256),
+    m.NegotiateProtocolVersion(196610, ("_pq_.x",)),
     m.ReadyForQuery("T"),
     m.RowDescription(()),
     m.RowDescription((m.Field("ssn", 16385, 4, 25, -1, -1, 0), m.Field("x", 0, 0, 23, 4, -1, 1), m.Field("ctid", 16385, -1, 27, 6, -1, 0))),
@@ -64,6 +65,7 @@ STARTUP: Sequence[m.StartupPacket] = [
     m.SslRequest(),
     m.GssEncRequest(),
     m.CancelRequest(-5, b"\0\1\2\3"),
+    m.CancelRequest(5, b"k" * 256),
 ]
 
 

@@ -149,9 +149,3 @@ def test_the_key_cache_knows_no_password() -> None:
 
 def test_keys_are_not_in_a_repr() -> None:
     assert repr(scram.Keys(b"client", b"server")) == "Keys()"
-
-
-def test_md5() -> None:
-    """The value that libpq computes for user ``md5user``, password ``secret``, salt 01 02 03 04."""
-    inner = hashlib.md5(b"secretmd5user").hexdigest().encode()
-    assert scram.md5_password("md5user", "secret", b"\1\2\3\4") == b"md5" + hashlib.md5(inner + b"\1\2\3\4").hexdigest().encode() + b"\0"

@@ -33,6 +33,7 @@ class Credential:
     password: Secret = Secret("hunter2-hunter2")
 
 
+V3 = m.PROTOCOL_3_0
 OK, READY = m.Authentication(0).encode(), m.ReadyForQuery("I").encode()
 SETTINGS = m.ParameterStatus("client_encoding", "UTF8").encode() + m.ParameterStatus("standard_conforming_strings", "on").encode()
 KEY = m.BackendKeyData(42, b"abcd").encode()
@@ -75,22 +76,19 @@ async def test_trust() -> None:
     assert connection.key == m.BackendKeyData(42, b"abcd")
     assert connection.parameters == {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
     assert m.parse_startup(seen[0][4:]) == m.Startup(
-        {"user": "app", "database": "orders", "TimeZone": "UTC", "client_encoding": "UTF8", "standard_conforming_strings": "on"}
+        {"user": "app", "database": "orders", "TimeZone": "UTC", "client_encoding": "UTF8", "standard_conforming_strings": "on"}, 2
     )
 
 
 async def test_md5() -> None:
-    async def script(stream: ByteStream) -> None:
-        await stream.read()
-        stream.write(m.Authentication(5, b"salt").encode())
-        assert await stream.read() == m.Password(scram.md5_password("app", "hunter2-hunter2", b"salt")).encode()
-        stream.write(OK + SETTINGS + READY)
-
-    assert (await log_in(script)).key is None
+    """Whoever sees the answer can log in with it, and it can be guessed at leisure: it is never given."""
+    with pytest.raises(TargetFault, match="md5 password, which is refused"):
+        await log_in(says(m.Authentication(5, b"salt").encode()))
 
 
 FATAL = m.error("password authentication failed for hunter2-hunter2", "28P01", severity="FATAL").encode()
-SASL = m.Authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0").encode()
+SASL = m.Authentication(10, b"SCRAM-SHA-256\0\0").encode()
+SASL_PLUS = m.Authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0").encode()
 HOSTILE = {
     "cleartext": m.Authentication(3).encode(),
     "kerberos": m.Authentication(7).encode(),
@@ -106,11 +104,22 @@ HOSTILE = {
     "negative": b"R\xff\xff\xff\xff",
     "unknown type": frame(b"?", b""),
     "cut": frame(b"R", b"\0\0"),
-    "protocol 3.1": m.NegotiateProtocolVersion(1).encode() + OK,
-    "options": m.NegotiateProtocolVersion(0, ("client_encoding",)).encode(),
-    "endless negotiation": m.NegotiateProtocolVersion(0).encode() * 300,
+    "protocol 3.1": m.NegotiateProtocolVersion(V3 + 1).encode() + OK,
+    "protocol 3.2, as asked": m.NegotiateProtocolVersion(V3 + 2).encode() + OK,
+    "protocol 3.3": m.NegotiateProtocolVersion(V3 + 3).encode() + OK,
+    "protocol 2.0": m.NegotiateProtocolVersion(2 << 16).encode() + OK,
+    "a minor version alone": m.NegotiateProtocolVersion(0).encode() + OK,
+    "options": m.NegotiateProtocolVersion(V3, ("client_encoding",)).encode() + OK,
+    "options never asked for": m.NegotiateProtocolVersion(V3, ("_pq_.x",)).encode() + OK,
+    "negotiation twice": m.NegotiateProtocolVersion(V3).encode() * 2 + OK,
+    "endless negotiation": m.NegotiateProtocolVersion(V3).encode() * 300,
+    "negotiation after the login": OK + m.NegotiateProtocolVersion(V3).encode() + READY,
+    "negotiation without a login": m.NegotiateProtocolVersion(V3).encode() + READY,
     "error without SQLSTATE": frame(b"E", b"SFATAL\0Mx\0\0"),
-    "a long key": OK + m.BackendKeyData(1, b"x" * 32).encode() + READY,
+    "a long key in 3.0": m.NegotiateProtocolVersion(V3).encode() + OK + m.BackendKeyData(1, b"x" * 32).encode() + READY,
+    "a key of 257 bytes": OK + m.BackendKeyData(1, b"x" * 257).encode() + READY,
+    "a key of 3 bytes": OK + m.BackendKeyData(1, b"x" * 3).encode() + READY,
+    "channel binding in clear": SASL_PLUS,
     "two keys": OK + KEY + KEY + READY,
     "no key": OK + frame(b"K", b"\0\0\0\1") + READY,
     "in a transaction": OK + m.ReadyForQuery("T").encode(),
@@ -194,9 +203,16 @@ async def test_no_tls_no_login(answer: bytes) -> None:
     assert caught.value.code in ("08006", "08P01") and "hunter2" not in str(caught.value)
 
 
+async def scripted_challenge(stream: ByteStream) -> None:
+    await stream.read()
+    stream.write(SASL)
+    nonce = (await stream.read()).split(b",r=")[1]
+    stream.write(m.Authentication(11, b"r=" + nonce + b"x,s=QUJD,i=4096").encode())
+
+
 async def test_a_password_that_is_missing() -> None:
     with pytest.raises(TargetFault, match="has none"):
-        await log_in(says(m.Authentication(5, b"salt").encode()), credential=Credential(password=Secret("")))
+        await log_in(scripted_challenge, credential=Credential(password=Secret("")))
 
 
 # queries of the gateway's own

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages of PostgreSQL protocol 3.0 as values, with ``encode()`` to whole wire messages and parsers for both directions.
+"""The messages of PostgreSQL protocol 3 as values, with ``encode()`` to whole wire messages and parsers for both directions.
 
 Manual: "Message Formats", "Error and Notice Message Fields". Text is UTF-8 (the gateway pins ``client_encoding``). A parser
 takes the payload (what follows type and length), reads all of it and raises the fault of the side that sent it (08P01, 22021 on text
@@ -60,9 +60,13 @@ from gateway.protocols.postgres.messages.frontend import (
     parse_frontend,
 )
 from gateway.protocols.postgres.messages.startup import (
+    ALPN,
     CANCEL_REQUEST_CODE,
     GSSENC_REQUEST_CODE,
+    MAX_CANCEL_KEY,
     MAX_STARTUP_PARAMETERS,
+    MIN_CANCEL_KEY,
+    MINORS,
     PROTOCOL_3_0,
     SSL_REQUEST_CODE,
     CancelRequest,
@@ -71,9 +75,11 @@ from gateway.protocols.postgres.messages.startup import (
     Startup,
     StartupPacket,
     parse_startup,
+    spoken_minor,
 )
 
 __all__ = [
+    "ALPN",
     "BACKEND_TYPES",
     "BIND_COMPLETE",
     "CANCEL_REQUEST_CODE",
@@ -82,8 +88,11 @@ __all__ = [
     "EMPTY_QUERY_RESPONSE",
     "FRONTEND_TYPES",
     "GSSENC_REQUEST_CODE",
+    "MAX_CANCEL_KEY",
     "MAX_COLUMNS",
     "MAX_STARTUP_PARAMETERS",
+    "MINORS",
+    "MIN_CANCEL_KEY",
     "NO_DATA",
     "PARSE_COMPLETE",
     "PORTAL_SUSPENDED",
@@ -134,4 +143,5 @@ __all__ = [
     "parse_frontend",
     "parse_row_description",
     "parse_startup",
+    "spoken_minor",
 ]

@@ -48,11 +48,13 @@ class BackendKeyData:
 
 @dataclass(frozen=True, slots=True)
 class NegotiateProtocolVersion:
-    minor: int
+    """``version`` is the whole number, as servers send it (196608 for 3.0), ``options`` the ``_pq_.`` names that are not known."""
+
+    version: int
     options: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        return frame(b"v", INT32.pack(self.minor) + INT32.pack(len(self.options)) + b"".join(map(cstring, self.options)))
+        return frame(b"v", INT32.pack(self.version) + INT32.pack(len(self.options)) + b"".join(map(cstring, self.options)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +265,10 @@ def _copy_response(kind: str) -> Callable[[Cursor], CopyResponse]:
 
 
 def _negotiate(cursor: Cursor) -> NegotiateProtocolVersion:
-    minor, count = cursor.int32(), cursor.int32()
+    version, count = cursor.int32(), cursor.int32()
     if not 0 <= count <= MAX_STARTUP_PARAMETERS:
         raise cursor.broken()
-    return NegotiateProtocolVersion(minor, tuple([cursor.cstring() for _ in range(count)]))
+    return NegotiateProtocolVersion(version, tuple([cursor.cstring() for _ in range(count)]))
 
 
 def _empty(kind: str) -> Callable[[Cursor], Empty]:

@@ -10,9 +10,15 @@ from gateway.errors import ClientFault
 from gateway.protocols.postgres.messages.cursor import INT32, Cursor, cstring
 
 PROTOCOL_3_0 = 196608
+MINORS = frozenset({0, 2})
+"""Minor versions of protocol 3 that are spoken: 3.1 is reserved and was never used (manual "Protocol Versions")."""
 SSL_REQUEST_CODE = 80877103
 GSSENC_REQUEST_CODE = 80877104
 CANCEL_REQUEST_CODE = 80877102
+ALPN = "postgresql"
+"""The protocol's name in TLS (RFC 7301); without it nothing is said over TLS that began without an SSLRequest."""
+MIN_CANCEL_KEY, MAX_CANCEL_KEY = 4, 256
+"""Bytes of the secret in BackendKeyData and CancelRequest (manual "Message Formats"). Before 3.2 it has exactly four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class CancelRequest:
         return INT32.pack(len(body) + 4) + body
 
 
+def spoken_minor(asked: int) -> int:
+    """The newest minor version spoken here that is not newer than what was asked for."""
+    return max(minor for minor in MINORS if minor <= asked)
+
+
 StartupPacket = Startup | SslRequest | GssEncRequest | CancelRequest
 MAX_STARTUP_PARAMETERS = 64
 
@@ -62,11 +73,11 @@ def parse_startup(packet: bytes) -> StartupPacket:
         return SslRequest() if code == SSL_REQUEST_CODE else GssEncRequest()
     if code == CANCEL_REQUEST_CODE:
         process, secret = cursor.int32(), cursor.rest()
-        if len(secret) != 4:
+        if not MIN_CANCEL_KEY <= len(secret) <= MAX_CANCEL_KEY:
             raise cursor.broken()
         return CancelRequest(process, secret)
     if code >> 16 != 3:
-        raise ClientFault("unsupported frontend protocol: only 3.0 is spoken here", "0A000")
+        raise ClientFault("unsupported frontend protocol: only 3.0 and 3.2 are spoken here", "0A000")
     return Startup(_startup_parameters(cursor), code & 0xFFFF)
 
 
