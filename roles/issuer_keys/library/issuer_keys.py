@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import re
+import signal
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from http.client import HTTPException
 from pathlib import Path
@@ -66,15 +69,30 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+@contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """All of it in so many seconds, however the other side spreads its answer. Raises ``TimeoutError``; main thread only."""
+    def over(*_: object) -> None:
+        raise TimeoutError(f"no whole answer in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def fetch(url: str, ca: str, seconds: int) -> bytes:
-    """At most ``SET_BYTES`` over verified TLS, redirects not followed. Raises ``Refused`` or ``Unreachable``."""
+    """At most ``SET_BYTES`` over verified TLS in ``seconds``, redirects not followed. Raises ``Refused`` or ``Unreachable``."""
     if urlsplit(url).scheme != "https":
         raise Refused(f"{url}: keys are fetched over https only")
     context = ssl.create_default_context(cafile=ca or None)
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect)
     request = urllib.request.Request(url, headers={"Accept": "application/json", "User-Agent": "lockgate-jwks"})  # noqa: S310
     try:
-        with opener.open(request, timeout=seconds) as answer:
+        with within(seconds), opener.open(request, timeout=seconds) as answer:
             data: bytes = answer.read(SET_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:

@@ -7,6 +7,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ WEAK = {**RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key()
 
 
 class Issuer:
-    """An HTTPS server: ``answers`` are bodies by path, or a place to redirect to."""
+    """An HTTPS server: ``answers`` are bodies by path, or a place to redirect to; text in a list comes letter by letter."""
 
     def __init__(self, authority: Authority) -> None:
         self.answers: dict[str, Any] = {}
@@ -45,6 +46,16 @@ class Issuer:
                 self.end_headers()
                 if isinstance(found, dict):
                     self.wfile.write(json.dumps(found).encode())
+                if isinstance(found, list):
+                    self.drip("".join(found).encode())
+
+            def drip(self, text: bytes) -> None:
+                for letter in text:
+                    try:
+                        self.wfile.write(bytes([letter]))
+                    except OSError:
+                        return
+                    time.sleep(0.1)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -94,6 +105,17 @@ def given(folder: Path, ca: Path | str, **changes: Any) -> dict[str, Any]:
 def compare(folder: Path, ca: Path | str, **changes: Any) -> dict[str, Any]:
     entry = module.issuers_in(folder)[0]
     return dict(module.compared(entry, given(folder, ca, **changes), True))
+
+
+def test_an_answer_that_never_ends_takes_so_many_seconds_in_all(tmp_path: Path, issuer: Issuer, authority: Authority) -> None:
+    folder = segment(tmp_path, issuer.url, EC[0])
+    issuer.publish(EC[1])
+    issuer.answers["/keys"] = [json.dumps({"keys": [EC[1]]}) + " " * 1000]
+    began = time.monotonic()
+    with pytest.raises(module.Unreachable, match="no whole answer in 1 s"):
+        compare(folder, authority.ca, seconds=1)
+    assert time.monotonic() - began < 5
+    assert json.loads((folder / "trust" / "ci.jwks.json").read_text()) == {"keys": [EC[0]]}
 
 
 def test_a_new_key_comes_and_the_previous_one_stays_for_a_day(tmp_path: Path, issuer: Issuer, authority: Authority) -> None:
