@@ -58,8 +58,7 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
     Raises ``InvalidFolder`` (a ``ConfigError``) with every problem found.
     """
     named = path.absolute()
-    if not (named / "gateway.yaml").is_file():
-        raise InvalidFolder([Problem("gateway.yaml", 0, "", f"expected a configuration folder; there is no gateway.yaml in {named}")])
+    _expect_folder(named)
     folder = named.resolve()  # all of it is read from one place, even if a link to it is switched meanwhile
     moment = time.time() if now is None else now
     draft = Draft(folder)
@@ -68,6 +67,16 @@ def load_folder(path: Path, *, check_modes: bool = True, need_tests: bool = Fals
     except OSError as wrong:
         unread = Problem(printable(str(wrong.filename)), 0, "", f"expected what can be read: {wrong.strerror}")
         raise InvalidFolder([*draft.all_problems(), unread]) from None
+
+
+def _expect_folder(named: Path) -> None:
+    """Raises ``InvalidFolder`` where there is no gateway.yaml, or nobody lets us look."""
+    try:
+        missing = "" if (named / "gateway.yaml").is_file() else f"expected a configuration folder; there is no gateway.yaml in {named}"
+    except OSError as wrong:
+        missing = f"expected a folder that can be read: {named}: {wrong.strerror}"
+    if missing:
+        raise InvalidFolder([Problem("gateway.yaml", 0, "", missing)])
 
 
 def _load(draft: Draft, named: Path, now: float, *, check_modes: bool, need_tests: bool) -> Folder:
