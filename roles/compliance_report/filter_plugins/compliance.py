@@ -19,10 +19,11 @@ _OWED = ("id", "reason", "owner", "until")
 Document = dict[str, Any]
 
 
-def register(roles: list[str], folder: str, disabled: dict[str, list[str]]) -> list[Document]:
+def register(roles: list[str], folder: str, disabled: dict[str, list[str]], named: dict[str, list[str]] | None = None) -> list[Document]:
     """All controls of ``folder/ROLE/vars/controls.yml``, with their role and whether its switch turns them off.
 
-    They are data and are read as such: a regular expression may hold what a template would act on. Raises ``AnsibleFilterError``.
+    ``named`` are the lists of names in the inventory that a control's evidence may ask for with ``names``. All the rest is data and read as
+    such: a regular expression may hold what a template would act on. Raises ``AnsibleFilterError``.
     """
     found: dict[str, Document] = {}
     for role in roles:
@@ -31,8 +32,17 @@ def register(roles: list[str], folder: str, disabled: dict[str, list[str]]) -> l
             raise AnsibleFilterError(f"the role {role} has no register of controls")
         for one in controls:
             _sound(role, one, found)
-            found[one["id"]] = {**one, "role": role, "off": one["id"] in disabled.get(role, [])}
+            evidence = _named(one["evidence"], named or {})
+            found[one["id"]] = {**one, "evidence": evidence, "role": role, "off": one["id"] in disabled.get(role, [])}
     return list(found.values())
+
+
+def _named(evidence: Any, named: dict[str, list[str]]) -> Any:
+    """Evidence that prints names, one a line, and may print those of the inventory."""
+    if not isinstance(evidence, dict) or evidence.get("names") not in named:
+        return evidence
+    names = "|".join(re.escape(str(name)) for name in named[evidence["names"]])
+    return {**evidence, "stdout_regex": rf"\A(({names})\n)*\Z" if names else r"\A\Z"}
 
 
 def _sound(role: str, one: Document, found: dict[str, Document]) -> None:

@@ -118,9 +118,18 @@ def test_every_register_can_be_judged(role: str) -> None:
     controls = compliance.register([role], str(ROOT / "roles"), {})
     for one in controls:
         for evidence in one["evidence"] if isinstance(one["evidence"], list) else [one["evidence"]]:
-            assert set(evidence) <= {"command", "stdout_regex", "rc"}, one["id"]
+            assert set(evidence) <= {"command", "stdout_regex", "rc", "names"}, one["id"]
             assert evidence["command"] and {type(word) for word in evidence["command"]} == {str}, one["id"]  # a bare +0 is the number 0
             re.compile(evidence.get("stdout_regex", ""))
+
+
+@pytest.mark.parametrize(("named", "fine", "wrong"), [
+    ({}, ["", "ops\n"], ["backup\n", "ops\nbackup\n"]),
+    ({"os_baseline_login_accounts": ["ops", "b.ckup"]}, ["b.ckup\nops\n"], ["backup\n"]),
+    ({"os_baseline_login_accounts": []}, [""], ["ops\n"])])
+def test_login_accounts_that_the_inventory_names_are_known(named: dict[str, list[str]], fine: list[str], wrong: list[str]) -> None:
+    [one] = [one for one in compliance.register(["os_baseline"], str(ROOT / "roles"), {}, named) if one["id"] == "OSB-04"]
+    assert [looking.good(one["evidence"], 0, text, "") for text in fine + wrong] == [True] * len(fine) + [False] * len(wrong)
 
 
 def test_ids_are_one_role_s_own(tmp_path: Path) -> None:
