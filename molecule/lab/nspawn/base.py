@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .command import run
@@ -19,17 +21,18 @@ from .sources import options, sources_for
 PACKAGES = HERE / "packages"
 RECIPE = "2"  # raise it when the steps below change what a tree holds
 NOT_IN_A_CONTAINER = ("auditd.service", "audit-rules.service")  # they ask for the machine's one audit socket
+YOUNG = 3600.0  # another checkout may be about to boot a host on a tree this old
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
 
 
 def packages(suite: str, variant: str) -> list[str]:
-    """The packages of a suite: the list all share, the suite's own, and the variant's (`db`)."""
+    """The packages of a suite: the list all share, the suite's own, and the variant's (`db`); `-NAME` leaves one of the others out."""
     lists = [PACKAGES / "all", PACKAGES / suite, *([PACKAGES / variant] if variant else [])]
     missing = [path.name for path in lists if not path.exists()]
     if missing:
         raise LabError(f"no package list {', '.join(missing)} in {PACKAGES}")
-    lines = [line.partition("#")[0].strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
-    return sorted({line for line in lines if line})
+    lines = {line.partition("#")[0].strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+    return sorted({line for line in lines if not line.startswith("-")} - {line[1:] for line in lines if line.startswith("-")})
 
 
 def base_tree(suite: str, variant: str = "") -> Path:
@@ -43,7 +46,26 @@ def base_tree(suite: str, variant: str = "") -> Path:
         tree = bases / name
         if not tree.exists():
             _build(tree, suite, wanted)
+            prune(bases, suite, variant, tree)
     return tree
+
+
+def prune(bases: Path, suite: str, variant: str, kept: Path) -> None:
+    """Takes away what older package lists made of the same suite and variant, but for a tree that a booted host lies over, or may soon."""
+    used, young = set(overlaid()), time.time() - YOUNG
+    pattern = re.compile(re.escape("-".join(filter(None, [suite, variant]))) + "-[0-9a-f]{12}")
+    for tree in sorted(bases.iterdir()):
+        if pattern.fullmatch(tree.name) and tree != kept and str(tree) not in used and tree.stat().st_mtime < young:
+            gone = tree.with_name(f"{tree.name}.gone")
+            tree.rename(gone)  # whoever looks for a tree finds a whole one or none
+            shutil.rmtree(gone)
+
+
+def overlaid() -> Iterator[str]:
+    """The lower folders of every overlay that any process of this machine has mounted; hosts have mount namespaces of their own."""
+    for mounts in Path("/proc").glob("[0-9]*/mounts"):
+        with suppress(OSError):
+            yield from re.findall(r"\blowerdir=([^,:\s]+)", mounts.read_text(encoding="utf-8"))
 
 
 @contextmanager

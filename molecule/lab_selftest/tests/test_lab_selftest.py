@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
+from nspawn.base import overlaid, packages, prune
 from testinfra.host import Host
 from verify import Lab, Playbook
 
@@ -51,3 +54,20 @@ def test_a_host_comes_back_from_a_reboot(lab: Lab) -> None:
     lab.run("reboot", "beta")
     assert lab.host("beta").check_output("systemctl is-system-running") == "running"
     assert lab.reaches(lab.namespace("alpha"), "10.88.40.12", 22)
+
+
+def test_older_trees_of_a_list_go_but_none_that_a_host_lies_over(tmp_path: Path) -> None:
+    names = ["trixie-aaaaaaaaaaaa", "trixie-bbbbbbbbbbbb", "trixie-cccccccccccc", "trixie-db-aaaaaaaaaaaa", "bookworm-aaaaaaaaaaaa", "x"]
+    for name in names:
+        (tmp_path / name / "etc").mkdir(parents=True)
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / "trixie-cccccccccccc")
+    prune(tmp_path, "trixie", "", tmp_path / "trixie-bbbbbbbbbbbb")
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+    assert any(Path(tree).name.startswith(("trixie-", "bookworm-")) for tree in overlaid())
+
+
+def test_a_variant_may_leave_a_package_out() -> None:
+    assert "systemd-timesyncd" in packages("trixie", "")
+    assert {"chrony", "openssh-server"} <= set(packages("trixie", "time"))
+    assert "systemd-timesyncd" not in packages("trixie", "time")
