@@ -108,6 +108,7 @@ class Statement:
     relations: tuple[tuple[str, int], ...] = ()   # (schema.name, oid) resolved, for approval bindings
     copy_text: bool = False                    # COPY in text format with default options (maskable)
     copy_header: bool = False
+    copy_format: str = ""                      # text | csv | binary: COPY in that format with default options (maskable)
     hidden_reasons: tuple[str, ...] = ()       # what made a flow unknown, for ``explain``
 
 

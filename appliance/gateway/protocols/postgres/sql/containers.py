@@ -108,10 +108,10 @@ def copy(job: Job, analyze: Analyze) -> Statement:
         for value in columns.values if not incoming else ():
             walk.sink(verb, value)
         return finish(job, walk, verb)
-    text, header = _copy_format(body)
+    form, header = _copy_format(body)
     return finish(
-        job, walk, verb, returns="copy-in" if incoming else "copy-out",
-        columns=outputs(walk, columns.names, columns.values), copy_text=text, copy_header=header,
+        job, walk, verb, returns="copy-in" if incoming else "copy-out", columns=outputs(walk, columns.names, columns.values),
+        copy_text=form == "text", copy_header=header, copy_format=form,
     )  # fmt: skip
 
 
@@ -145,18 +145,23 @@ def _copy_table(walk: Walk, body: Node, incoming: bool) -> Columns:
 
 
 _COPY_HARMLESS = frozenset({"format", "header", "encoding", "on_error", "log_verbosity", "freeze"})
+_COPY_DEFAULTS = {
+    "text": {"delimiter": "\t", "null": "\\N"},
+    "csv": {"delimiter": ",", "null": "", "quote": '"', "escape": '"'},
+}
+"""What may be said because it holds anyway (manual, COPY)."""
 
 
-def _copy_format(body: Node) -> tuple[bool, bool]:
-    """(text format with default options, header line)."""
-    text, header = True, False
-    for entry in body.get("options", ()):
-        option = entry["DefElem"]
-        name, value = option["defname"], _option_value(option)
-        if name == "header":
-            header = value.lower() not in ("false", "off", "0")
-        text = text and name in _COPY_HARMLESS and (name != "format" or value == "text") and (name != "encoding" or _is_utf8(value))
-    return text, header
+def _copy_format(body: Node) -> tuple[str, bool]:
+    """(text, csv or binary with default options, else ``""``; whether a header line comes first)."""
+    options = [(entry["DefElem"]["defname"], _option_value(entry["DefElem"])) for entry in body.get("options", ())]
+    named = [value for name, value in options if name == "format"]
+    form = named[0] if named else "text"
+    header = any(name == "header" and value.lower() not in ("false", "off", "0") for name, value in options)
+    defaults = _COPY_DEFAULTS.get(form, {})
+    plain = form in ("text", "csv", "binary") and len(named) < 2 and all(
+        name in _COPY_HARMLESS and (name != "encoding" or _is_utf8(value)) or defaults.get(name) == value for name, value in options)
+    return form if plain else "", header
 
 
 def _is_utf8(value: str) -> bool:

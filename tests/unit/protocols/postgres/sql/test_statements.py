@@ -444,6 +444,16 @@ def test_copy_forms() -> None:
     assert not one("copy orders to stdout with (delimiter ',')").copy_text
     assert not one("copy orders to stdout with (format binary)").copy_text
     assert not one("copy orders to stdout csv").copy_text
+    for text, form in {
+        "copy orders to stdout": "text", "copy orders to stdout (format csv, header)": "csv", "copy orders to stdout csv header": "csv",
+        "copy orders to stdout binary": "binary", "copy orders to stdout (format binary)": "binary",
+        "copy orders to stdout (format csv, delimiter ',', null '', quote '\"', escape '\"')": "csv",
+        "copy orders to stdout (format csv, delimiter ';')": "", "copy orders to stdout (format csv, force_quote *)": "",
+        "copy orders to stdout (format csv, null 'x')": "", "copy orders to stdout (null '')": "", "copy orders to stdout (delimiter ',')": "",
+        "copy orders to stdout (format csv, encoding 'LATIN1')": "", "copy orders to stdout (format csv, escape 'x')": "",
+        "copy orders to stdout (format html)": "",
+    }.items():
+        assert one(text).copy_format == form, text
     assert not one("copy orders to stdout with (encoding 'LATIN1')").copy_text
     assert one("copy orders from stdin").returns == "copy-in"
     assert one("copy orders to '/tmp/x'").returns == "none"
