@@ -154,6 +154,7 @@ class Gateway:
         except OSError as error:
             raise ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}") from None
         self._catalogs.append(self._background.start(handler.warm(), "catalogs"))
+        self._background.start(handler.roles.tend(), "session roles")
 
     def _tls(self, settings: Listener) -> ssl.SSLContext | None:
         if settings.tls is None:

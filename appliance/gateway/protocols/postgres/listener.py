@@ -21,6 +21,7 @@ from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import door, greeting, messages
 from gateway.protocols.postgres.cancelkeys import CancelKeys
 from gateway.protocols.postgres.ending import fatal
+from gateway.protocols.postgres.roles import SessionRoles, role_prefix
 from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.target import TargetConnection
@@ -43,6 +44,7 @@ class PostgresListener:
         self._keys = CancelKeys()
         self._open_now = 0
         self._towards = Towards(gateway.folder)
+        self.roles = SessionRoles(gateway, lambda: self._towards)
         self._shared: dict[tuple[PostgresResource, str], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
@@ -148,12 +150,13 @@ class PostgresListener:
                      claimed=dict(startup.claimed), database=database)
         await gateway.audit.record("session.start", start)
         try:
-            target = await self._connect(resource, database, dict(startup.settings))
+            target = await self._connect(session, resource, database, dict(startup.settings))
+            await self._relay(stream, session, startup, resource, database, target, pending_end)
         except TargetFault as fault:
             await gateway.audit.record("session.end", session_fields(session, gateway.policy) | {"reason": f"target: {fault}"})
             self._turn_away(stream, fatal(fault.code or "08001", f"{session.resource} cannot be reached: {fault}"))
-            return
-        await self._relay(stream, session, startup, resource, database, target, pending_end)
+        finally:
+            await self.roles.revoke(session.id)
 
     async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource, database: str,
                      target: TargetConnection, pending_end: list[str]) -> None:
@@ -175,8 +178,9 @@ class PostgresListener:
             self._keys.revoke(pid)
             await asyncio.shield(asyncio.gather(relay.record_end(reason), return_exceptions=True))
 
-    async def _connect(self, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
-        return await self._towards.open(resource, database, settings)
+    async def _connect(self, session: Session, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
+        login = await self.roles.issue(session, resource, database)
+        return await self._towards.open(resource, database, settings, login)
 
     def _shared_target(self, resource: PostgresResource, database: str) -> SharedTarget:
         key = (resource, database)
@@ -184,7 +188,7 @@ class PostgresListener:
         if found is None:
             async def own() -> TargetConnection:
                 return await self._towards.open(resource, database, CATALOG_SETTINGS)
-            found = self._shared[key] = SharedTarget(own, database, resource.catalog.max_age)
+            found = self._shared[key] = SharedTarget(own, database, resource.catalog.max_age, role_prefix(self._gateway.folder, resource))
         return found
 
     async def warm(self) -> None:
@@ -200,12 +204,14 @@ class PostgresListener:
     async def reloaded(self) -> None:
         """The policy changed: let go of targets that are not in it any more."""
         self._towards = Towards(self._gateway.folder)
+        await self.roles.reloaded()
         kept = set(self._gateway.policy.resources.values())
         for key in [key for key in self._shared if key[0] not in kept]:
             await self._shared.pop(key).close()
 
     async def close(self) -> None:
-        """Close the gateway's own connections."""
+        """Drop the roles of sessions, and close the gateway's own connections."""
+        await self.roles.close()
         for shared in self._shared.values():
             await shared.close()
 

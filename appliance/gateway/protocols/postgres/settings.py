@@ -103,6 +103,6 @@ def destinations(resource: PostgresResource) -> tuple[Place, ...]:
 
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
-    credentials=frozenset({"password"}), later=frozenset({"certificate", "ephemeral-role"}),
+    credentials=frozenset({"password", "ephemeral-role"}), later=frozenset({"certificate"}),
     destinations=destinations, columns=known_columns, rule_problem=rule_problem,
 )

@@ -8,6 +8,7 @@ import ssl
 from gateway.config.load import Folder
 from gateway.config.schema import TargetTls
 from gateway.net.tls import client_context
+from gateway.protocols.postgres.ephemeral import OneTimeLogin
 from gateway.protocols.postgres.messages import ALPN
 from gateway.protocols.postgres.scram import KeyCache
 from gateway.protocols.postgres.settings import PostgresResource
@@ -30,10 +31,12 @@ class Towards:
             self._contexts[tls] = client_context(tls.mode, self._folder.resolve(tls.ca) if tls.ca else None, alpn=(ALPN,))
         return self._contexts[tls]
 
-    async def open(self, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
-        """Log in with the gateway's own credential. Raises ``TargetFault``."""
-        return await connect(Address(*resource.place), database, self._folder.credentials[resource.credential], self._context(resource.tls),
-                             parameters=settings, keys=self._keys, timeout=self._folder.gateway.limits.target_connect)
+    async def open(self, resource: PostgresResource, database: str, settings: dict[str, str],
+                   login: OneTimeLogin | None = None) -> TargetConnection:
+        """Log in with the gateway's own credential, or with a session's own ``login``. Raises ``TargetFault``."""
+        credential = login or self._folder.credentials[resource.credential]
+        return await connect(Address(*resource.place), database, credential, self._context(resource.tls), parameters=settings,
+                             keys=self._keys if login is None else login.keys, timeout=self._folder.gateway.limits.target_connect)
 
 
 async def open_catalog_connection(folder: Folder, resource: PostgresResource, database: str) -> TargetConnection:
