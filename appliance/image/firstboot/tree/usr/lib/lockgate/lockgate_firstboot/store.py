@@ -54,8 +54,9 @@ class Store:
             return None
 
     def keep(self, told: Told, policy: Mapping[str, bytes], secret: str) -> None:
-        """The marker last, so that a boot that is cut short is a first boot again; nothing of a policy that was told before stays."""
+        """The marker last, so that a boot that is cut short is a first boot again; nothing of what was told before stays."""
         self._site.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._forget_saved()
         if self.policy.exists():
             shutil.rmtree(self.policy)
         for path, content in policy.items():
@@ -63,6 +64,12 @@ class Store:
         if secret:
             put(self._hash, secret.encode() + b"\n", 0o600)
         put(self.marker, told.to_json(), 0o644)
+
+    def _forget_saved(self) -> None:
+        """What was saved of /etc (``site-files save``) would win over what is told now. The SSH host key stays this machine's."""
+        for path in sorted((self._site / "etc").rglob("*")):
+            if not path.is_dir() and not path.name.startswith("ssh_host_"):
+                path.unlink()
 
     def render(self, told: Told, root: Path = Path("/etc")) -> list[str]:
         """Write what follows from it under ``root``. Gives the paths."""
