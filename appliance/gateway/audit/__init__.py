@@ -5,9 +5,10 @@ A *record* is one JSON object, and its exact bytes are one *leaf* of an RFC 6962
 of a SQLite *file* each (``state/audit/NNNNNN.db``, one a day or 256 MiB). A *checkpoint* is a record that carries a C2SP signed
 note over the tree of all records before it; an *anchor* is such a note kept elsewhere.
 
-Writing: ``record`` (bytes of a record) · ``template`` (many that are alike) · ``tree`` · ``note`` and ``checkpoint`` (signatures) · ``files`` (the SQLite files) ·
-``journal`` (records in, durable rows out) · ``writer`` (the one thread that writes) · ``log`` (its face in the event loop) · ``recover``
-(after a stop or crash) · ``standing`` (what is open, for orphans) · ``space`` (reserve, limits, retention).
+Writing: ``record`` (bytes of a record) · ``template`` (many that are alike) · ``tree`` · ``note`` and ``checkpoint`` (signatures) ·
+``files`` (the SQLite files) · ``journal`` (records in, durable rows out) · ``writer`` (the one thread that writes) · ``inbox`` (between
+it and the event loop) · ``log`` (its face there) · ``recover`` (after a stop or crash) · ``standing`` (what is open, for orphans) ·
+``space`` (reserve, limits, retention). ``_record`` is the compiled form of what every record passes.
 Reading, which never writes: ``reader`` (rows, export, head) · ``chain`` (the checks) · ``verify`` · ``place`` (where a gateway keeps it).
 ``docs/audit.md`` has the format byte by byte.
 """

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-from asyncio import Future
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,11 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.checkpoint import Signer
 from gateway.audit.files import LogFile, file_number, file_path, log_files, open_for_reading, read_header
+from gateway.audit.inbox import TOO_LARGE, Entry, Queued, Value
 from gateway.audit.note import raw_public
-from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, time_text, time_value
+from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, duration, fill_many, time_text, time_value
 from gateway.audit.recover import Recovered, recover
 from gateway.audit.space import Expired
-from gateway.audit.standing import Standing
+from gateway.audit.standing import Standing, follow_many
 from gateway.audit.template import Ticket
 from gateway.audit.tree import Tree
 from gateway.errors import AuditUnavailable, GatewayFault
@@ -30,30 +30,7 @@ from gateway.recording.store import RecordingFile
 
 _log = logging.getLogger(__name__)
 _SNAPSHOT_EVERY = 4096
-Value = int | list[int] | AuditUnavailable
 
-
-class Entry:
-    """One call of ``record`` or ``record_together`` on its way to the disk. ``time`` is microseconds since the epoch."""
-
-    __slots__ = ("cost", "future", "lazy", "recording", "records", "time", "together")
-
-    def __init__(self, future: Future[Any] | None, records: Sequence[tuple[str, Mapping[str, Any]]], time: int, *,
-                 recording: bytes | None = None, cost: int = 0, lazy: bool = False, together: bool = False) -> None:
-        self.future, self.records, self.time, self.recording = future, records, time, recording
-        self.cost, self.lazy, self.together = cost, lazy, together
-
-    @property
-    def kind(self) -> str:
-        """The kind of the first record."""
-        return self.records[0][0]
-
-    def record(self) -> tuple[str, Mapping[str, Any]]:
-        """The first record."""
-        return self.records[0]
-
-
-Queued = Entry | Ticket
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -166,10 +143,11 @@ class Journal:
         self._seal(self.file, self._recording)
         self.file = self._recording = None
 
-    def commit(self, entries: Sequence[Queued], now: int, *, sign: bool = False) -> list[tuple[Queued, Value]]:
+    def commit(self, entries: Sequence[Queued], now: int, *, sign: bool = False) -> None:
         """Make entries durable in one row, after a checkpoint of what was there before if ``sign``.
 
-        Gives what each future gets. Raises ``apsw.Error`` or ``OSError``, and then nothing has changed.
+        Each entry then has its ``value``, each ticket its ``place`` or ``problem``. Raises ``apsw.Error`` or ``OSError``, and then nothing
+        is on disk.
         """
         if self.file is None or self._recording is None:
             raise GatewayFault("the audit log is not open")
@@ -181,7 +159,7 @@ class Journal:
             if sign:
                 line, snapshot = self._checkpoint(now)
                 lines.append(line)
-            done = [(entry, self._line(entry, lines, parts)) for entry in entries]
+            self._encode(entries, lines, parts)
             if parts:
                 self._recording.append(parts)
             if lines:
@@ -189,10 +167,9 @@ class Journal:
         except BaseException:
             self.encoder.rewind(mark)
             raise
-        self._committed(done, sign=sign, snapshot=snapshot, recorded=sum(map(len, parts)))
-        return done
+        self._committed(entries, sign=sign, snapshot=snapshot, recorded=sum(map(len, parts)))
 
-    def _committed(self, done: list[tuple[Queued, Value]], *, sign: bool, snapshot: bytes | None, recorded: int) -> None:
+    def _committed(self, entries: Sequence[Queued], *, sign: bool, snapshot: bytes | None, recorded: int) -> None:
         assert self._recording is not None
         self._known = None
         self._recording.commit(recorded)
@@ -200,17 +177,17 @@ class Journal:
             self._signer.committed()
         if snapshot is not None:
             self._snapshot_at = self.encoder.tree.size
-        self.dirty = False if sign and not done else self.dirty or bool(done)
-        follow = self.standing.follow
-        for entry, value in done:
-            if isinstance(value, AuditUnavailable):
-                continue
-            seqs = value if isinstance(value, list) else (value,)
-            if isinstance(entry, Ticket):
-                self.standing.fill(entry, seqs[0])
-                continue
+        self.dirty = bool(entries) or self.dirty and not sign
+        for entry in follow_many(self.standing.commands, entries):
+            self._follow(entry)
+
+    def _follow(self, entry: Queued) -> None:
+        if isinstance(entry, Ticket):
+            self.standing.follow(entry.kind, entry.place, entry.time, entry.record()[1])
+        elif not isinstance(entry.value, AuditUnavailable):
+            seqs = entry.value if isinstance(entry.value, list) else (entry.value or 0,)
             for seq, (kind, fields) in zip(seqs, entry.records, strict=True):
-                follow(kind, seq, entry.time, fields)
+                self.standing.follow(kind, seq, entry.time, fields)
 
     def _checkpoint(self, now: int) -> tuple[bytes, bytes | None]:
         """The checkpoint record, and what is open where the log can be picked up again from here."""
@@ -225,52 +202,51 @@ class Journal:
     def _fresh(self) -> bool:
         return self.file is not None and self.file.fresh
 
-    def _line(self, entry: Queued, lines: list[bytes], parts: list[bytes]) -> Value:
-        return self._fill(entry, lines, parts) if isinstance(entry, Ticket) else self._encode(entry, lines, parts)
+    def _encode(self, entries: Sequence[Queued], lines: list[bytes], parts: list[bytes]) -> None:
+        at, commands = 0, self.standing.commands
+        while (at := fill_many(self.encoder, entries, at, lines, commands)) < len(entries):
+            entry = entries[at]
+            if isinstance(entry, Ticket):
+                self._one(entry, lines, parts)
+            else:
+                entry.value = self._all(entry, lines, parts)
+            at += 1
 
-    def _fill(self, ticket: Ticket, lines: list[bytes], parts: list[bytes]) -> Value:
+    def _one(self, ticket: Ticket, lines: list[bytes], parts: list[bytes]) -> None:
         try:
-            line = self.encoder.fill(ticket, self._extra_of(ticket, parts))
+            extra = self._extra(duration(ticket, self.standing.commands), ticket.recording, parts)
+            lines.append(self.encoder.fill(ticket, extra))
         except (TypeError, ValueError) as error:
-            return _unkept(ticket.kind, error)
-        lines.append(line)
+            ticket.problem = _unkept(ticket.kind, error)
+            return
+        ticket.place = self.encoder.tree.size
         if ticket.recording:
             parts.append(ticket.recording)
-        return self.encoder.tree.size
 
-    def _extra_of(self, ticket: Ticket, parts: list[bytes]) -> dict[str, Any] | None:
-        begin = ticket.template.begin
-        number = ticket.values[begin] if 0 <= begin < len(ticket.values) else b""
-        begun = self.standing.commands.get(int(number)) if number.isdigit() and len(number) <= 18 else None
-        if begun is None and not ticket.recording:
-            return None
-        return self._extras(begun, ticket.time, ticket.recording, parts)
-
-    def _encode(self, entry: Entry, lines: list[bytes], parts: list[bytes]) -> Value:
+    def _all(self, entry: Entry, lines: list[bytes], parts: list[bytes]) -> Value:
         encode = self.encoder.encode
         mark = self.encoder.mark() if len(entry.records) > 1 else None
         made: list[bytes] = []
         try:
             for kind, fields in entry.records:
-                made.append(encode(kind, fields, entry.time, self._extra(kind, fields, entry, parts)))
+                extra = self._extra(self._took(kind, fields, entry.time), entry.recording, parts)
+                made.append(encode(kind, fields, entry.time, extra))
         except (TypeError, ValueError) as error:
             if mark is not None:
                 self.encoder.rewind(mark)
-            return _unkept(kind, error)
+            return AuditUnavailable(_unkept(kind, error))
         lines.extend(made)
         if entry.recording:
             parts.append(entry.recording)
         last = self.encoder.tree.size
         return list(range(last - len(made) + 1, last + 1)) if entry.together else last
 
-    def _extra(self, kind: str, fields: Mapping[str, Any], entry: Entry, parts: list[bytes]) -> dict[str, Any] | None:
+    def _took(self, kind: str, fields: Mapping[str, Any], time: int) -> float | None:
         begun = self.standing.commands.get(fields.get("begin", 0)) if kind == "command.end" else None
-        return self._extras(begun, entry.time, entry.recording, parts) or None
+        return None if begun is None else max(0, time - begun[0]) / 1e6
 
-    def _extras(self, begun: tuple[int, Any] | None, time: int, recording: bytes | None, parts: list[bytes]) -> dict[str, Any]:
-        extra: dict[str, Any] = {}
-        if begun:
-            extra["duration"] = max(0, time - begun[0]) / 1e6
+    def _extra(self, took: float | None, recording: bytes | None, parts: list[bytes]) -> dict[str, Any]:
+        extra: dict[str, Any] = {} if took is None else {"duration": took}
         if recording:
             assert self._recording is not None
             extra["recording"] = self._recording.refer(recording, self._recording.end + sum(map(len, parts)))
@@ -298,10 +274,9 @@ class Journal:
         return path, int(header["first"]), time_value(header["created"].decode())
 
 
-def _unkept(kind: str, error: Exception) -> AuditUnavailable:
+def _unkept(kind: str, error: Exception) -> str:
     _log.error("a record of kind %s cannot be kept: %s", kind, type(error).__name__)
-    large = isinstance(error, RecordTooLarge)
-    return AuditUnavailable("too large for the audit log" if large else "not a record the audit log can keep")
+    return TOO_LARGE if isinstance(error, RecordTooLarge) else "not a record the audit log can keep"
 
 
 def _unknown(after: Standing, before: Standing) -> Standing:

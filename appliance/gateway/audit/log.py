@@ -16,17 +16,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.journal import Entry, Journal, Place, Value
+from gateway.audit.inbox import OVERHEAD, Entry, Inbox, Queued
+from gateway.audit.journal import Journal, Place
 from gateway.audit.note import raw_public
-from gateway.audit.record import MAX_RECORD, Encoder
-from gateway.audit.template import ENVELOPE, Template, Ticket, Waiter
-from gateway.audit.writer import Outcomes, Writer
+from gateway.audit.record import Encoder
+from gateway.audit.template import Template, Ticket, Waiter
+from gateway.audit.writer import Writer
 from gateway.config.schema import AuditConfig
 from gateway.errors import AuditUnavailable, GatewayFault
 
 Fields = Mapping[str, Any]
-MAX_PENDING = 32 * 2**20
-_OVERHEAD = 1024
 _LOCK_PATIENCE = 2.0
 
 
@@ -37,13 +36,12 @@ class AuditLog:
     ``ok`` or ``error`` may reach the disk up to 20 ms later than asked, together with others: do not await it before an answer.
     """
 
-    def __init__(self, writer: Writer, thread: threading.Thread, lock: int, clock: Callable[[], float], encoder: Encoder, *,
+    def __init__(self, writer: Writer, thread: threading.Thread, lock: int, clock: Callable[[], float], inbox: Inbox, encoder: Encoder, *,
                  strict: bool) -> None:
         self.strict = strict
-        self._encoder = encoder
         self._writer, self._thread, self._lock, self._clock = writer, thread, lock, clock
+        self._inbox, self._encoder = inbox, encoder
         self._loop = asyncio.get_running_loop()
-        self._pending = 0
 
     @classmethod
     def open(cls, state: Path, origin: str, segment: str, config: AuditConfig, key: Ed25519PrivateKey, *,
@@ -56,11 +54,12 @@ class AuditLog:
         _check_origin(origin)
         place, lock = prepare(state, origin, segment, vfs)
         try:
-            journal = Journal(place, key)
-            writer = Writer(place, journal, config, clock, lambda outcomes: log._hand_over(outcomes))
+            journal, strict = Journal(place, key), config.durability == "strict"
+            inbox = Inbox(clock, asyncio.get_running_loop().call_soon, strict=strict)
+            writer = Writer(place, journal, config, clock, inbox, lambda entries: log._hand_over(entries))
             writer.open(raw_public(key.public_key()))
             thread = threading.Thread(target=writer.run, name="audit-writer", daemon=True)
-            log = cls(writer, thread, lock, clock, journal.encoder, strict=config.durability == "strict")
+            log = cls(writer, thread, lock, clock, inbox, journal.encoder, strict=strict)
         except BaseException:
             os.close(lock)
             raise
@@ -85,7 +84,7 @@ class AuditLog:
     @property
     def pending(self) -> int:
         """Estimated bytes queued and not yet on disk."""
-        return self._pending
+        return self._inbox.pending
 
     def record(self, kind: str, fields: Fields, recording: bytes | None = None) -> asyncio.Future[int]:
         """Queue one record. The future gives its seq once it is on disk, or raises ``AuditUnavailable``."""
@@ -112,87 +111,51 @@ class AuditLog:
 
         Never raises: what is refused at once is a ticket that has ``failed``; ``waiter`` is told of every ticket, later, in the event loop.
         """
-        cost = _OVERHEAD + template.size + sum(map(len, values)) + len(recording or b"")
-        ticket = Ticket(template, values, waiter, int(self._clock() * 1e6), cost, lazy=lazy and not self.strict, recording=recording)
-        problem = self._refused(cost)
-        if problem:
-            ticket.failed, ticket.problem = True, problem
-            if waiter is not None:
-                self._loop.call_soon(waiter.durable, ticket)
-            return ticket
-        self._pending += cost
-        self._writer.inbox.put(ticket)
-        return ticket
+        return self._inbox.fill(template, values, waiter, lazy, recording)
 
     def _queue(self, records: Sequence[tuple[str, Fields]], recording: bytes | None, *, lazy: bool, together: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         cost = sum(_cost(fields) for _, fields in records) + len(recording or b"")
-        problem = self._problem(records, cost)
+        problem = self._inbox.problem(cost) if records else "not a record the audit log can keep"
         if problem:
-            future.set_exception(AuditUnavailable(problem))
-            future.exception()  # whoever awaits it still gets it; nobody else needs to hear
+            _fail(future, AuditUnavailable(problem))
             return future
-        self._pending += cost
-        entry = Entry(future, records, int(self._clock() * 1e6), recording=recording, cost=cost, lazy=lazy, together=together)
-        self._writer.inbox.put(entry)
+        self._inbox.put(Entry(future, records, int(self._clock() * 1e6), recording=recording, cost=cost, lazy=lazy, together=together))
         return future
 
-    def _problem(self, records: Sequence[tuple[str, Fields]], cost: int) -> str:
-        if not records or not all(ENVELOPE.isdisjoint(fields) for _, fields in records):
-            return "not a record the audit log can keep"
-        return self._refused(cost)
-
-    def _refused(self, cost: int) -> str:
-        if self._writer.state != "open":
-            return f"audit records cannot be written: {self._writer.reason}"
-        if cost > MAX_RECORD:
-            return "too large for the audit log"
-        if self._pending + cost > MAX_PENDING:
-            return "the queue of the audit log is full"
-        return ""
-
-    def _hand_over(self, outcomes: Outcomes) -> None:
+    def _hand_over(self, entries: Sequence[Queued]) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is gone, and with it everybody who waited
-            self._loop.call_soon_threadsafe(self._resolve, outcomes)
+            self._loop.call_soon_threadsafe(self._resolve, entries)
 
-    def _resolve(self, outcomes: Outcomes) -> None:
-        for entry, value in outcomes:
-            self._pending -= entry.cost
-            if isinstance(entry, Ticket):
-                _settle(entry, value)
-                continue
+    def _resolve(self, entries: Sequence[Queued]) -> None:
+        for entry in self._inbox.settle(entries):
             future = entry.future
             if future is None or future.done():
                 continue
-            if isinstance(value, AuditUnavailable):
-                future.set_exception(value)
-                future.exception()
+            if isinstance(entry.value, AuditUnavailable):
+                _fail(future, entry.value)
             else:
-                future.set_result(value)
+                future.set_result(entry.value)
 
     async def close(self) -> None:
         """Write everything queued and a last checkpoint, then close. Further records are refused."""
         if self._lock < 0:
             return
-        self._writer.inbox.put(None)
+        self._inbox.close()
         await asyncio.to_thread(self._thread.join)
         os.close(self._lock)
         self._lock = -1
         await asyncio.sleep(0)
 
 
-def _settle(ticket: Ticket, value: Value) -> None:
-    if isinstance(value, int):
-        ticket.seq = value
-    else:
-        ticket.failed, ticket.problem = True, str(value)
-    if ticket.waiter is not None:
-        ticket.waiter.durable(ticket)
+def _fail(future: asyncio.Future[Any], fault: AuditUnavailable) -> None:
+    future.set_exception(fault)
+    future.exception()  # whoever awaits it still gets it; nobody else needs to hear
 
 
 def _cost(fields: Fields) -> int:
     """About how many bytes a record will take: enough to bound the queue."""
-    size = _OVERHEAD + len(fields.get("text", ""))
+    size = OVERHEAD + len(fields.get("text", ""))
     parameters = fields.get("parameters")
     return size + sum([len(value) for value in parameters if value]) if parameters else size
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
-from gateway.audit.template import Template, Ticket
+from gateway.audit.template import ENVELOPE, Template, Ticket, form_of, parts_of
 from gateway.audit.tree import Tree, leaf_hash
+from gateway.native import compiled
 
 FORMAT = "lockgate-audit/1"
 NO_PREV = "0" * 16
@@ -59,9 +60,10 @@ class Encoder:
     """Turns fields into records and keeps where the log stands: tree, last leaf, last time (never going back)."""
 
     def __init__(self, origin: str, segment: str, digest_key: bytes) -> None:
-        self._origin, self._segment, self._digest = origin, segment, TextDigest(digest_key)
-        self._second, self._second_text = -1, ""
-        self._head = b'{"origin":%b,"seq":' % orjson.dumps(origin)
+        self._segment, self._digest = segment, TextDigest(digest_key)
+        self._second, self._second_text = -1, b""
+        self._openings: dict[str, bytes] = {}
+        self.head = b'{"origin":%b,"seq":' % orjson.dumps(origin)
         self.tree = Tree()
         self.prev = NO_PREV
         self.last = 0
@@ -80,39 +82,46 @@ class Encoder:
         return microseconds if microseconds > self.last else self.last
 
     def encode(self, kind: str, fields: Mapping[str, Any], microseconds: int, extra: Mapping[str, Any] | None = None) -> bytes:
-        """The next record's bytes. Raises ``TypeError`` (not JSON) or ``RecordTooLarge``, and then nothing has changed."""
+        """The next record's bytes. Raises ``TypeError``, ``ValueError`` (not a record) or ``RecordTooLarge``; then nothing has changed."""
+        if not ENVELOPE.isdisjoint(fields):
+            raise ValueError("a field that the log writes itself")
         moment = self.clamp(microseconds)
-        record = {
-            "origin": self._origin, "seq": self.tree.size + 1, "time": self._time(moment), "kind": kind,
-            "segment": self._segment, "prev": self.prev, **fields,
-        }
-        if "text_secret" in record:
-            record["text_digest"] = self._digest.of(record.pop("text_secret"))
+        own = dict(fields)
+        if "text_secret" in own:
+            own["text_digest"] = self._digest.of(own.pop("text_secret"))
         if extra:
-            record.update(extra)
-        return self._take(orjson.dumps(record), moment)
+            own.update(extra)
+        data = orjson.dumps(own)
+        head = self._opening(kind) % (self.tree.size + 1, self.time(moment), self.prev.encode())
+        return self._take(b"%b,%b" % (head, data[1:]) if own else head + b"}", moment)
+
+    def _opening(self, kind: str) -> bytes:
+        found = self._openings.get(kind)
+        if found is None:
+            found = self._openings[kind] = form_of(parts_of(self.head, kind, self._segment, {}, ()), 0)
+        return found
 
     def template(self, kind: str, fields: Mapping[str, Any], holes: Sequence[str]) -> Template:
         """What ``fill`` fills. Raises ``ValueError`` or ``TypeError``: not a record the log can keep. For any thread."""
         constant = dict(fields)
         if "text_secret" in constant:
             constant["text_digest"] = self._digest.of(constant.pop("text_secret"))
-        return Template(self._head, kind, self._segment, constant, holes)
+        return Template(self.head, kind, self._segment, constant, holes)
 
     def fill(self, ticket: Ticket, extra: Mapping[str, Any] | None = None) -> bytes:
         """The next record's bytes, from a template. Raises as ``encode`` does, ``ValueError`` for values that are not JSON."""
         template, values = ticket.template, ticket.values
-        if template.head is not self._head:
+        if template.head is not self.head:
             raise ValueError("a template of another log")
         if len(values) != len(template.holes):
             raise ValueError("not one value for each hole")
-        if template.begin >= 0 and not _is_number(values[template.begin]):
+        if template.begin >= 0 and not is_number(values[template.begin]):
             raise ValueError("the end of no command")
         for value in values:
-            if not _is_number(value):
-                _check_json(value)
+            if not is_number(value):
+                check_json(value)
         moment = self.clamp(ticket.time)
-        data = template.form % (self.tree.size + 1, self._time(moment).encode(), self.prev.encode(), *values)
+        data = template.form % (self.tree.size + 1, self.time(moment), self.prev.encode(), *values)
         return self._take(b"%b,%b" % (data, orjson.dumps(extra)[1:]) if extra else data + b"}", moment)
 
     def _take(self, data: bytes, moment: int) -> bytes:
@@ -124,20 +133,59 @@ class Encoder:
         self.last = moment
         return data
 
-    def _time(self, microseconds: int) -> str:
+    def time(self, microseconds: int) -> bytes:
+        """``time_text``, quicker for many in one second."""
         second, rest = divmod(microseconds, 1_000_000)
+        return b"%b%06dZ" % (self.second(second), rest)
+
+    def second(self, second: int) -> bytes:
+        """The first 20 bytes of a time: up to its decimal point."""
         if second != self._second:
-            self._second, self._second_text = second, time_text(second * 1_000_000)[:20]
-        return f"{self._second_text}{rest:06d}Z"
+            self._second, self._second_text = second, time_text(second * 1_000_000)[:20].encode()
+        return self._second_text
 
 
-def _is_number(value: bytes) -> bool:
+def duration(ticket: Ticket, commands: Mapping[int, tuple[int, Any]]) -> float | None:
+    """Seconds since the command began that ``ticket`` ends; ``None`` for none. ``commands`` are those of ``Standing``."""
+    begin = ticket.template.begin
+    if not 0 <= begin < len(ticket.values) or not is_number(ticket.values[begin]):
+        return None
+    begun = commands.get(int(ticket.values[begin]))
+    return None if begun is None else max(0, ticket.time - begun[0]) / 1e6
+
+
+def fill_many(encoder: Encoder, entries: Sequence[object], at: int, lines: list[bytes], commands: Mapping[int, tuple[int, Any]]) -> int:
+    """Encode ``entries`` from ``at`` on into ``lines``, as long as they are tickets without a sample; gives where it stopped.
+
+    What cannot be kept is left for ``Encoder.fill`` to refuse.
+    """
+    while at < len(entries):
+        ticket = entries[at]
+        if not isinstance(ticket, Ticket) or ticket.recording:
+            break
+        took = duration(ticket, commands)
+        try:
+            lines.append(encoder.fill(ticket, None if took is None else {"duration": took}))
+        except (TypeError, ValueError):
+            break
+        ticket.place = encoder.tree.size
+        at += 1
+    return at
+
+
+def is_number(value: bytes) -> bool:
     """A whole number of at most 18 digits: the values that need no closer look."""
     return value.isdigit() and len(value) <= 18 and (value[0] != _ZERO or len(value) == 1)
 
 
-def _check_json(value: bytes) -> None:
+def check_json(value: bytes) -> None:
     """Raises ``ValueError`` unless ``value`` is one JSON value on one line: a record may not be closed or broken off from within."""
     if b"\n" in value:
         raise ValueError("a value of more than one line")
     orjson.loads(value)
+
+
+fill_many_pure = fill_many
+_fast = compiled("gateway.audit._record")
+if _fast is not None:
+    fill_many = _fast.fill_many

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.audit.template import BASE, Ticket
+from gateway.native import compiled
 
 Fields = Mapping[str, Any]
 _APPROVAL_OVER = frozenset({"approval.denied", "approval.expired", "approval.withdrawn", "approval.used"})
@@ -56,16 +57,6 @@ class Standing:
         elif kind == "break-glass.end":
             self.consoles.pop(str(fields.get("session")), None)
 
-    def fill(self, ticket: Ticket, seq: int) -> None:
-        """The same for one that was filled from a template."""
-        template = ticket.template
-        if template.kind == "command.begin" and template.base is not None:
-            self.commands[seq] = (ticket.time, template.base)
-        elif template.begin >= 0:
-            self.commands.pop(int(ticket.values[template.begin]), None)
-        else:
-            self.follow(template.kind, seq, ticket.time, template.whole(ticket.values))
-
     def leftovers(self) -> list[tuple[str, dict[str, Any]]]:
         """The records that close everything open, commands first."""
         commands: list[tuple[str, dict[str, Any]]] = [
@@ -96,3 +87,28 @@ class Standing:
         standing.approvals = {approval_id(fields): fields for fields in data["approvals"]}
         standing.consoles = {str(fields.get("session")): (seq, fields) for seq, fields in data.get("consoles", ())}
         return standing
+
+
+def follow_many(commands: dict[int, tuple[int, Fields]], entries: Iterable[object]) -> list[Any]:
+    """Take committed tickets that begin or end a command into account; gives all other entries, in order."""
+    others = []
+    for entry in entries:
+        if not isinstance(entry, Ticket):
+            others.append(entry)
+            continue
+        template = entry.template
+        if not entry.place:
+            continue
+        if template.begin >= 0:
+            commands.pop(int(entry.values[template.begin]), None)
+        elif template.kind == "command.begin" and template.base is not None:
+            commands[entry.place] = (entry.time, template.base)
+        else:
+            others.append(entry)
+    return others
+
+
+follow_many_pure = follow_many
+_fast = compiled("gateway.audit._record")
+if _fast is not None:
+    follow_many = _fast.follow_many

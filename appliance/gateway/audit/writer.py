@@ -16,13 +16,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import apsw
 
 from gateway.audit.files import check_sqlite
-from gateway.audit.journal import Entry, Journal, Place, Queued, Value
+from gateway.audit.inbox import Entry, Inbox, Queued, cost_of, parted
+from gateway.audit.journal import Journal, Place
 from gateway.audit.note import fingerprint
 from gateway.audit.record import FORMAT
 from gateway.audit.space import Reserve, used
@@ -36,23 +36,21 @@ _PROBE_FIRST, _PROBE_LAST = 0.2, 5.0
 _UPKEEP, _MEASURE, _PRUNE = 0.5, 10.0, 3600.0
 _MISSED = 10_000
 _ENDS = ("command.end", "session.end", "approval.denied", "approval.expired", "approval.withdrawn")
-Outcomes = list[tuple[Queued, Value]]
 State = Literal["open", "full", "fenced", "closed"]
 
 
 class Writer:
-    """``inbox`` takes entries from any thread, ``None`` asks it to end. ``deliver`` is called with the outcomes of each batch."""
+    """Takes from ``inbox``. ``deliver`` is called with each batch once it is on disk or has failed."""
 
-    def __init__(self, place: Place, journal: Journal, config: AuditConfig, clock: Callable[[], float],
-                 deliver: Callable[[Outcomes], None]) -> None:
-        self.inbox: SimpleQueue[Queued | None] = SimpleQueue()
+    def __init__(self, place: Place, journal: Journal, config: AuditConfig, clock: Callable[[], float], inbox: Inbox,
+                 deliver: Callable[[Sequence[Queued]], None]) -> None:
         self.state: State = "closed"
         self.reason = "not open"
-        self._place, self._journal, self._config, self._clock, self._deliver = place, journal, config, clock, deliver
+        self._place, self._journal, self._config, self._clock = place, journal, config, clock
+        self._inbox, self._deliver = inbox, deliver
         self._reserve = Reserve(place.state / "reserve", config.reserve)
         self._lazy: list[Queued] = []
         self._missed: list[Queued] = []
-        self._closing = False
         self._started = time.monotonic()
         self._opened_at = clock()
         self._sealed = self._beat = self._measured = self._pruned = self._started
@@ -82,7 +80,12 @@ class Writer:
             self._journal.abandon()
             raise
         self._used = used(self._place.audit, self._place.recordings)
-        self.state, self.reason = "open", ""
+        self._become("open", "")
+
+    def _become(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+        if not self._inbox.closing:
+            self._inbox.refusal = "" if state == "open" else _refusal(reason)
 
     @property
     def last_time(self) -> float:
@@ -90,9 +93,11 @@ class Writer:
         return self._journal.encoder.last / 1e6
 
     def run(self) -> None:
-        """The thread. Ends after ``None`` came and everything before it was written."""
-        while not self._closing:
-            self._round(self._take())
+        """The thread. Ends after the inbox was closed and everything in it was written."""
+        inbox = self._inbox
+        while not inbox.closing:
+            self._round(inbox.take(self._until_due()))
+        self._round(inbox.take(0))
         self._round(self._lazy)
         if self.state == "open":
             self._write([Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()])
@@ -101,9 +106,7 @@ class Writer:
             self._journal.seal()
         else:
             self._journal.abandon()
-        self.state, self.reason = "closed", "the gateway is stopping"
-        while late := self._take(wait=False):
-            self._refuse(late)
+        self._become("closed", "the gateway is stopping")
 
     def _now(self) -> int:
         return int(self._clock() * 1e6)
@@ -112,20 +115,6 @@ class Writer:
         return self.state == "open"
 
     # ---- taking from the queue
-
-    def _take(self, *, wait: bool = True) -> list[Queued]:
-        taken: list[Queued] = []
-        try:
-            entry = self.inbox.get(timeout=self._until_due()) if wait else self.inbox.get_nowait()
-            for _ in range(min(self.inbox.qsize(), _BATCH_RECORDS) + 1):
-                if entry is None:
-                    self._closing = True
-                    break
-                taken.append(entry)
-                entry = self.inbox.get_nowait()
-        except Empty:
-            pass
-        return taken
 
     def _until_due(self) -> float:
         """Seconds until something has to be done even if no record comes."""
@@ -160,14 +149,12 @@ class Writer:
         if entries is self._lazy:
             self._lazy = []
             return list(entries)
-        lazy = [entry for entry in entries if entry.lazy]
+        lazy, urgent, ending = parted(entries)
         if not lazy and not self._lazy:
-            return list(entries)
-        urgent = [entry for entry in entries if not entry.lazy]
+            return urgent
         if lazy and not self._lazy:
             self._lazy_since = now
         self._lazy += lazy
-        ending = any(entry.kind == "session.end" for entry in urgent)
         over = ending or now >= self._lazy_since + LINGER or len(self._lazy) > 1000
         riding = self._lazy if over else [e for e in self._lazy if not e.recording] if urgent else []
         self._lazy = [] if over else [e for e in self._lazy if e.recording] if urgent else self._lazy
@@ -183,17 +170,17 @@ class Writer:
             return
         try:
             self._check_room(entries)
-            outcomes = self._journal.commit(entries, self._now(), sign=sign)
+            self._journal.commit(entries, self._now(), sign=sign)
         except Exception as error:  # whatever it is, no record may be taken for written
             self._failed(error, entries)
             return
         if sign:
             self._sealed = time.monotonic()
-        if outcomes:
-            self._deliver(outcomes)
+        if entries:
+            self._deliver(entries)
 
     def _check_room(self, entries: Sequence[Queued]) -> None:
-        self._used += sum(entry.cost for entry in entries) // 2
+        self._used += cost_of(entries) // 2
         if self._used > self._config.retention.size:
             self._used = used(self._place.audit, self._place.recordings)
         if self._used > self._config.retention.size and self._journal.file is not None:
@@ -248,13 +235,18 @@ class Writer:
         for entry in entries:
             if len(self._missed) < _MISSED and entry.kind in _ENDS and self.state != "closed":
                 self._missed.append(entry)
-        failure = AuditUnavailable(f"audit records cannot be written: {self.reason}")
-        self._deliver([(entry, failure) for entry in entries])
+        for entry in entries:
+            if isinstance(entry, Entry):
+                entry.value = AuditUnavailable(_refusal(self.reason))
+            else:
+                entry.problem = _refusal(self.reason)
+        if entries:
+            self._deliver(entries)
 
     def _failed(self, error: Exception, entries: Sequence[Queued]) -> None:
         """Stop taking records, tell everybody waiting, and leave a last note if the disk was only full."""
         full = isinstance(error, _SizeLimit | apsw.FullError) or isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        self.state, self.reason = ("full", _named(error)) if full else ("fenced", _named(error))
+        self._become("full" if full else "fenced", _named(error))
         _log.critical("audit log %s: %s", self.state, self.reason)
         self._backoff = _PROBE_FIRST
         self._probe_at = time.monotonic() + self._backoff
@@ -289,7 +281,7 @@ class Writer:
             self._probe_at = time.monotonic() + self._backoff
             return
         self._missed = []
-        self.state, self.reason = "open", ""
+        self._become("open", "")
         _log.warning("audit log open again after %s", was)
 
     def _still_due(self) -> list[Entry]:
@@ -311,6 +303,10 @@ def _open_in(standing: Any, kind: str, fields: Mapping[str, Any]) -> bool:
     return any(fields.get(key) in standing.approvals for key in ("approval", "id"))
 
 
+def _refusal(reason: str) -> str:
+    return f"audit records cannot be written: {reason}"
+
+
 def _record_of(entry: Queued) -> tuple[str, Mapping[str, Any]]:
     try:
         return entry.record()
@@ -318,8 +314,10 @@ def _record_of(entry: Queued) -> tuple[str, Mapping[str, Any]]:
         return "", {}
 
 
-def _split(entries: Sequence[Queued]) -> list[list[Queued]]:
+def _split(entries: list[Queued]) -> list[list[Queued]]:
     """Batches of bounded size, order kept."""
+    if 0 < len(entries) <= _BATCH_RECORDS and cost_of(entries) <= _BATCH_BYTES:
+        return [entries]
     batches: list[list[Queued]] = []
     room = 0
     for entry in entries:

@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.files import check_sqlite, sync_directory
-from gateway.audit.journal import Entry, Journal
+from gateway.audit.inbox import Entry
+from gateway.audit.journal import Journal
 from gateway.audit.log import prepare
 from gateway.audit.note import fingerprint, load_private_key, raw_public
 from gateway.audit.place import CONSOLE_KEY
@@ -176,22 +177,22 @@ class ConsoleLog:
     def _commit(self, records: Sequence[tuple[str, Mapping[str, Any]]], recording: bytes | None = None) -> int:
         moment = self._now()
         entries = [Entry(None, [record], moment, recording=recording) for record in records]
-        outcomes = self._retried(entries)
-        for _, value in outcomes:
-            if isinstance(value, AuditUnavailable):
-                raise value
-        seq = outcomes[-1][1]
+        self._retried(entries)
+        for entry in entries:
+            if isinstance(entry.value, AuditUnavailable):
+                raise entry.value
+        seq = entries[-1].value
         assert isinstance(seq, int)
         return seq
 
-    def _retried(self, entries: Sequence[Entry], *, sign: bool = False) -> list[Any]:
+    def _retried(self, entries: Sequence[Entry], *, sign: bool = False) -> None:
         """Once more in the room of the reserve where the disk is full."""
         try:
-            return list(self._journal.commit(entries, self._now(), sign=sign))
+            self._journal.commit(entries, self._now(), sign=sign)
         except (apsw.FullError, OSError) as error:
             if not _is_full(error) or not self._give():
                 raise
-            return list(self._journal.commit(entries, self._now(), sign=sign))
+            self._journal.commit(entries, self._now(), sign=sign)
 
     def _give(self) -> bool:
         """Whether there was a reserve to give up."""

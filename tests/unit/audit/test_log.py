@@ -122,14 +122,14 @@ async def test_fields_may_not_pass_for_the_log_s_own(tmp_path: Path) -> None:
     await log.close()
 
 
-async def test_more_than_the_queue_holds_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "MAX_PENDING", 100_000)
+async def test_more_than_the_queue_holds_is_refused_at_once(tmp_path: Path) -> None:
     log = open_log(tmp_path)
+    limit, log._inbox.limit = log._inbox.limit, 100_000
     futures = [log.record("command.begin", begin("x" * 10_000)) for _ in range(20)]
     done = await asyncio.gather(*futures, return_exceptions=True)
     assert sum(isinstance(one, AuditUnavailable) for one in done) == 11
     assert log.pending == 0
-    monkeypatch.undo()
+    log._inbox.limit = limit
     await log.record("command.begin", begin("there is room again"))
     with pytest.raises(AuditUnavailable, match="too large"):
         await log.record("command.begin", begin("x" * (17 * 2**20)))

@@ -1,0 +1,460 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled twin of what every record passes in ``template``, ``inbox``, ``record`` and ``standing``: the same bytes, the same outcomes.
+
+Hashes are hashlib's. Nothing here waits but ``Inbox.take``.
+"""
+
+from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
+from libc.string cimport memchr, memcpy
+
+import threading
+from hashlib import sha256
+
+import orjson
+
+cdef enum:
+    PEAKS = 64
+    HASH = 32
+    DIGITS = 18                         # of a whole number that needs no closer look
+    MAX_RECORD = 16 * 1024 * 1024
+    MAX_PENDING = 32 * 1024 * 1024
+    OVERHEAD = 1024
+    SECOND = 20                         # bytes of a time up to its decimal point
+    PREV = 16
+
+cdef object _loads = orjson.loads
+cdef object _dumps = orjson.dumps
+cdef object _leaf = sha256(b"\x00")
+cdef object _node = sha256(b"\x01")
+cdef const char* _HEX = "0123456789abcdef"
+
+
+cdef class Template:
+    """As ``template.Template``."""
+
+    cdef readonly bytes head, form
+    cdef readonly str kind
+    cdef readonly dict fields, base
+    cdef readonly tuple holes
+    cdef readonly Py_ssize_t size, begin
+    cdef tuple parts
+    cdef bint begins
+
+    def __init__(self, bytes head not None, str kind not None, str segment not None, fields, holes):
+        from gateway.audit import template
+
+        self.head, self.kind, self.fields, self.holes = head, kind, dict(fields), tuple(holes)
+        self.parts = template.parts_of(head, kind, segment, self.fields, self.holes)
+        self.form = template.form_of(self.parts, len(self.holes))
+        self.size = sum(map(len, self.parts))
+        self.begin = template.place_of_begin(kind, self.holes)
+        self.base = template.base_of(self.fields, self.holes)
+        self.begins = kind == "command.begin" and self.base is not None
+
+    def whole(self, values):
+        return self.fields | dict(zip(self.holes, map(_loads, values), strict=True))
+
+
+cdef class Ticket:
+    """As ``template.Ticket``."""
+
+    cdef readonly Template template
+    cdef readonly tuple values
+    cdef public object waiter
+    cdef public bytes recording
+    cdef public str problem
+    cdef readonly long long time
+    cdef public long long seq, place
+    cdef readonly Py_ssize_t cost
+    cdef public bint failed, lazy
+
+    def __init__(self, Template template not None, tuple values not None, waiter, long long time, Py_ssize_t cost, *, bint lazy=False,
+                 bytes recording=None):
+        self.template, self.values, self.waiter, self.time, self.cost = template, values, waiter, time, cost
+        self.lazy, self.recording, self.problem = lazy, recording, ""
+
+    @property
+    def kind(self):
+        return self.template.kind
+
+    def record(self):
+        return self.template.kind, self.template.whole(self.values)
+
+
+# ---- between the event loop and the writer
+
+cdef class Inbox:
+    """As ``inbox.Inbox``. No other thread runs inside a method but where ``take`` sleeps, so the list can be swapped."""
+
+    cdef public Py_ssize_t pending, limit
+    cdef public str refusal
+    cdef public bint closing
+    cdef object _clock, _soon, _wake
+    cdef bint _strict, _asleep
+    cdef list _queue
+
+    def __init__(self, clock, soon, *, bint strict):
+        self.limit, self.pending = MAX_PENDING, 0
+        self.refusal, self.closing = "audit records cannot be written: not open", False
+        self._clock, self._soon, self._strict = clock, soon, strict
+        self._queue, self._asleep = [], False
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def fill(self, Template template not None, tuple values not None, waiter, bint lazy=False, bytes recording=None):
+        cdef Ticket ticket = Ticket.__new__(Ticket)
+        cdef Py_ssize_t cost = OVERHEAD + template.size
+        cdef double now = self._clock()
+        for value in values:
+            cost += len(value)
+        if recording is not None:
+            cost += len(recording)
+        ticket.template, ticket.values, ticket.waiter, ticket.recording = template, values, waiter, recording
+        ticket.time, ticket.cost, ticket.lazy = <long long>(now * 1e6), cost, lazy and not self._strict
+        ticket.problem = self.problem(cost)
+        if ticket.problem:
+            ticket.failed = True
+            if waiter is not None:
+                self._soon(waiter.durable, ticket)
+        else:
+            self._put(ticket, cost)
+        return ticket
+
+    cpdef str problem(self, Py_ssize_t cost):
+        if self.refusal:
+            return self.refusal
+        if cost > MAX_RECORD:
+            from gateway.audit.inbox import TOO_LARGE
+            return TOO_LARGE
+        if self.pending + cost > self.limit:
+            from gateway.audit.inbox import QUEUE_FULL
+            return QUEUE_FULL
+        return ""
+
+    cdef int _put(self, object entry, Py_ssize_t cost) except -1:
+        self.pending += cost
+        self._queue.append(entry)
+        if self._asleep:
+            self._rouse()
+        return 0
+
+    def put(self, entry):
+        self._put(entry, entry.cost)
+
+    def close(self):
+        from gateway.audit.inbox import CLOSING
+
+        self.refusal, self.closing = CLOSING, True
+        self._rouse()
+
+    cdef int _rouse(self) except -1:
+        self._asleep = False
+        if self._wake.locked():
+            self._wake.release()
+        return 0
+
+    def take(self, double timeout):
+        cdef list taken
+        if not self._queue and not self.closing:
+            self._asleep = True
+            self._wake.acquire(True, timeout)
+            self._asleep = False
+        taken, self._queue = self._queue, []
+        return taken
+
+    def settle(self, entries):
+        cdef Ticket ticket
+        cdef list others = []
+        for entry in entries:
+            if type(entry) is not Ticket:
+                self.pending -= entry.cost
+                others.append(entry)
+                continue
+            ticket = <Ticket>entry
+            self.pending -= ticket.cost
+            if ticket.problem:
+                ticket.failed = True
+            else:
+                ticket.seq = ticket.place
+            waiter, ticket.waiter = ticket.waiter, None
+            if waiter is not None:
+                try:
+                    waiter.durable(ticket)
+                except Exception as error:
+                    from gateway.audit.inbox import misled
+                    misled(error)
+        return others
+
+
+def parted(entries):
+    cdef list lazy = [], urgent = []
+    cdef bint ending = False
+    for entry in entries:
+        if type(entry) is Ticket:
+            if (<Ticket>entry).lazy:
+                lazy.append(entry)
+                continue
+            kind = (<Ticket>entry).template.kind
+        elif entry.lazy:
+            lazy.append(entry)
+            continue
+        else:
+            kind = entry.kind
+        urgent.append(entry)
+        if kind == "session.end":
+            ending = True
+    return lazy, urgent, ending
+
+
+def cost_of(entries):
+    cdef Py_ssize_t cost = 0
+    for entry in entries:
+        if type(entry) is Ticket:
+            cost += (<Ticket>entry).cost
+        else:
+            cost += entry.cost
+    return cost
+
+
+# ---- the writer's side
+
+def follow_many(dict commands not None, entries):
+    cdef Ticket ticket
+    cdef list others = []
+    for entry in entries:
+        if type(entry) is not Ticket:
+            others.append(entry)
+            continue
+        ticket = <Ticket>entry
+        if not ticket.place:
+            continue
+        if ticket.template.begin >= 0:
+            commands.pop(int(ticket.values[ticket.template.begin]), None)
+        elif ticket.template.begins:
+            commands[ticket.place] = (ticket.time, ticket.template.base)
+        else:
+            others.append(entry)
+    return others
+
+
+cdef class _Log:
+    """Where the log stands, as C holds it while a batch is encoded. ``peaks`` are followed by room for one more hash."""
+
+    cdef bytes head
+    cdef object second_of
+    cdef long long size, last, second
+    cdef int count
+    cdef unsigned char peaks[PEAKS + 1][HASH]
+    cdef char prev[PREV]
+    cdef char time[SECOND]
+
+    cdef int load(self, encoder) except -1:
+        cdef list peaks = encoder.tree.peaks
+        cdef bytes prev = encoder.prev.encode()
+        self.head, self.second_of, self.second = encoder.head, encoder.second, -1
+        self.size, self.last, self.count = encoder.tree.size, encoder.last, len(peaks)
+        if self.count >= PEAKS or len(prev) != PREV:
+            raise ValueError("the encoder does not stand where a log can")
+        for at, peak in enumerate(peaks):
+            _copy_hash(self.peaks[at], peak)
+        memcpy(self.prev, PyBytes_AsString(prev), PREV)
+        return 0
+
+    cdef int store(self, encoder) except -1:
+        tree = encoder.tree
+        tree.size, tree.peaks = self.size, [self.peaks[at][:HASH] for at in range(self.count)]
+        encoder.prev, encoder.last = self.prev[:PREV].decode("ascii"), self.last
+        return 0
+
+    cdef int append(self, bytes line) except -1:
+        """A record: its leaf, the tree over it, and the ``prev`` of the next one."""
+        cdef long long count = self.size
+        cdef int at
+        cdef unsigned char* leaf = self.peaks[self.count]
+        if self.count >= PEAKS:
+            raise ValueError("more peaks than a tree can have")
+        _copy_hash(leaf, _digest(_leaf, line))
+        for at in range(PREV // 2):
+            self.prev[2 * at], self.prev[2 * at + 1] = _HEX[leaf[at] >> 4], _HEX[leaf[at] & 15]
+        while count & 1 and self.count > 0:
+            self.count -= 1
+            _copy_hash(self.peaks[self.count], _digest(_node, PyBytes_FromStringAndSize(<char*>self.peaks[self.count], 2 * HASH)))
+            count >>= 1
+        self.count += 1
+        self.size += 1
+        return 0
+
+    cdef int clock(self, long long second) except -1:
+        cdef bytes text
+        if second != self.second:
+            text = self.second_of(second)
+            if len(text) != SECOND:
+                raise ValueError("not a time")
+            memcpy(self.time, PyBytes_AsString(text), SECOND)
+            self.second = second
+        return 0
+
+
+cdef bytes _digest(object base, bytes data):
+    hashed = base.copy()
+    hashed.update(data)
+    return hashed.digest()
+
+
+cdef int _copy_hash(unsigned char* to, object value) except -1:
+    cdef char* at
+    cdef Py_ssize_t size
+    PyBytes_AsStringAndSize(value, &at, &size)
+    if size != HASH:
+        raise ValueError("not a hash of 32 bytes")
+    memcpy(to, at, HASH)
+    return 0
+
+
+def fill_many(encoder, entries, Py_ssize_t at, list lines not None, dict commands not None):
+    cdef Py_ssize_t end = len(entries)
+    cdef Ticket ticket
+    cdef _Log log = None
+    while at < end:
+        entry = entries[at]
+        if type(entry) is not Ticket:
+            break
+        ticket = <Ticket>entry
+        if ticket.recording:
+            break
+        if log is None:
+            log = _Log.__new__(_Log)
+            log.load(encoder)
+        line = _line(log, ticket, commands)
+        if line is None:
+            break
+        log.append(line)
+        lines.append(line)
+        ticket.place = log.size
+        at += 1
+    if log is not None:
+        log.store(encoder)
+    return at
+
+
+cdef bytes _line(_Log log, Ticket ticket, dict commands):
+    """The next record; ``None`` for one that ``Encoder.fill`` has to look at, which then refuses it."""
+    cdef Template template = ticket.template
+    cdef tuple parts = template.parts, values = ticket.values
+    cdef Py_ssize_t holes = len(values), number, total
+    cdef long long moment = ticket.time if ticket.time > log.last else log.last
+    cdef char digits[24]
+    cdef char* at
+    cdef int width = _decimal(log.size + 1, digits)
+    cdef bytes took = b""
+    if template.head is not log.head or holes != len(template.holes) or moment < 0:
+        return None
+    total = template.size + width + SECOND + 7 + PREV + 1
+    for number in range(holes):
+        if not _is_value(values[number]):
+            return None
+        total += len(<bytes>values[number])
+    if template.begin >= 0:
+        if not _is_number(<bytes>values[template.begin]):
+            return None
+        took = _took(ticket, commands)
+        total += len(took)
+    if total > MAX_RECORD:
+        return None
+    log.clock(moment // 1000000)
+    line = PyBytes_FromStringAndSize(NULL, total)
+    at = PyBytes_AsString(line)
+    at = _put_bytes(at, <bytes>parts[0])
+    memcpy(at, digits, width)
+    at = _put_bytes(at + width, <bytes>parts[1])
+    memcpy(at, log.time, SECOND)
+    at += SECOND
+    _micros(at, moment % 1000000)
+    at[6] = c"Z"
+    at = _put_bytes(at + 7, <bytes>parts[2])
+    memcpy(at, log.prev, PREV)
+    at += PREV
+    for number in range(3, len(parts)):
+        at = _put_bytes(at, <bytes>parts[number])
+        if number - 3 < holes:
+            at = _put_bytes(at, <bytes>values[number - 3])
+    at = _put_bytes(at, took)
+    at[0] = c"}"
+    if at + 1 != PyBytes_AsString(line) + total:
+        raise SystemError("a record of another length than counted")
+    log.last = moment
+    return line
+
+
+cdef char* _put_bytes(char* at, bytes data) except NULL:
+    cdef char* start
+    cdef Py_ssize_t size
+    PyBytes_AsStringAndSize(data, &start, &size)
+    memcpy(at, start, size)
+    return at + size
+
+
+cdef bytes _took(Ticket ticket, dict commands):
+    """``,"duration":…`` of the command that ends; empty for one that is not known."""
+    begun = commands.get(int(ticket.values[ticket.template.begin]))
+    if begun is None:
+        return b""
+    return b',"duration":' + <bytes>_dumps(max(0, ticket.time - <object>begun[0]) / 1e6)
+
+
+cdef bint _is_number(bytes value) except -1:
+    """As ``record.is_number``."""
+    cdef char* at
+    cdef Py_ssize_t size, number
+    PyBytes_AsStringAndSize(value, &at, &size)
+    if not 0 < size <= DIGITS or at[0] == c"0" and size > 1:
+        return False
+    for number in range(size):
+        if not c"0" <= at[number] <= c"9":
+            return False
+    return True
+
+
+cdef bint _is_value(object value) except -1:
+    """Whether it is bytes with one JSON value on one line."""
+    cdef char* at
+    cdef Py_ssize_t size, number
+    if not isinstance(value, bytes):
+        return False
+    if _is_number(<bytes>value):
+        return True
+    PyBytes_AsStringAndSize(value, &at, &size)
+    if size >= 2 and at[0] == c'"' and at[size - 1] == c'"':
+        for number in range(1, size - 1):
+            if at[number] == c'"' or at[number] == c"\\" or not c" " <= at[number] <= c"~":
+                break
+        else:
+            return True
+    if memchr(at, c"\n", size) != NULL:
+        return False
+    try:
+        _loads(value)
+    except ValueError:
+        return False
+    return True
+
+
+cdef int _decimal(long long value, char* digits) noexcept:
+    """Write ``value``, above 0, in decimal; gives how many digits. ``digits`` has room for 24."""
+    cdef int width = 0, at
+    cdef long long rest = value
+    while rest:
+        rest //= 10
+        width += 1
+    for at in range(width - 1, -1, -1):
+        digits[at] = <char>(c"0" + value % 10)
+        value //= 10
+    return width
+
+
+cdef void _micros(char* at, long long rest) noexcept:
+    cdef int place
+    for place in range(5, -1, -1):
+        at[place] = <char>(c"0" + rest % 10)
+        rest //= 10
