@@ -17,7 +17,7 @@ from gateway.masking.rules import EMAIL, REDACT, MaskRule, keep_last
 from gateway.native import PURE
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
 from gateway.protocols.postgres.codec import frame
-from gateway.protocols.postgres.copytext import CopyMasker
+from gateway.protocols.postgres.copyout import copy_masker
 from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows, plan
 from gateway.protocols.postgres.messages import DataRow, Field
 from gateway.protocols.postgres.statement import Flow, Output, Statement
@@ -62,7 +62,7 @@ def select_plan(masks: MaskSet) -> MaskPlan:
 
 def copy_feed(masks: MaskSet) -> Callable[[bytes], object]:
     made = plan(Statement("copy-to", (), returns="copy-out", columns=outputs(), copy_text=True), masks, CATALOG)
-    return CopyMasker(made, len(COLUMNS)).feed
+    return copy_masker(made, len(COLUMNS)).feed
 
 
 def rate(work: Callable[[bytes], object], data: bytes, rounds: int = 7, seconds: float = 0.15) -> float:

@@ -15,7 +15,7 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.catalog import Catalog
 from gateway.protocols.postgres.catalog.offline import from_json
 from gateway.protocols.postgres.codec import FrameReader, frame
-from gateway.protocols.postgres.copytext import CopyMasker
+from gateway.protocols.postgres.copyout import copy_masker
 from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows, plan
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context
@@ -54,7 +54,7 @@ def copy_rows(data: bytes) -> None:
 
 
 def _copied(stream: bytes, step: int) -> bytes | None:
-    masker = CopyMasker(_plan("copy customers to stdout"), _WIDTH)
+    masker = copy_masker(_plan("copy customers to stdout"), _WIDTH)
     out = b""
     try:
         for at in range(0, len(stream), step):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The compiled twin of ``rows.py``: the same results, byte for byte. Every offset is compared with the end before it is read."""
+"""The compiled twin of the loops in ``rows.py``, ``copytext.py`` and ``copybinary.py``: the same results, byte for byte. Every offset is compared with the end before it is read."""
 
 from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from gateway.errors import TargetFault
+from gateway.masking.rules import GONE
 
 cdef enum:
     KEEP_LAST = 1
@@ -354,11 +355,11 @@ def mask_rows(bytes data not None, Py_ssize_t width, tuple columns not None):
                     value = asked(program.changes[i], text + following - length, length)
                     if value is None:       # a rule that is a kernel always gives a value
                         raise malformed()
-                if value is not None:
+                if value is not None and value is not GONE:
                     add_bytes(out, value)
                 if out.used - made > LARGEST:
                     raise malformed()
-                put_int32(out.data + made - 4, out.used - made)
+                put_int32(out.data + made - 4, -1 if value is GONE else out.used - made)
             changed = True
             masked += 1
             copied = pos = following
@@ -393,3 +394,174 @@ cdef int add_bytes(Out out, value) except -1:
 
 cdef malformed():
     return TargetFault("the target sent a malformed row", "08P01")
+
+
+# COPY
+
+
+def whole_tuples(bytes block not None, Py_ssize_t at, Py_ssize_t width):
+    cdef char* text
+    cdef Py_ssize_t end, following, pos, length, i
+    PyBytes_AsStringAndSize(block, &text, &end)
+    if at < 0 or width < 0 or width > 32767:
+        return at
+    while end - at >= 7:
+        length = int32_at(text + at + 1)
+        following = at + 1 + length
+        if length < 6 or following > end or ((<int>(<uint8_t>text[at + 5]) << 8) | <uint8_t>text[at + 6]) != width:
+            break
+        pos = at + 7
+        for i in range(width):
+            if following - pos < 4:
+                return at
+            length = int32_at(text + pos)
+            pos += 4
+            if length < -1:
+                raise TargetFault("the target sent a malformed COPY tuple", "08P01")
+            if length > 0:
+                if length > following - pos:
+                    return at
+                pos += length
+        if pos != following:
+            break
+        at = following
+    return at
+
+
+cdef struct Span:
+    Py_ssize_t start
+    Py_ssize_t size
+
+
+cdef bint split_text(const char* text, Py_ssize_t size, Span* spans, Py_ssize_t width) noexcept:
+    """The fields of a row between tabs; false where there are not ``width`` of them."""
+    cdef Py_ssize_t at = 0, found = 0, following
+    cdef const char* tab
+    while True:
+        tab = <const char*>memchr(text + at, 0x09, size - at) if at < size else NULL
+        following = tab - text if tab != NULL else size
+        if found == width:
+            return False
+        spans[found].start = at
+        spans[found].size = following - at
+        found += 1
+        if tab == NULL:
+            return found == width
+        at = following + 1
+
+
+cdef bint split_csv(const char* text, Py_ssize_t size, Span* spans, Py_ssize_t width) noexcept:
+    """The fields of a csv row, quotes and all."""
+    cdef Py_ssize_t at = 0, found = 0, start
+    cdef const char* sign
+    while True:
+        start = at
+        if at < size and text[at] == 0x22:
+            at += 1
+            while True:
+                sign = <const char*>memchr(text + at, 0x22, size - at) if at < size else NULL
+                if sign == NULL:
+                    return False
+                at = sign - text + 1
+                if at >= size or text[at] != 0x22:
+                    break
+                at += 1
+        else:
+            while at < size and text[at] != 0x2C and text[at] != 0x22 and text[at] != 0x0A and text[at] != 0x0D:
+                at += 1
+        if found == width:
+            return False
+        spans[found].start = start
+        spans[found].size = at - start
+        found += 1
+        if at == size:
+            return found == width
+        if text[at] != 0x2C:
+            return False
+        at += 1
+
+
+cdef bint simple(const char* text, Py_ssize_t size, bint csv) noexcept:
+    """A field that is its own value, and whose masked form needs no escape and no quotes."""
+    cdef Py_ssize_t at
+    if csv:
+        return size == 0 or text[0] != 0x22
+    for at in range(size):
+        if <uint8_t>text[at] < 0x20 or text[at] == 0x5C:
+            return False
+    return True
+
+
+def mask_lines(bytes block not None, Py_ssize_t at, Py_ssize_t width, tuple columns not None, bint csv):
+    cdef Program program = program_of(columns)
+    cdef Out out = Out()
+    cdef char* text
+    cdef const char* row
+    cdef Py_ssize_t end, following, length, size, masked = 0, begin = at, copied = at, head_out, made, i, place
+    cdef Span* spans
+    cdef Span* span
+    cdef Step* step
+    cdef bint changed
+    PyBytes_AsStringAndSize(block, &text, &end)
+    if at < 0 or width < 1 or width > 65536:
+        return b"", 0, at
+    spans = <Span*>PyMem_Malloc(width * sizeof(Span))
+    if spans == NULL:
+        raise MemoryError
+    try:
+        while end - at >= 6:
+            length = int32_at(text + at + 1)
+            following = at + 1 + length
+            if length < 5 or following > end:
+                break
+            row = text + at + 5
+            size = following - at - 6
+            if row[size] != 0x0A or (size == 2 and row[0] == 0x5C and row[1] == 0x2E):
+                break
+            if not csv and memchr(row, 0x0A, size) != NULL:
+                break
+            if not (split_csv(row, size, spans, width) if csv else split_text(row, size, spans, width)):
+                break
+            changed = False
+            head_out = 0
+            place = 0
+            for i in range(program.count):
+                step = &program.steps[i]
+                place += step.skip
+                if place >= width:
+                    raise IndexError("list index out of range")
+                span = &spans[place]
+                place += 1
+                if span.size == 0 if csv else span.size == 2 and row[span.start] == 0x5C and row[span.start + 1] == 0x4E:
+                    continue
+                value = None
+                if step.constant == NULL and (step.kernel == 0 or not simple(row + span.start, span.size, csv)):
+                    change = program.changes[i]
+                    value = change(PyBytes_FromStringAndSize(row + span.start, span.size)) if change is not None else None
+                    if value is None:
+                        continue
+                if not changed:
+                    head_out = out.used + at - copied
+                out.add(text + copied, row - text + span.start - copied)
+                copied = row - text + span.start + span.size
+                if step.constant != NULL:
+                    out.add(step.constant, step.size)
+                elif value is not None:
+                    add_bytes(out, value)
+                elif kernel_value(out, step, row + span.start, span.size):
+                    value = program.changes[i](PyBytes_FromStringAndSize(row + span.start, span.size))
+                    add_bytes(out, value)
+                changed = True
+                masked += 1
+            if changed:
+                made = out.used - head_out + following - copied - 1
+                if made > LARGEST:
+                    raise malformed()
+                put_int32(out.data + head_out + 1, made)
+            at = following
+    finally:
+        PyMem_Free(spans)
+    if not masked:
+        return (block if begin == 0 and at == end else block[begin:at]), 0, at
+    out.add(text + copied, at - copied)
+    return out.taken(), masked, at

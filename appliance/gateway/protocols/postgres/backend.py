@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.errors import GatewayFault, TargetFault
+from gateway.errors import TargetFault
 from gateway.masking.model import MaskSet
 from gateway.model import SessionLimits
 from gateway.protocols.postgres import machine, messages
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
 from gateway.protocols.postgres.commands import LAST_WAIT
-from gateway.protocols.postgres.copytext import CopyMasker
+from gateway.protocols.postgres.copyout import copy_masker
 from gateway.protocols.postgres.expect import (
     DESCRIBE_PORTAL,
     EXECUTE,
@@ -429,9 +429,9 @@ class Backend:
         plan = self._check_copy(expect, "copy-out")
         told = messages.parse_backend(ord("H"), payload)
         if plan is not None and plan.any:
-            if not isinstance(told, messages.CopyResponse) or told.format:
-                raise GatewayFault("binary COPY cannot be masked")
-            expect.live = CopyMasker(plan, len(told.columns))
+            if not isinstance(told, messages.CopyResponse):
+                raise TargetFault("the target sent a malformed CopyOutResponse", "08P01")
+            expect.live = copy_masker(plan, len(told.columns), binary=told.format != 0)
         self._pass(expect, kind, payload)
 
     def _check_copy(self, expect: Expect, what: str) -> MaskPlan | None:

@@ -5,7 +5,7 @@ First lock: ``plan()`` goes by lineage. A plain column carries its rule; what is
 origin, is hidden as a whole. Second lock: ``check_row_description()`` compares the table and column that the target itself names
 for each field with that plan, before any row passes. Third: detectors look at text that neither replaced.
 
-Text types carry the masked text in both formats, all other types become NULL. Writing a masked value where less of it would be
+What a rule shows of which type in which format is ``typed``'s. Writing a masked value where less of it would be
 hidden, or handing it to a setting, a notification or a new table, is refused.
 """
 
@@ -17,22 +17,20 @@ from dataclasses import dataclass, replace
 from gateway.errors import GatewayFault, Refused
 from gateway.masking.detect import Detectors
 from gateway.masking.model import MaskSet
-from gateway.masking.rules import HIDDEN, REDACT, MaskRule, on_bytes
+from gateway.masking.rules import REDACT, MaskRule
 from gateway.protocols.postgres import rows
 from gateway.protocols.postgres.catalog.builtin import sensitive
 from gateway.protocols.postgres.catalog.model import Catalog, Relation
-from gateway.protocols.postgres.copytext import CopyMasker
+from gateway.protocols.postgres.copyout import CopyMasker, copy_masker
 from gateway.protocols.postgres.messages import Field
-from gateway.protocols.postgres.rows import KERNELS, NULL, Change, Column, encoded
+from gateway.protocols.postgres.rows import Change, Column
 from gateway.protocols.postgres.scrub import scrub_error
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
-from gateway.protocols.postgres.statement import ColumnId, Flow, Output, Statement
+from gateway.protocols.postgres.statement import ColumnId, Flow, Output, Statement, Write
+from gateway.protocols.postgres.typed import BINARY, TEXT, TEXT_TYPES, column_of, is_text
 
 DENIED = "42501"
 
-BPCHAR = 1042
-TEXT_TYPES = frozenset({25, 1043, BPCHAR, 19, 705})
-"""text, varchar, bpchar, name, unknown; citext is looked up by name. A domain is described as its base type."""
 JSON_TYPES = frozenset({114, 3802})
 LOOKED_AT = TEXT_TYPES | JSON_TYPES | {142}
 """Types whose values detectors look at: text types, json, jsonb, xml."""
@@ -45,14 +43,6 @@ class ColumnMask:
 
     rule: MaskRule
     full: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CopyColumn:
-    """One column of COPY text: its masked value as it stands in the stream, or a change of the decoded value."""
-
-    constant: bytes | None = None
-    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +70,9 @@ class MaskPlan:
     any: bool = False
     detectors: Detectors | None = None
     rows: RowPlan | None = None
-    copy: tuple[tuple[int, CopyColumn], ...] = ()
-    copy_detect: tuple[tuple[int, CopyColumn], ...] = ()
+    copy: tuple[tuple[int, Column], ...] = ()
+    copy_detect: tuple[tuple[int, Column], ...] = ()
+    copy_format: str = "text"
     copy_header: bool = False
 
     @property
@@ -97,7 +88,7 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog) -> MaskPlan:
     that cannot be masked."""
     if not masks and not masks.detect:
         return CLEAR
-    refuse_laundering(statement, masks)
+    refuse_laundering(statement, masks, catalog)
     scrub = bool(masks) and not speaks_of_system_only(statement)
     if statement.returns not in ("rows", "copy-out"):
         return MaskPlan(scrub=scrub)
@@ -157,13 +148,13 @@ _QUIET = frozenset({"select", "show", "set", "reset", "begin", "rollback", "save
 # Laundering
 
 
-def refuse_laundering(statement: Statement, masks: MaskSet) -> None:
+def refuse_laundering(statement: Statement, masks: MaskSet, catalog: Catalog) -> None:
     """Raises ``Refused`` when a masked value, or one of unknown origin, would be written where less of it is hidden."""
     if statement.inner is not None:
-        refuse_laundering(statement.inner, masks)
+        refuse_laundering(statement.inner, masks, catalog)
     for write in statement.writes:
         mask = column_mask(write.flow, masks)
-        if mask is not None and not _covers(masks.rule_for(write.column), mask):
+        if mask is not None and not _covers(masks.rule_for(write.column), mask, write, catalog):
             name = ".".join(write.column)
             raise Refused(f"a masked value may only be written to a column with the same or a stronger mask, not to {name}", DENIED)
     for sink in statement.sinks:
@@ -171,9 +162,24 @@ def refuse_laundering(statement: Statement, masks: MaskSet) -> None:
             raise Refused(f"a masked value may not be given to {sink.what}", DENIED)
 
 
-def _covers(target: MaskRule | None, mask: ColumnMask) -> bool:
-    """A computed value needs a column that is hidden as a whole: half of a reversed card number is the other half."""
-    return target is not None and (target.kind == "redact" or not mask.full and target.hides_all_that(mask.rule))
+def _covers(target: MaskRule | None, mask: ColumnMask, write: Write, catalog: Catalog) -> bool:
+    """A computed value needs a column that is hidden as a whole: half of a reversed card number is the other half. So does a value that
+    becomes one of another type: what a rule shows goes by the type."""
+    if target is None or not target.hides_all_that(mask.rule):
+        return False
+    return target.whole or not mask.full and _same_type(write, catalog)
+
+
+def _same_type(write: Write, catalog: Catalog) -> bool:
+    schema, name, column = write.column
+    relation = catalog.relation(name, schema)
+    known = relation.column(column) if relation is not None else None
+    source = _column_type(write.flow, catalog)
+    return known is not None and source != 0 and (known.type_oid == source or {known.type_oid, source} <= _ALIKE)
+
+
+_ALIKE = frozenset({25, 1043})
+"""text and varchar: the same bytes under every rule."""
 
 
 # The second lock
@@ -182,8 +188,9 @@ def _covers(target: MaskRule | None, mask: ColumnMask) -> bool:
 def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequence[int], catalog: Catalog, masks: MaskSet) -> MaskPlan:
     """Compare what the target says of its columns with the plan; gives the plan that ``mask_rows`` follows.
 
-    ``formats`` is not needed: text types are the same bytes in both formats, other types become NULL. Raises ``GatewayFault`` when
-    the number of columns differs, or a field comes from a masked column that the plan holds to be clear.
+    The format is that of each field: a portal's description tells it, a statement's says text, and no row follows that. ``formats`` is not
+    needed. Raises ``GatewayFault`` when the number of columns differs, or a field comes from a masked column that the plan holds to be
+    clear.
     """
     if not masks and not masks.detect:
         return replace(made, any=False, rows=RowPlan(len(fields), (), ()))
@@ -197,7 +204,8 @@ def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequ
         for field, column, flow in zip(fields, columns, made.flows, strict=True):
             if column is None:
                 _explain(field, flow, catalog, masks)
-    masked = tuple([(i, row_column(column, fields[i].type_oid, catalog)) for i, column in enumerate(columns) if column is not None])
+    masked = tuple([(i, row_column(column, fields[i].type_oid, catalog, fields[i].format))
+                    for i, column in enumerate(columns) if column is not None])
     detected = tuple([(i, Column(change=_look(fields[i].type_oid, made.detectors))) for i, column in enumerate(columns)
                       if column is None and _looked_at(fields[i], made.detect[i], catalog)])
     return replace(made, any=bool(masked or detected), rows=RowPlan(len(fields), masked, detected))
@@ -235,41 +243,15 @@ def _kin(relation: Relation, catalog: Catalog) -> list[Relation]:
     return [relation, *catalog.ancestors(relation.oid), *catalog.children(relation.oid)]
 
 
-def is_text(type_oid: int, catalog: Catalog) -> bool:
-    """A type whose values may be any text."""
-    if type_oid in TEXT_TYPES:
-        return True
-    found = catalog.type_by_oid(type_oid) if type_oid >= 16384 else None
-    if found is not None and found.kind == "d":
-        return not found.checks and is_text(found.base, catalog)
-    return found is not None and found.name == "citext" and found.kind == "b" and found.category == "S"
-
-
 def _looked_at(field: Field, wanted: bool, catalog: Catalog) -> bool:
     if not wanted or 0 < field.table_oid < 16384:
         return False
     return field.type_oid in LOOKED_AT or is_text(field.type_oid, catalog)
 
 
-def row_column(mask: ColumnMask, type_oid: int, catalog: Catalog) -> Column:
-    """The mask of a column of that type, as the row loop applies it."""
-    if not is_text(type_oid, catalog):
-        return Column(constant=NULL)
-    if mask.full or mask.rule.kind == "redact":
-        return Column(constant=encoded(HIDDEN.encode()))
-    padded = type_oid == BPCHAR
-    return Column(None, partial(mask.rule, padded), KERNELS.get(mask.rule.kind, 0), mask.rule.keep, padded)
-
-
-def partial(rule: MaskRule, padded: bool = False) -> Change:
-    """A rule on UTF-8 bytes. The blanks that pad a bpchar are no part of its value. What is not UTF-8 is hidden."""
-    change = on_bytes(rule)
-
-    def change_padded(value: bytes) -> bytes:
-        bare = value.rstrip(b" ")
-        return change(bare) + b" " * (len(value) - len(bare))
-
-    return change_padded if padded else change
+def row_column(mask: ColumnMask, type_oid: int, catalog: Catalog, code: int = TEXT) -> Column:
+    """The mask of a column of that type and format (0 text, 1 binary), as the row loop applies it."""
+    return column_of(mask.rule, type_oid, code, catalog, full=mask.full)
 
 
 def _look(type_oid: int, detectors: Detectors | None) -> Change:
@@ -316,18 +298,21 @@ def _detect_rows(row_plan: RowPlan, places: list[int], data: bytes) -> tuple[byt
     return b"".join(out), count
 
 
-# COPY … TO STDOUT in text format
+# COPY … TO STDOUT
 
 
 def _copy_plan(made: MaskPlan, statement: Statement, outputs: Sequence[Output], catalog: Catalog) -> MaskPlan:
     hidden = any(column is not None for column in made.columns or ())
-    if (hidden or any(made.detect)) and not statement.copy_text:
-        raise Refused("COPY can only be masked in text format with default options", DENIED)
+    form = statement.copy_format or ("text" if statement.copy_text else "")
+    if (hidden or any(made.detect)) and not form:
+        raise Refused("COPY can only be masked in text, csv and binary format with default options", DENIED)
+    code = BINARY if form == "binary" else TEXT
     types = [output.type_oid or _column_type(output.flow, catalog) for output in outputs]
-    masked = tuple([(i, _copy_column(column, types[i], catalog)) for i, column in enumerate(made.columns or ()) if column is not None])
-    detected = tuple([(i, CopyColumn(change=_look(types[i], made.detectors))) for i, column in enumerate(made.columns or ())
+    masked = tuple([(i, row_column(column, types[i], catalog, code)) for i, column in enumerate(made.columns or ()) if column is not None])
+    detected = tuple([(i, Column(change=_look(types[i], made.detectors))) for i, column in enumerate(made.columns or ())
                       if column is None and made.detect[i] and (types[i] in LOOKED_AT or not types[i] or is_text(types[i], catalog))])
-    return replace(made, any=bool(masked or detected), copy=masked, copy_detect=detected, copy_header=statement.copy_header)
+    return replace(made, any=bool(masked or detected), copy=masked, copy_detect=detected, copy_format=form,
+                   copy_header=statement.copy_header)
 
 
 def _column_type(flow: Flow, catalog: Catalog) -> int:
@@ -342,15 +327,7 @@ def _column_type(flow: Flow, catalog: Catalog) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
-def _copy_column(mask: ColumnMask, type_oid: int, catalog: Catalog) -> CopyColumn:
-    if not is_text(type_oid, catalog):
-        return CopyColumn(constant=b"\\N")
-    if mask.full or mask.rule.kind == "redact":
-        return CopyColumn(constant=HIDDEN.encode())
-    return CopyColumn(change=partial(mask.rule, padded=type_oid == BPCHAR))
-
-
 __all__ = [
-    "CLEAR", "ColumnMask", "CopyColumn", "CopyMasker", "MaskPlan", "RowPlan", "check_row_description", "column_mask", "mask_rows",
-    "plan", "refuse_laundering", "scrub_error", "shown_parameters", "shown_text",
+    "CLEAR", "ColumnMask", "CopyMasker", "MaskPlan", "RowPlan", "check_row_description", "column_mask",
+    "copy_masker", "mask_rows", "plan", "refuse_laundering", "scrub_error", "shown_parameters", "shown_text",
 ]

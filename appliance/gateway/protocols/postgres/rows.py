@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from gateway.errors import TargetFault
+from gateway.masking.rules import GONE
 from gateway.native import compiled
 
 INT32 = Struct("!i").unpack_from
@@ -21,7 +22,7 @@ PACK32 = Struct("!i").pack
 ROW_HEADER = Struct("!BIh")
 
 Change = Callable[[bytes], bytes | None]
-"""A value's new bytes, or ``None`` where it stays as it is."""
+"""A value's new bytes, ``GONE`` where it becomes NULL, or ``None`` where it stays as it is."""
 
 NULL = b"\xff\xff\xff\xff"
 
@@ -114,7 +115,7 @@ def mask_rows_pure(data: bytes, width: int, columns: tuple[tuple[int, Column], .
                     if value is None:
                         pos = following
                         continue
-                    constant = pack(len(value)) + value
+                    constant = NULL if value is GONE else pack(len(value)) + value
                 parts.append(data[since:pos])
                 parts.append(constant)
                 masked += 1

@@ -15,7 +15,8 @@ from gateway.masking.model import MaskSet
 from gateway.masking.rules import EMAIL, REDACT, keep_last
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
 from gateway.protocols.postgres.codec import FrameReader, frame
-from gateway.protocols.postgres.copytext import CopyMasker, escape, unescape
+from gateway.protocols.postgres.copyout import copy_masker
+from gateway.protocols.postgres.copytext import escape, unescape
 from gateway.protocols.postgres.masking import MaskPlan, plan
 from gateway.protocols.postgres.statement import Flow, Output, Statement
 
@@ -38,7 +39,7 @@ def copy_plan(columns: tuple[Output, ...] = COLUMNS, masks: MaskSet = MASKS, **m
 
 
 def run(made: MaskPlan, *messages: bytes, width: int = len(COLUMNS)) -> tuple[list[bytes], int]:
-    masker = CopyMasker(made, width)
+    masker = copy_masker(made, width)
     out = b"".join(masker.feed(frame(b"d", message)) for message in messages) + masker.close()
     reader = FrameReader(1 << 20, limits={})
     reader.feed(out)
@@ -95,7 +96,7 @@ def test_a_last_row_without_a_newline_is_a_row_too() -> None:
 
 def test_the_announced_width_has_to_be_the_plans() -> None:
     with pytest.raises(GatewayFault):
-        CopyMasker(copy_plan(), 5)
+        copy_masker(copy_plan(), 5)
 
 
 def test_a_table_without_columns() -> None:
