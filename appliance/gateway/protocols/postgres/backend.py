@@ -53,6 +53,7 @@ class Backend:
         self._gates: list[asyncio.Future[int]] = []
         self._ended: list[tuple[Running, str, Fields]] = []
         self._working = False
+        self.waiting = False                      # for the target, with nothing of it in hand
         self._frames: RunReader | None = None
         self._limits: SessionLimits | None = None
         self._quiet = asyncio.Event()
@@ -72,13 +73,18 @@ class Backend:
 
     def busy(self) -> bool:
         """Something sent has not been answered to the last byte."""
-        return bool(self.relay.pending) or self._working
+        return bool(self.relay.pending) or self._working or self.relay.lane.busy
 
     async def idle(self) -> None:
         """Until everything sent so far has been answered."""
         while self.busy():
             self._quiet.clear()
             await self._quiet.wait()
+
+    def resting(self) -> bool:
+        """Nothing of the target is in hand, and nothing for the caller."""
+        return (self.waiting and not self._out and not self._gates and not self._ended and self._copy is None and not self._cut
+                and not self.relay.target.stream.buffered)
 
     def copying_in(self) -> bool:
         return self._copy is not None
@@ -96,9 +102,8 @@ class Backend:
 
     async def run(self) -> None:
         """Until the target closes; that is never expected."""
-        target = self.relay.target
         self._frames = frames = RunReader(self.relay.message_limit)
-        while data := await target.stream.read():
+        while data := await self._read(frames):
             self._working = True
             self._limits = self.relay.limits
             frames.feed(data)
@@ -111,8 +116,15 @@ class Backend:
             self._working = False
             if not self.relay.pending:
                 self._quiet.set()
-                self.relay.rested()
         raise TargetFault("the target closed the connection", "08006")
+
+    async def _read(self, frames: RunReader) -> bytes:
+        self.waiting = not frames.pending and not frames.inside
+        self.relay.rested()
+        try:
+            return await self.relay.target.stream.read()
+        finally:
+            self.waiting = False
 
     def inside_message(self) -> bool:
         """A large row is half passed on: nothing else may be written to the caller."""
@@ -210,7 +222,7 @@ class Backend:
         """The second lock: compared with the plan before any row may pass."""
         if expect.rows is not None:
             return
-        fields, plan = self._verified(expect, payload)
+        fields, plan = self.verified(expect, payload)
         self._pass(expect, kind, payload)
         if expect.kind == QUERY:
             expect.plan = plan
@@ -224,7 +236,7 @@ class Backend:
         if expect.running is not None and expect.running.sample is not None:
             expect.running.sample.columns(fields)
 
-    def _verified(self, expect: Expect, payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
+    def verified(self, expect: Expect, payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
         """The fields described, and the plan compared with them. The same description of the same plan under the same catalog and masks
         is compared once."""
         plan = expect.plans[expect.at] if expect.at < len(expect.plans) else None
@@ -318,6 +330,12 @@ class Backend:
             return
         expect.at += 1
         expect.plan = None
+
+    def answered(self, running: Running, answer: bytes) -> None:
+        """A whole answer waits for the record of its command, and the session ends."""
+        self._gates.append(running.permit.recorded)
+        self._out += answer
+        self._ended.append((running, "ok", {}))
 
     # errors and what comes at any time
 
@@ -462,6 +480,7 @@ class Backend:
 
     def abandon(self, reason: str) -> None:
         """The session ends: whatever still runs is recorded as cancelled."""
+        self.relay.lane.give_up()
         if self.relay.pending:
             self.relay.commands.cancel_target()
         for running, status, fields in self._ended:

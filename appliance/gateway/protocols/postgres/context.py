@@ -103,6 +103,28 @@ class SessionContext:
                 raise
             return self._compiled(text, await self.catalog(fresh=True), types)
 
+    def compile_now(self, text: str, types: tuple[int, ...] = ()) -> Compiled | None:
+        """As ``compile``, or ``None`` where that would have to ask the target first or would raise ``SqlFault``."""
+        now = self.generation()
+        if now is None or len(text.encode(errors="surrogatepass")) > self._text_limit:
+            return None
+        try:
+            return self._compiled(text, now[1], types)
+        except SqlFault:
+            return None
+
+    def generation(self) -> tuple[Context, Catalog] | None:
+        """What texts are understood by: the same objects for as long as it does not change. ``None`` where the target has to be asked
+        first, or an open transaction changed something of it."""
+        if self.stale or self.reload or self.own_changes or self._touched:
+            return None
+        catalog = self._shared.fresh()
+        return None if catalog is None else (self._context, catalog)
+
+    def still(self, context: Context, catalog: Catalog) -> bool:
+        """Whether these are what texts are understood by, as far as is known without a look at the target."""
+        return self._context is context and self._shared.last is catalog and not self.own_changes
+
     def _independent(self, text: str) -> bool:
         """True when every statement of the text means the same under any search_path (SET, BEGIN …)."""
         try:

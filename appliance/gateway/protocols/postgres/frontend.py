@@ -40,6 +40,7 @@ from gateway.protocols.postgres.statement import SqlFault
 
 if TYPE_CHECKING:
     from gateway.approvals.view import ApprovalView
+    from gateway.protocols.postgres.laneentry import Entry
     from gateway.protocols.postgres.session import Relay
 
 FLUSH_BYTES = 1 << 16
@@ -54,6 +55,7 @@ class Frontend:
         self.relay = relay
         self.names = Names(relay.context, relay.names_limit, relay.message_limit,
                            lambda running, status: relay.commands.finish(running, status, {}))
+        self.waiting = False             # for the caller, with nothing of it in hand
         self.leaving = False             # the caller has said goodbye: what it sent before still runs
         self._out = bytearray()
         self._staged: list[Expect] = []
@@ -70,15 +72,27 @@ class Frontend:
 
     async def run(self) -> None:
         """Until the client says goodbye or is gone."""
-        client = self.relay.client
         reader = FrameReader(self.relay.message_limit)
-        while data := await client.read():
+        while data := await self._read(reader):
             reader.feed(data)
             for kind, payload in reader:
                 await self._message(kind, payload)
             await self.flush()
-            self.relay.rested()
         raise Ended("the caller disconnected")
+
+    async def _read(self, reader: FrameReader) -> bytes:
+        self.waiting = not reader.pending
+        self.relay.rested()
+        try:
+            return await self.relay.client.read()
+        finally:
+            self.waiting = False
+
+    def resting(self) -> bool:
+        """Nothing of the caller is in hand, and nothing for the target."""
+        client = self.relay.client
+        return (self.waiting and not self._out and not self._staged and not self._gates and not self._skip and not self._pipeline
+                and not self.leaving and not client.buffered and not client.ended and self.names.resting())
 
     async def _message(self, code: int, payload: bytes) -> None:
         action = machine.caller(self._phase(), code)
@@ -232,14 +246,39 @@ class Frontend:
                 await asyncio.gather(*gates)
             except AuditUnavailable:
                 self._take_back()
+        self.relay.target.stream.write(self._given())
+        await self.relay.target.stream.drain()
+
+    def _given(self) -> bytes:
+        """What is staged, as bytes; the target owes it from now on."""
         staged, self._staged = self._staged, []
         data, self._out = bytes(self._out), bytearray()
         self._sent_pipeline = self._pipeline
         for expect in staged:
             if not self.relay.pending.push(expect):
                 self.relay.backend.skipped(expect)
-        self.relay.target.stream.write(data)
-        await self.relay.target.stream.drain()
+        return data
+
+    def adopt(self, entry: Entry, running: Running, command: Command, group: bytes, *, sent: bool) -> None:
+        """Take over what the lane began: afterwards everything is as if these messages had come here, up to and with their Sync, and
+        had been staged, or (``sent``) passed on. Each line is what the handler of its message does after the permit."""
+        compiled, turn, permit = entry.compiled, self._turn, running.permit
+        gate = None if permit.early else permit.recorded
+        running.executed = True
+        if entry.statement is None:
+            self.send(group, Expect(QUERY, compiled.plans, running, undo=self.names.applied(compiled, turn)), gate)
+        else:
+            portal = Portal(compiled, command, running, entry.results, turn, described=entry.describes)
+            if entry.parses and entry.prepared is not None:
+                self.send(b"", Expect(PARSE, undo=self.names.parsed("", entry.prepared.text, entry.prepared.types)))
+            self.send(group, Expect(BIND, running=running, undo=self.names.bound("", portal)), gate)
+            if entry.describes:
+                self.send(b"", Expect(DESCRIBE_PORTAL, compiled.plans, running, silent=entry.silent, formats=portal.formats))
+            self.send(b"", Expect(EXECUTE, compiled.plans, running, undo=self.names.applied(compiled, turn), formats=portal.formats))
+            self.send(b"", Expect(SYNC))
+        self._turn += 1
+        if sent:
+            self._given()
 
     def _take_back(self) -> None:
         """The records of what is staged could not be written: none of it is sent, every part of it is refused."""
@@ -320,7 +359,7 @@ class Frontend:
         most = await self._bound(command, compiled, decision)
         await self._before_permit(decision)
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=self._sample())
+        running = Running(permit, compiled.statements, sample=self.sample())
         if most is not None:
             await bounded.query(self, payload, compiled, running, most)
             return
@@ -338,7 +377,7 @@ class Frontend:
         self._pipeline = False
         return expect
 
-    def _sample(self) -> Sample | None:
+    def sample(self) -> Sample | None:
         """Where the first rows go that replay shows; ``audit.sample: 0`` keeps none."""
         return Sample(self.relay.secrets, self.relay.sample_bytes) if self.relay.sample_bytes else None
 
@@ -379,7 +418,7 @@ class Frontend:
         most = await self._bound(command, compiled, decision)
         await self._before_permit(decision)
         permit = await self._permit(command)
-        running = Running(permit, compiled.statements, sample=self._sample(), most=most)
+        running = Running(permit, compiled.statements, sample=self.sample(), most=most)
         undo = self.names.bound(bind.portal, Portal(compiled, command, running, bind.results, self._turn))
         self._pipeline = True
         self.send(frame(b"B", payload), Expect(BIND, running=running, undo=undo), None if permit.early else permit.recorded)
@@ -414,7 +453,7 @@ class Frontend:
         await self._before_permit(self._decide(command))
         permit = await self._permit(command)
         most = found.running.most if found is not None else None
-        running = Running(permit, compiled.statements, sample=self._sample(), most=most)
+        running = Running(permit, compiled.statements, sample=self.sample(), most=most)
         portal = Portal(compiled, command, running, found.formats if found is not None else (), self._turn)
         self.names.kept(name, portal)
         return portal

@@ -139,7 +139,25 @@ class Names:
         if self._statements.bytes + self._portals.bytes > self._most_bytes:
             raise Refused("the prepared statements and portals of this session hold too much (limits.message)", "53400")
 
+    def resting(self) -> bool:
+        """Another unnamed portal would end no command, and there is room for it."""
+        unnamed = self._portals.get("")
+        try:
+            self.check_room()
+        except Refused:
+            return False
+        return unnamed is None or unnamed.running.finished
+
     # statements
+
+    def known(self, name: str) -> Prepared | None:
+        """The statement of that name, if there is one."""
+        return self._statements.get(name)
+
+    def reparsed(self, prepared: Prepared) -> None:
+        """The unnamed statement is this one now."""
+        if self._statements.get("") is not prepared:
+            self._statements.put("", prepared)
 
     def statement(self, name: str) -> Prepared:
         """Raises ``SqlFault`` 26000."""

@@ -34,6 +34,11 @@ def binary_text(oid: int, value: bytes) -> str:
     return "\\x" + value.hex()
 
 
+def plain_columns(described: Sequence[Field]) -> bool:
+    """Whether the values of all these columns are shown as the text that they are."""
+    return all(column.format == 0 or column.type_oid in _TEXT for column in described)
+
+
 class Sample:
     """At most ``ROWS`` rows and about ``room`` bytes, each value cut at ``VALUE`` characters; none of ``secrets`` is kept."""
 

@@ -22,6 +22,7 @@ from gateway.protocols.postgres.context import SessionContext
 from gateway.protocols.postgres.ending import Ended, ended_by, fatal
 from gateway.protocols.postgres.expect import Pending
 from gateway.protocols.postgres.frontend import Frontend
+from gateway.protocols.postgres.lane import Lane
 from gateway.protocols.postgres.recorder import BYTES
 from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
@@ -43,6 +44,9 @@ class Totals:
 class Relay:
     """The session. ``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
 
+    lanes = True
+    """Whether sessions have a lane. Without one everything takes the long way."""
+
     def __init__(self, session: Session, gate: Gate, client: ByteStream, target: TargetConnection, shared: SharedTarget,
                  secrets: tuple[str, ...], wait: bool, limits: Limits, sample: int = BYTES) -> None:
         self.session, self.gate, self.client, self.target = session, gate, client, target
@@ -58,10 +62,11 @@ class Relay:
         self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets, limits.statement_text)
         self.frontend = Frontend(self)
         self.backend = Backend(self)
+        self.lane = Lane(self)
         self.commands = Commands(self)
         self._over: asyncio.Future[Ended] | None = None
         self._asked: tuple[str, str] | None = None         # to end, before it began
-        self._draining = ""
+        self.draining = ""
         self._limits: tuple[Policy, SessionLimits] | None = None
 
     @property
@@ -76,6 +81,7 @@ class Relay:
 
     def end(self, reason: str, code: str = "57P01") -> None:
         """Ask the session to end; safe to call from anywhere on the loop, more than once."""
+        self.lane.open = False
         if self._over is None:
             self._asked = self._asked or (reason, code)
         elif not self._over.done():
@@ -83,13 +89,25 @@ class Relay:
 
     def drain(self, reason: str) -> None:
         """Ask the session to end once the command that is running has ended; at once where none is."""
-        self._draining = reason
+        self.draining = reason
         self.rested()
 
     def rested(self) -> None:
-        """Everything sent has been answered."""
-        if self._draining and not self.backend.busy() and not self.deciding:
-            self.end(self._draining)
+        """A loop has done what there was to do; maybe everything sent has been answered."""
+        if self.draining and not self.backend.busy() and not self.deciding:
+            self.end(self.draining)
+        self.lane.open = self.lanes and self._resting()
+
+    def _resting(self) -> bool:
+        """Everything that came has been answered to the last byte, and nothing is under way: the lane may take the next message."""
+        return (not self.over and not self.draining and self.status in ("I", "T")
+                and not self.held and not self.deciding and not self.pending and not self.pending.skipping
+                and self.frontend.resting() and self.backend.resting())
+
+    @property
+    def over(self) -> bool:
+        """It has been asked to end."""
+        return self._over is None or self._over.done()
 
     def cancel(self) -> None:
         """The caller's CancelRequest: withdraw what is held, else cancel on the target."""
@@ -97,7 +115,7 @@ class Relay:
             self.gate.approvals.withdraw_session(self.session.id, "cancelled by the caller")
             return
         self.withdrawn = self.deciding          # it may become a held command: then it is withdrawn at once
-        if self.pending:
+        if self.pending or self.lane.sent:
             self.commands.cancel_target()
 
     async def run(self) -> str:
@@ -105,6 +123,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
         self.totals.active = loop.time()
+        self.client.tap, self.target.stream.tap = self.lane.from_caller, self.lane.from_target
         if self._asked is not None:
             self.end(*self._asked)
         ended = await self._until_ended()
@@ -135,7 +154,7 @@ class Relay:
             if reason := self.gate.policy.ended(self.session, self.gate.now()):
                 raise Ended(reason, fatal("57P01", f"session ended: {reason}"))
             quiet = loop.time() - self.totals.active
-            if limits.idle is not None and not self.pending and not self.held and quiet >= limits.idle:
+            if limits.idle is not None and not self.pending and not self.lane.busy and not self.held and quiet >= limits.idle:
                 raise Ended("idle", fatal("57P05", f"session ended: idle for {limits.idle:g} s"))
             if self.client.gone.is_set() and not self.frontend.leaving:
                 if not self.held:
@@ -155,6 +174,7 @@ class Relay:
     async def _say_goodbye(self, ended: Ended) -> None:
         self.gate.approvals.withdraw_session(self.session.id, ended.reason)
         self.backend.abandon(ended.reason)
+        self.client.tap = self.target.stream.tap = None
         await self.backend.deliver_last()
         if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
             self.client.write(messages.ErrorResponse(ended.fields).encode())

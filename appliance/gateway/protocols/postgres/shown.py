@@ -25,9 +25,14 @@ def shown_text(text: str, statements: Sequence[Statement], masks: MaskSet, secre
 def shown_parameters(parameters: Sequence[tuple[str, str | None]], statements: Sequence[Statement], masks: MaskSet,
                      secrets: tuple[str, ...] = ()) -> tuple[str | None, ...]:
     """The values of bound parameters (``(type, text)`` in order), likewise. A binary value that has to be hidden is hidden as a whole."""
-    hidden = {one.parameter for one in _literals(statements) if one.parameter and _hidden(one, masks)}
+    hidden = hidden_parameters(statements, masks)
     return tuple([HIDDEN if number in hidden and value is not None else _shown(value, masks, secrets)
                   for number, (_, value) in enumerate(parameters, 1)])
+
+
+def hidden_parameters(statements: Sequence[Statement], masks: MaskSet) -> frozenset[int]:
+    """The numbers of the parameters that feed or are compared with masked columns."""
+    return frozenset([one.parameter for one in _literals(statements) if one.parameter and _hidden(one, masks)])
 
 
 def _shown(value: str | None, masks: MaskSet, secrets: tuple[str, ...]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -25,7 +25,7 @@ from gateway.protocols.postgres.catalog.offline import from_json
 from gateway.protocols.postgres.codec import FrameReader
 from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.target import Address, TargetConnection
-from gateway.protocols.postgres.targets import CompiledCache, SharedTarget
+from gateway.protocols.postgres.targets import SharedTarget
 from gateway.testing import FrozenClock, MemoryAudit
 from gateway.testing.scripted import ScriptedTarget
 from tests.unit.identity.folder import make_folder, new_issuers
@@ -108,12 +108,19 @@ class MemoryTransport(asyncio.Transport):
         return default
 
 
+async def _nowhere() -> TargetConnection:
+    raise TargetFault("there is no target", "08006")
+
+
 class FixedTarget(SharedTarget):
     """A catalog that never changes, without a connection."""
 
     def __init__(self, catalog: Catalog) -> None:
+        super().__init__(_nowhere, "orders", 1.0)
         self._catalog = catalog
-        self.compiled = CompiledCache()
+
+    def fresh(self) -> Catalog | None:
+        return self._catalog
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         assert self._catalog is not None
@@ -159,6 +166,7 @@ class Talk:
     near: MemoryTransport
     far: MemoryTransport
     pump: bool = True
+    cut: Callable[[bytes], list[bytes]] = lambda data: [data]        # the segments in which the target's answers come
     sent: list[Frame] = field(default_factory=list)
     to_target: bytearray = field(default_factory=bytearray)
     _reader: FrameReader = field(default_factory=lambda: FrameReader(1 << 28))
@@ -187,8 +195,10 @@ class Talk:
     def _move(self) -> bool:
         data = self.far.take()
         self.to_target += data
-        if data and self.pump and (answer := self.target.feed(data)):
-            self.relay.target.stream.data_received(answer)
+        if data and self.pump:
+            for answer in self.cut(self.target.feed(data)):
+                if answer:
+                    self.relay.target.stream.data_received(answer)
         return bool(data)
 
     def target_says(self, *parts: messages.Message | bytes) -> None:

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lane knows of one group of messages: understood, decided and described by the same functions as anywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.audit.template import Template
+from gateway.errors import AuditUnavailable, GatewayFault, Refused, TargetFault
+from gateway.govern import begin_fields
+from gateway.model import Command, Decision
+from gateway.protocols.postgres import bounded, messages
+from gateway.protocols.postgres.answers import typed_parameters
+from gateway.protocols.postgres.codec import FrameReader
+from gateway.protocols.postgres.context import Compiled
+from gateway.protocols.postgres.expect import DESCRIBE_PORTAL, QUERY, Expect
+from gateway.protocols.postgres.lanewire import BIND, PARSE, ROWS, TYPED
+from gateway.protocols.postgres.masking import MaskPlan
+from gateway.protocols.postgres.messages import Bind, Describe, Field, Parse, Query
+from gateway.protocols.postgres.names import Prepared
+from gateway.protocols.postgres.recorder import Sample, plain_columns
+from gateway.protocols.postgres.shown import hidden_parameters
+from gateway.protocols.postgres.statement import Statement
+
+if TYPE_CHECKING:
+    from gateway.protocols.postgres.session import Relay
+
+TRANSACTIONS = frozenset({"", "begin", "commit", "rollback"})
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One group of messages as the lane may take it again, for as long as its generation lasts.
+
+    ``shape`` is of ``lanewire.answer``; ``silent``: the gateway asks for the description, the caller did not. ``described``, ``fields`` and
+    ``plan`` are those of the last description that passed the second lock; ``head`` begins the recording of such rows.
+    """
+
+    compiled: Compiled
+    command: Command
+    decision: Decision
+    template: Template
+    shape: int
+    early: bool
+    statement: str | None = None          # the name that Bind gives; ``None`` of a Query
+    prepared: Prepared | None = None
+    formats: tuple[int, ...] = ()
+    results: tuple[int, ...] = ()
+    silent: bool = False
+    hidden: frozenset[int] = frozenset()  # numbers of the parameters that are not shown
+    described: bytes = b""
+    fields: tuple[Field, ...] = ()
+    plan: MaskPlan | None = None
+    head: bytes | None = None
+
+    @property
+    def parses(self) -> bool:
+        return bool(self.shape & PARSE)
+
+    @property
+    def describes(self) -> bool:
+        return bool(self.shape & TYPED)
+
+
+def learn(relay: Relay, data: bytes) -> Entry | None:
+    """Understand and decide a group of the shape that ``lanewire.split`` knows, as ``Frontend`` would, without waiting for anything.
+
+    ``None`` wherever that is not possible, or where more than a plain permitted statement is asked for: the frontend has the word.
+    """
+    try:
+        return _learned(relay, [messages.parse_frontend(kind, payload) for kind, payload in _messages(relay, data)])
+    except (Refused, AuditUnavailable, GatewayFault, TargetFault):
+        return None
+
+
+def _messages(relay: Relay, data: bytes) -> FrameReader:
+    reader = FrameReader(relay.message_limit)
+    reader.feed(data)
+    return reader
+
+
+def _learned(relay: Relay, group: list[messages.FrontendMessage]) -> Entry | None:
+    match group:
+        case [Query(text)]:
+            return _entry(relay, text, (), 0)
+        case [Parse(name, text, types), Bind() as bind, *rest] if name == bind.statement == "":
+            return _bound(relay, Prepared(text, types), bind, rest, PARSE)
+        case [Bind() as bind, *rest]:
+            found = relay.frontend.names.known(bind.statement)
+            return None if found is None else _bound(relay, found, bind, rest, 0)
+    return None
+
+
+def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.FrontendMessage], shape: int) -> Entry | None:
+    found = _entry(relay, prepared.text, prepared.types, shape | BIND)
+    if found is None or shape & PARSE and not found.early:
+        return None                  # the record of a Parse that has to wait comes first, and has an end of its own
+    plan = found.compiled.plans[0]
+    described = isinstance(rest[0], Describe)
+    found.silent = not described and plan is not None and plan.any
+    found.shape |= TYPED if described or found.silent else 0
+    found.statement, found.prepared, found.formats, found.results = bind.statement, prepared, bind.formats, bind.results
+    found.plan = None if found.shape & TYPED else plan
+    return found
+
+
+def _entry(relay: Relay, text: str, types: tuple[int, ...], shape: int) -> Entry | None:
+    compiled = relay.context.compile_now(text, types)
+    if compiled is None or compiled.refusal or len(compiled.statements) != 1 or not _plain(compiled.statements[0]):
+        return None
+    command = relay.context.command(compiled, wait=relay.wait)
+    decision = relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, relay.gate.now())
+    if decision.effect != "allow" or decision.limits.rows is not None or decision.limits.time is not None:
+        return None
+    if bounded.bound_of(decision, compiled, relay.context.prepared) is not None:
+        return None
+    rows = ROWS if compiled.statements[0].returns == "rows" else 0
+    return Entry(compiled, command, decision, begin_template(relay, command, decision, shape), shape | rows,
+                 command.early and not relay.gate.audit.strict, hidden=hidden_parameters(compiled.statements, relay.context.masks()))
+
+
+def _plain(statement: Statement) -> bool:
+    """A statement that changes nothing of what the session knows: no name, no setting, no catalog."""
+    names = (statement.prepares, statement.declares, statement.uses_prepared, statement.uses_cursor, statement.forgets, statement.inner)
+    return (statement.returns in ("rows", "none") and all(name is None for name in names) and not statement.settings
+            and not statement.changes_context and not statement.changes_catalog and statement.transaction in TRANSACTIONS)
+
+
+def begin_template(relay: Relay, command: Command, decision: Decision, shape: int) -> Template:
+    """The ``command.begin`` of every run of an entry; of a bound one the parameters are filled in."""
+    fields = begin_fields(relay.session, relay.gate.policy, command, decision)
+    if shape & BIND:
+        del fields["parameters"]
+    return relay.gate.audit.template("command.begin", fields, ("parameters",) if shape & BIND else ())
+
+
+def bind_of(relay: Relay, data: bytes) -> Bind:
+    """The Bind message in a group."""
+    for kind, payload in _messages(relay, data):
+        if kind == 0x42 and isinstance(bind := messages.parse_frontend(kind, payload), Bind):
+            return bind
+    raise GatewayFault("a group without Bind")
+
+
+def bound_command(relay: Relay, entry: Entry, data: bytes) -> Command:
+    """The command of one run, its parameters as they are shown."""
+    if entry.prepared is None:
+        return entry.command
+    parameters = typed_parameters(bind_of(relay, data), entry.prepared.types, entry.prepared.described)
+    return relay.context.command(entry.compiled, parameters, wait=relay.wait)
+
+
+def shown(relay: Relay, entry: Entry, data: bytes) -> bytes:
+    """The parameters of one run as JSON."""
+    return orjson.dumps(list(bound_command(relay, entry, data).shown_parameters))
+
+
+def verify(relay: Relay, entry: Entry, payload: bytes) -> None:
+    """The second lock. Raises what ``Backend`` raises where the description is not the plan's."""
+    asked = Expect(DESCRIBE_PORTAL if entry.shape & BIND else QUERY, entry.compiled.plans, formats=entry.results)
+    entry.fields, entry.plan = relay.backend.verified(asked, payload)
+    entry.described = payload
+    entry.head = sample_head(entry.fields, relay.secrets)
+
+
+def sample_head(fields: tuple[Field, ...], secrets: tuple[str, ...]) -> bytes | None:
+    """What a recording has before its rows; ``None`` where values are not shown as they stand."""
+    if not fields or not plain_columns(fields):
+        return None
+    empty = Sample(secrets)
+    empty.columns(fields)
+    return (empty.close() or b"").removesuffix(b'],"truncated":false}')
+
+
+def recording(relay: Relay, entry: Entry, rows: bytes) -> bytes | None:
+    """The recording of masked rows, by the recorder itself."""
+    sample = relay.frontend.sample()
+    if sample is None:
+        return None
+    if entry.fields:
+        sample.columns(entry.fields)
+    sample.rows(rows)
+    return sample.close()

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lane changes nothing but the time it takes: with it and without, the same bytes to the caller, the same to the target, the same
+records. And nothing that stops an operation elsewhere is passed by here."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.protocols.postgres import messages
+from gateway.protocols.postgres.messages import Bind, Close, Describe, Execute, Field, Flush, Message, Parse, Query, Sync
+from gateway.protocols.postgres.session import Relay
+from gateway.testing import FailingAudit, FrozenClock, MemoryAudit
+from gateway.testing.scripted import Answer, ScriptedTarget, done, failure, rows
+from tests.unit.protocols.postgres.talk import BOT, EVERYTHING, Room, Talk, errors, grant, kinds, make_room, table, talking, values
+
+ONE = "select id, total from orders where id = $1"
+HIDES = "select id, ssn, card from customers where ssn = $1"
+INSERT = "insert into orders values ($1, 1, 1)"
+RETURNS = "insert into orders values (7, 1, 1) returning id"
+FAILS = "insert into orders values (1, 1, 1)"
+DENIED = "drop table orders"
+SSN = Field("ssn", table("customers"), 4, 25)
+NOTICE = messages.ErrorResponse({"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": "by the way"}, notice=True)
+PEOPLE = rows([Field("id", table("customers"), 1, 23), SSN, Field("card", table("customers"), 5, 25)],
+              ("1", "078-05-1120", "4111111111111111"), ("2", None, 'quo"ted \\ ü'))
+ANSWERS: dict[str, Answer] = {
+    ONE: rows(["id", "total"], ("1", "10")), HIDES: PEOPLE, INSERT: done("INSERT 0 1"), RETURNS: rows(["id"], ("7",), tag="INSERT 0 1"),
+    FAILS: failure("23505", "duplicate key"), "select id from orders": [*rows(["id"], *[(str(n),) for n in range(30)])[:-1], NOTICE,
+                                                                        messages.CommandComplete("SELECT 30")],
+}
+TEXTS = [ONE, HIDES, INSERT, RETURNS, FAILS, DENIED, "select id from orders", "begin", "commit", "rollback", "savepoint a",
+         "set application_name = 'x'", "select", "select 1 as a; select 2 as b", "update orders set total = 1 where id = 3", ""]
+
+
+@lru_cache(maxsize=2)
+def room(masks: bool) -> Room:
+    return make_room(Path(mkdtemp()), grant(masks=masks))
+
+
+def commands(audit: MemoryAudit) -> list[tuple[Any, ...]]:
+    """Every command as it began and as it ended, without the numbers of the records."""
+    ends = {record.fields["begin"]: record for record in audit.records if record.kind == "command.end"}
+    found: list[tuple[Any, ...]] = []
+    for record in audit.records:
+        if record.kind == "command.begin":
+            end = ends.pop(record.seq, None)
+            found.append((record.fields, end and {**end.fields, "begin": 0}, end and end.recording))
+    assert not ends
+    return found
+
+
+async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTarget) -> tuple[bytes, bytes, list[tuple[Any, ...]], int]:
+    where = room(masks)
+    where.audit = MemoryAudit()
+    async with talking(where, target) as talk:
+        talk.cut = lambda data: [data[at:at + cut] for at in range(0, len(data), cut)] if cut else [data]
+        for segment in segments:
+            talk.client.data_received(segment)
+            if len(segment) % 5:                   # now and then the next segment comes before anything has moved
+                await talk.quiet()
+        await talk.quiet()
+        seen = b"".join(kind.encode() + payload for kind, payload in talk.sent)
+        return seen, bytes(talk.to_target), commands(where.audit), talk.relay.lane.taken
+
+
+def both(segments: list[bytes], masks: bool = True, cut: int = 0, answers: dict[str, Answer] = ANSWERS) -> int:
+    """Run it with and without the lane and compare; gives how many operations the lane took."""
+    found = []
+    for lanes in (True, False):
+        Relay.lanes = lanes
+        try:
+            found.append(asyncio.run(_told(segments, masks, cut, ScriptedTarget(answers))))
+        finally:
+            Relay.lanes = True
+    with_it, without = found
+    assert with_it[:3] == without[:3]
+    assert without[3] == 0
+    return with_it[3]
+
+
+def run(text: str, *parameters: bytes | None, describe: bool = True, formats: tuple[int, ...] = ()) -> bytes:
+    """``Parse Bind [Describe] Execute Sync`` as libpq sends it."""
+    return Parse("", text).encode() + again("", *parameters, describe=describe, formats=formats)
+
+
+def again(name: str, *parameters: bytes | None, describe: bool = True, formats: tuple[int, ...] = (),
+          results: tuple[int, ...] = ()) -> bytes:
+    parts: list[Message] = [Bind("", name, formats, parameters, results), *([Describe("P", "")] if describe else []), Execute(""), Sync()]
+    return b"".join(part.encode() for part in parts)
+
+
+PREPARE = Parse("s", ONE).encode() + Parse("h", HIDES).encode() + Parse("i", INSERT).encode() + Sync().encode()
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("cut", [0, 1, 7])
+@pytest.mark.parametrize("group", [
+    run(ONE, b"1"), run(ONE, b"1", describe=False), run(HIDES, b"078-05-1120"), run(HIDES, None), run(HIDES, b"x", describe=False),
+    again("s", b"1"), again("s", b"1", describe=False), again("h", b"078-05-1120", describe=False), again("i", b"4"),
+    again("i", b"4111111111111111"), again("s", b"\0\0\0\1", formats=(1,)), again("s", b"1", results=(0,)),
+    again("s", "ü\"\\".encode()), again("s", b"s3cret-of-the-gateway"),
+    Query(RETURNS).encode(), Query("begin").encode(), Query("update orders set total = 1 where id = 3").encode()])
+def test_the_same_with_and_without(group: bytes, cut: int, masks: bool) -> None:
+    assert both([PREPARE, Query("select 1").encode(), *[group] * 3], masks, cut) >= 3
+
+
+@pytest.mark.parametrize("segments", [
+    [Query(FAILS).encode()] * 2, [run(FAILS)] * 2, [Query("select id from orders").encode()] * 2, [run("select id from orders")] * 2,
+    [run(ONE, b"1") * 3] * 2, [run(ONE, b"1")[:30], run(ONE, b"1")[30:]], [again("nobody", b"1")], [Query(DENIED).encode()] * 2,
+    [run(DENIED)] * 2, [Query("").encode()] * 2, [run(RETURNS)] * 3, [Query("set search_path = public").encode(), run(ONE, b"1")],
+    [Query("begin").encode(), run(FAILS), run(ONE, b"1")],
+    [Query("begin").encode(), run(ONE, b"1"), Execute("").encode() + Sync().encode(), Query("rollback").encode()],
+    [Query("begin").encode(), again("s", b"1"), Bind("", "h", (), (b"2",)).encode() + Execute("").encode() + Sync().encode()],
+    [Query("begin").encode(), Bind("", "s", (), (b"1",)).encode() + Sync().encode(), run(ONE, b"1"), run(ONE, b"1")],
+    [run(ONE, b"1"), Bind("", "", (), (b"2",)).encode() + Execute("").encode() + Sync().encode()],
+    [run(ONE, b"1"), Describe("S", "").encode() + Sync().encode(), run(ONE, b"\0\0\0\1", formats=(1,))],
+    [again("s", b"1"), Close("S", "s").encode() + Sync().encode(), again("s", b"1")],
+    [again("s", b"1"), Close("S", "s").encode() + Parse("s", HIDES).encode() + Sync().encode(), again("s", b"1")],
+])
+def test_the_long_way_takes_over(segments: list[bytes]) -> None:
+    both([PREPARE, Query("select 1").encode(), *segments])
+
+
+name = st.sampled_from(["", "s", "h", "i"])
+text = st.sampled_from(TEXTS)
+parameters = st.lists(st.one_of(st.none(), st.sampled_from([b"1", b"078-05-1120", b'a"b', b"4111111111111111"])), max_size=2).map(tuple)
+part: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Parse, name, text), st.builds(lambda p, s: Bind(p, s), st.sampled_from(["", "p"]), name),
+    st.builds(Execute, st.just(""), st.just(1)),
+    st.builds(Describe, st.just("S"), name), st.builds(Close, st.sampled_from(["S", "P"]), name), st.just(Flush()))
+turn = st.one_of(
+    st.builds(again, name, st.sampled_from([b"1", b"078-05-1120"]), describe=st.booleans()), st.builds(run, text, describe=st.booleans()),
+    st.builds(lambda text, parameters: run(text, *parameters), text, parameters), st.builds(lambda text: Query(text).encode(), text),
+    st.lists(part, max_size=5).map(lambda parts: b"".join(one.encode() for one in [*parts, Sync()])))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(turn, min_size=1, max_size=8), st.booleans(), st.sampled_from([0, 0, 1, 5, 64]), st.data())
+def test_whatever_is_said_and_however_it_is_cut(turns: list[bytes], masks: bool, cut: int, data: st.DataObject) -> None:
+    stream = b"".join(turns)
+    if data.draw(st.booleans()):
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4)))
+        segments = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if b > a]
+    else:
+        segments = turns
+    both([PREPARE, Query("select 1").encode(), *segments], masks, cut)
+
+
+# What stops an operation
+
+
+async def warm(talk: Talk) -> None:
+    """Until the lane takes what is said."""
+    await talk.say(PREPARE)
+    for _ in range(2):
+        await talk.say(again("s", b"1"))
+        await talk.query("select id from orders")
+    assert talk.relay.lane.taken
+
+
+async def test_a_command_that_is_denied_now(tmp_path: Path) -> None:
+    where = make_room(tmp_path, grant())
+    async with talking(where, ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        where.policy = make_room(tmp_path / "b", grant([*EVERYTHING, {"name": "no", "deny": {"sql": {"verbs": ["select"]}}}])).policy
+        before = bytes(talk.to_target)
+        assert errors(await talk.say(again("s", b"1"))) == ["42501"]
+        assert bytes(talk.to_target) == before
+    assert talk.begun()[-1][1] == "deny"
+
+
+async def test_a_mask_that_is_new(tmp_path: Path) -> None:
+    where = make_room(tmp_path, grant())
+    async with talking(where, ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        for _ in range(3):
+            assert values(await talk.say(again("h", b"1")))[0][1] == "078-05-1120"
+        where.policy = make_room(tmp_path / "b", grant(masks=True)).policy
+        for _ in range(3):
+            assert values(await talk.say(again("h", b"1")))[0][1] == "****"
+
+
+async def test_a_session_that_is_over(tmp_path: Path) -> None:
+    where = make_room(tmp_path, grant(session={"max": "1h"}))
+    async with talking(where, ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        where.clock.advance(3601)
+        assert errors(await talk.say(again("s", b"1"))) == ["57P01"]
+
+
+async def test_an_identity_that_is_revoked(tmp_path: Path) -> None:
+    where = make_room(tmp_path, grant())
+    async with talking(where, ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        where.policy = make_room(tmp_path / "b", grant()).policy
+        where.policy._revocations.subjects["ci", BOT.subject] = 4e9
+        assert errors(await talk.say(again("s", b"1"))) == ["57P01"]
+
+
+async def test_a_window_that_closes(tmp_path: Path) -> None:
+    """One grant goes on giving something, the other one's window ends."""
+    now = FrozenClock()()
+    until = datetime.fromtimestamp(now + 60, UTC).isoformat()
+    lasts = grant([{"name": "little", "allow": {"sql": {"verbs": ["show"]}}}], name="lasts")
+    async with talking(make_room(tmp_path, lasts, grant(when={"until": until})), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        talk.room.clock.advance(61)
+        assert errors(await talk.say(again("s", b"1"))) == ["42501"]
+
+
+async def test_an_identity_over_its_rate(tmp_path: Path) -> None:
+    where = make_room(tmp_path, grant())
+    async with talking(where, ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        where.allowed = False
+        assert errors(await talk.say(again("s", b"1"))) == ["42501"]
+
+
+async def test_a_catalog_that_changed(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        known = talk.relay.lane._known
+        await talk.query("set search_path = public")
+        await talk.say(again("s", b"1"))
+        await talk.say(again("s", b"1"))
+        assert talk.relay.lane._known[1] is not known[1]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("group", [again("s", b"1"), again("i", b"1"), Query("select id from orders").encode(), run(RETURNS)])
+async def test_no_record_no_answer_t14(tmp_path: Path, group: bytes, strict: bool) -> None:
+    audit = FailingAudit(2**60, strict=strict)
+    async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        await talk.say(group)
+        taken, before = talk.relay.lane.taken, len(talk.to_target)
+        audit.at = 0
+        answer = await talk.say(group)
+        assert errors(answer) == ["58030"]
+        assert set(kinds(answer)) <= {"E", "Z"}
+        if strict or group == again("i", b"1"):
+            assert len(talk.to_target) == before
+        assert talk.relay.lane.taken == taken
+
+
+@pytest.mark.parametrize("group", [again("s", b"1"), again("i", b"1")])
+async def test_the_disk_is_waited_for_t14(tmp_path: Path, group: bytes) -> None:
+    audit = MemoryAudit(strict=True)
+    async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        await talk.say(group)
+        audit.hold()
+        before = len(talk.to_target)
+        assert await talk.say(group) == []
+        assert len(talk.to_target) == before
+        assert talk.relay.lane.busy
+        audit.release()
+        assert kinds(await talk.quiet())[-2:] == "CZ"
+
+
+async def test_an_answer_waits_for_its_record_t14(tmp_path: Path) -> None:
+    audit = MemoryAudit()
+    async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        audit.hold()
+        assert await talk.say(again("s", b"1")) == []
+        assert await talk.say(again("s", b"2")) == []
+        audit.release()
+        assert kinds(await talk.quiet()) == "2TDCZ2TDCZ"
+
+
+@pytest.mark.parametrize("moment", ["held", "sent", "answered"])
+async def test_a_session_that_ends_in_the_middle(tmp_path: Path, moment: str) -> None:
+    audit = MemoryAudit(strict=moment == "held")
+    async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        if moment != "sent":
+            audit.hold()
+        talk.pump = moment == "answered"
+        await talk.say(again("s", b"1"))
+        assert talk.relay.lane.busy
+        talk.relay.end("enough")
+        await asyncio.sleep(0)
+        audit.release()
+        answer = await talk.quiet()
+        assert kinds(answer).endswith("E")
+        assert ("D" in kinds(answer)) is (moment == "answered")
+    assert talk.ended()[-1] == {"held": "withdrawn", "sent": "cancelled", "answered": "ok"}[moment]
+
+
+async def test_a_drain_lets_the_operation_end(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        talk.pump = False
+        await talk.say(again("s", b"1"))
+        talk.relay.drain("the gateway is stopping")
+        assert await talk.quiet() == []
+        talk.pump = True
+        talk.target_says(talk.target.feed(again("s", b"1")))
+        assert kinds(await talk.quiet()) == "2TDCZE"
