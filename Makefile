@@ -78,6 +78,13 @@ $(STAMPS)/system-test: tools/install-system-packages | $(PY)
 	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client openssl
 	touch $@
 
+$(STAMPS)/system-clients: tools/install-system-packages | $(PY)
+	@mkdir -p $(STAMPS)
+	lacking() { command -v "$$1" >/dev/null || [ -x "/usr/local/go/bin/$$1" ] || echo "$$2"; }
+	packages="$$(lacking node nodejs; lacking npm npm; lacking javac default-jdk-headless; lacking mvn maven; lacking go golang)"
+	[ -z "$$packages" ] || bash tools/install-system-packages $$packages
+	touch $@
+
 $(STAMPS)/system-bench: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
 	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client pgbouncer
@@ -102,7 +109,7 @@ $(STAMPS)/system-terraform: tools/install-system-packages | $(PY)
 
 # --- checks -------------------------------------------------------------------------------------------------------------
 
-test: $(STAMPS)/appliance $(STAMPS)/system-test  ## everything: lint, types, then every ring of tests on real peers
+test: $(STAMPS)/appliance $(STAMPS)/system-test $(STAMPS)/system-clients  ## everything: lint, types, then every ring of tests on real peers
 	@$(MAKE) lint
 	$(PY) -m pytest $(PYTEST_ARGS)
 	$(MAKE) booted
