@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway import protocols
 from gateway.config.schema import Listener, Resource, Rule, TestCase
+from gateway.credentials import Credential
 
 Place = tuple[str, int]
 """Host, without brackets, and port."""
@@ -22,7 +23,8 @@ class Settings:
     ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
     ``test`` is the key of a test case that holds what is asked. ``columns`` gives every SCHEMA.RELATION.COLUMN that a file
     ``policy/schemas/NAME.json`` knows, and raises ``ConfigError`` for what is no such file; ``None`` where there are no columns.
-    ``rule_problem`` says what is wrong with a rule beyond its matcher. ``destinations`` gives every place that the gateway connects to for
+    ``rule_problem`` says what is wrong with a rule beyond its matcher, ``resource_problem`` which key of a resource does not go with its
+    credential, and why. ``destinations`` gives every place that the gateway connects to for
     one of its resources: a firewall opens those and no others.
     """
 
@@ -36,6 +38,7 @@ class Settings:
     later: frozenset[str] = frozenset()
     columns: Callable[[bytes], frozenset[str]] | None = None
     rule_problem: Callable[[Rule], str | None] = lambda rule: None
+    resource_problem: Callable[[Any, Credential], tuple[str, str] | None] = lambda resource, credential: None
 
 
 def settings(protocol: str) -> Settings:

@@ -36,6 +36,12 @@ def test_listeners_and_resources(etc: Path) -> None:
     assert [(to.purpose, to.name, to.host, to.port) for to in destinations(folder)] == [("resource", "orders-db", "127.0.0.1", 5432)]
 
 
+def test_every_server_of_a_cluster(etc: Path) -> None:
+    edit(etc / "policy" / "resources.yaml", lambda document: document["resources"][0].update(address=["127.0.0.1:5432", "[::1]:5433"]))
+    assert [(to.name, to.host, to.port) for to in destinations(load_folder(etc))] == [
+        ("orders-db", "127.0.0.1", 5432), ("orders-db", "::1", 5433)]
+
+
 def test_keys_and_the_webhook_are_destinations_too(etc: Path) -> None:
     def fetch(document: dict[str, Any]) -> None:
         del document["issuers"][0]["jwks"]

@@ -24,7 +24,7 @@ from gateway.protocols.postgres.ending import fatal
 from gateway.protocols.postgres.roles import SessionRoles, role_prefix
 from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.settings import PostgresResource
-from gateway.protocols.postgres.target import TargetConnection
+from gateway.protocols.postgres.target import Address, TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
 from gateway.protocols.postgres.towards import CATALOG_SETTINGS, Towards
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from gateway.build import Gateway
 
 log = logging.getLogger("gateway.postgres")
+
+MOST_SERVERS = 1024
+"""Catalogs kept, one for each database of each server; a name that always stands for new addresses does not add up."""
 
 
 class PostgresListener:
@@ -45,7 +48,7 @@ class PostgresListener:
         self._open_now = 0
         self._towards = Towards(gateway.folder)
         self.roles = SessionRoles(gateway, lambda: self._towards)
-        self._shared: dict[tuple[PostgresResource, str], SharedTarget] = {}
+        self._shared: dict[tuple[PostgresResource, str, Address], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
         """One connection, from its first byte to its last."""
@@ -161,7 +164,7 @@ class PostgresListener:
     async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource, database: str,
                      target: TargetConnection, pending_end: list[str]) -> None:
         gateway = self._gateway
-        relay = Relay(session, gateway, stream, target, self._shared_target(resource, database),
+        relay = Relay(session, gateway, stream, target, self._shared_target(resource, database, target.address),
                       gateway.secrets(), startup.wait, gateway.folder.gateway.limits, gateway.folder.gateway.audit.sample)
         pid, secret = self._keys.issue(relay.cancel, long=startup.minor >= 2)
         gateway.live.remove(session.id)
@@ -182,13 +185,17 @@ class PostgresListener:
         login = await self.roles.issue(session, resource, database)
         return await self._towards.open(resource, database, settings, login)
 
-    def _shared_target(self, resource: PostgresResource, database: str) -> SharedTarget:
-        key = (resource, database)
+    def _shared_target(self, resource: PostgresResource, database: str, server: Address) -> SharedTarget:
+        """The catalog is read from the server that the session is on: another one may be behind it, or ahead."""
+        key = (resource, database, server)
         found = self._shared.get(key)
         if found is None:
             async def own() -> TargetConnection:
-                return await self._towards.open(resource, database, CATALOG_SETTINGS)
-            found = self._shared[key] = SharedTarget(own, database, resource.catalog.max_age, role_prefix(self._gateway.folder, resource))
+                return await self._towards.open_at(resource, database, CATALOG_SETTINGS, server)
+            made = role_prefix(self._gateway.folder, resource)
+            found = self._shared[key] = SharedTarget(own, database, resource.catalog.max_age, made)
+            while len(self._shared) > MOST_SERVERS:
+                self._shared.pop(next(iter(self._shared))).drop()
         return found
 
     async def warm(self) -> None:
@@ -197,9 +204,15 @@ class PostgresListener:
             if isinstance(resource, PostgresResource):
                 for database in resource.offered:
                     try:
-                        await self._shared_target(resource, database).catalog()
+                        await self._read_catalog(resource, database)
                     except (TargetFault, OSError) as fault:
                         log.warning("the catalog of %s/%s is not read yet: %s", resource.name, database, fault)
+
+    async def _read_catalog(self, resource: PostgresResource, database: str) -> None:
+        connection = await self._towards.open(resource, database, CATALOG_SETTINGS)
+        shared = self._shared_target(resource, database, connection.address)
+        await shared.adopt(connection)
+        await shared.catalog()
 
     async def reloaded(self) -> None:
         """The policy changed: let go of targets that are not in it any more."""

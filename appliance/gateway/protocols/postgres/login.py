@@ -21,7 +21,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import TargetFault
 from gateway.net.stream import ByteStream
@@ -43,6 +43,7 @@ from gateway.protocols.postgres.messages import (
     cstring,
     parse_backend,
 )
+from gateway.protocols.postgres.settings import Binding, Method
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.target import TargetConnection
@@ -54,9 +55,11 @@ MESSAGE_LIMIT = 64 * 1024
 MAX_MESSAGES = 256
 MAX_PARAMETERS = 128
 
-Binding = Literal["prefer", "require", "disable"]
-Method = Literal["scram-sha-256", "password", "none"]
 METHODS: frozenset[Method] = frozenset({"scram-sha-256", "password", "none"})
+
+
+class Unreachable(TargetFault):
+    """Nobody answers there, or not in time: another server of the resource may."""
 
 
 class Secret(Protocol):
@@ -243,10 +246,10 @@ class Login:
 
 
 async def next_message(stream: ByteStream, frames: FrameReader) -> tuple[int, bytes]:
-    """Type and payload. Raises ``TargetFault`` at the end of the stream."""
+    """Type and payload. Raises ``Unreachable`` at the end of the stream."""
     while (message := frames.next()) is None:
         data = await stream.read()
         if not data:
-            raise TargetFault("the target closed the connection", "08006")
+            raise Unreachable("the target closed the connection", "08006")
         frames.feed(data)
     return message

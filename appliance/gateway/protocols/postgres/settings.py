@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.config.address import is_loopback, split_address
 from gateway.config.quantities import Duration
-from gateway.config.schema import Listener, Resource, Rule, TestCase
+from gateway.config.schema import Listener, Resource, Rule, TargetTls, TestCase
 from gateway.config.speaks import Place, Settings
-from gateway.config.values import Address, Keys
+from gateway.config.values import Addresses, Keys
+from gateway.credentials import Credential
 from gateway.errors import ConfigError
 
 
@@ -25,16 +26,52 @@ def _database(value: str) -> str:
 Database = Annotated[str, AfterValidator(_database)]
 
 
+def _version(value: object) -> object:
+    return str(value) if isinstance(value, float) else value
+
+
+_VERSION = WithJsonSchema({"enum": ["3.0", "3.2", 3.0, 3.2], "x-kind": "`3.0`, `3.2`"})
+Version = Annotated[Literal["3.0", "3.2"], BeforeValidator(_version), _VERSION]
+Attributes = Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]
+Binding = Literal["prefer", "require", "disable"]
+Method = Literal["scram-sha-256", "password", "none"]
+
+
 class CatalogSpec(Keys):
     """How fresh the gateway's picture of the target's catalog has to be."""
 
     max_age: Duration = Field(default=1.0, description="Longest time between two looks at it; 0 looks before every statement.")
 
 
-class PostgresResource(Resource):
-    """A PostgreSQL server and the databases of it that are offered."""
+class PostgresTls(TargetTls):
+    """How it proves itself, and how TLS begins."""
 
-    address: Address = Field(description="HOST:PORT.")
+    negotiation: Literal["postgres", "direct"] = Field(
+        default="postgres", description="postgres: asked for by an SSLRequest; direct: TLS at once, which PostgreSQL 17 and newer take.")
+
+
+class PostgresResource(Resource):
+    """A PostgreSQL server, or the servers of one cluster, and the databases of it that are offered."""
+
+    address: Addresses = Field(
+        description="HOST:PORT, or a list of them: servers of one cluster, tried in this order until one can be reached and is wanted.")
+    target_session_attrs: Attributes = Field(
+        default="any", description="What a session's server has to be, as libpq decides it. prefer-standby: any if there is no standby.")
+    load_balance: Literal["order", "random"] = Field(
+        default="order", description="random: the servers, and the addresses of a name, in another order for each session.")
+    connect_timeout: Duration | None = Field(
+        default=None, gt=0, description="For reaching one server and logging in to it; `limits.target_connect` otherwise.")
+    tls: PostgresTls = Field(default_factory=PostgresTls, description="How it proves itself, and how TLS begins.")
+    channel_binding: Binding = Field(
+        default="prefer", description="prefer: SCRAM is bound to the TLS channel wherever that is offered; require: no login that is not; "
+        "disable: never, for a target whose certificate names no hash (Ed25519).")
+    require_auth: tuple[Method, ...] = Field(
+        default=(), description="Ways in which the target may ask who we are; none given means all of them. password (in clear) "
+        "is answered only where `tls.mode` is verify-full; none is what a target does that trusts, or that a client "
+        "certificate was enough for.")
+    min_protocol_version: Version = Field(default="3.0", description="Oldest protocol spoken with it.")
+    max_protocol_version: Version = Field(
+        default="3.2", description="Newest protocol asked for; 3.0 for a pooler in between that cannot negotiate.")
     database: Database | None = Field(default=None, description="The one database offered. Either this or `databases`.")
     databases: tuple[Database, ...] = Field(
         default=(), description="Several; `dbname` is then RESOURCE/DATABASE, and RESOURCE alone the first.")
@@ -42,8 +79,18 @@ class PostgresResource(Resource):
 
     @property
     def place(self) -> tuple[str, int]:
-        """Host and port."""
-        return split_address(self.address)
+        """Host and port of the first server."""
+        return self.places[0]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Host and port of every server, in the order of the file."""
+        return tuple(split_address(address) for address in self.address)
+
+    @property
+    def minors(self) -> tuple[int, int]:
+        """Oldest and newest minor version of protocol 3."""
+        return int(self.min_protocol_version[2:]), int(self.max_protocol_version[2:])
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -60,8 +107,20 @@ class PostgresResource(Resource):
 
     @model_validator(mode="after")
     def _plaintext_only_to_loopback(self) -> PostgresResource:
-        if self.tls.mode == "disable" and not is_loopback(self.place[0]):
+        if self.tls.mode == "disable" and not all(is_loopback(host) for host, _ in self.places):
             raise ValueError("expected `tls: {mode: verify-full}`: `disable` is for targets on loopback only")
+        return self
+
+    @model_validator(mode="after")
+    def _what_tls_is_for(self) -> PostgresResource:
+        if self.tls.mode == "disable" and (self.tls.negotiation == "direct" or self.channel_binding == "require"):
+            raise ValueError("expected TLS: `negotiation: direct` and `channel_binding: require` mean nothing without it")
+        if "password" in self.require_auth and self.tls.mode != "verify-full":
+            raise ValueError("expected `tls: {mode: verify-full}`: without it no password is sent in clear, whoever asks")
+        if self.channel_binding == "require" and self.require_auth and "scram-sha-256" not in self.require_auth:
+            raise ValueError("expected scram-sha-256 in `require_auth`: nothing else can be bound to the channel")
+        if self.minors[0] > self.minors[1]:
+            raise ValueError("expected `min_protocol_version` not to be newer than `max_protocol_version`")
         return self
 
 
@@ -97,12 +156,22 @@ def rule_problem(rule: Rule) -> str | None:
 
 
 def destinations(resource: PostgresResource) -> tuple[Place, ...]:
-    """Sessions, the catalog's reader and cancel requests all go to the one address."""
-    return (resource.place,)
+    """Sessions, the catalog's reader and cancel requests all go to these servers."""
+    return resource.places
+
+
+WRITABLE: frozenset[Attributes] = frozenset({"primary", "read-write"})
+
+
+def resource_problem(resource: PostgresResource, credential: Credential) -> tuple[str, str] | None:
+    """Roles are made on the primary alone."""
+    if credential.kind == "ephemeral-role" and len(resource.address) > 1 and resource.target_session_attrs not in WRITABLE:
+        return "target_session_attrs", "expected primary or read-write: a role for each session is made on the primary, and used there"
+    return None
 
 
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
     credentials=frozenset({"password", "ephemeral-role"}), later=frozenset({"certificate"}),
-    destinations=destinations, columns=known_columns, rule_problem=rule_problem,
+    destinations=destinations, columns=known_columns, rule_problem=rule_problem, resource_problem=resource_problem,
 )

@@ -25,7 +25,7 @@ from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import scram
 from gateway.protocols.postgres.codec import FrameReader
 from gateway.protocols.postgres.login import MAX_PARAMETERS as MAX_PARAMETERS
-from gateway.protocols.postgres.login import PINNED, Credential, Login, Rules, next_message
+from gateway.protocols.postgres.login import PINNED, Credential, Login, Rules, Unreachable, next_message
 from gateway.protocols.postgres.messages import (
     ALPN,
     BackendKeyData,
@@ -61,10 +61,6 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Raises ``ValueError``."""
         return cls(text, 0) if text.startswith("/") else cls(*parse_address(text))
-
-
-class Unreachable(TargetFault):
-    """Nobody answers there, or not in time: another server of the resource may."""
 
 
 @dataclass(slots=True)
@@ -182,13 +178,20 @@ async def _start_tls(stream: ByteStream, context: ssl.SSLContext, address: Addre
     A server that answers for another protocol than PostgreSQL, or at once for none, is not spoken to."""
     if not address.direct:
         stream.write(SslRequest().encode())
-        if await stream.read_exactly(1) != b"S":
+        if await _answer(stream) != b"S":
             raise TargetFault("the target does not offer TLS", "08006")
     await stream.start_tls(context, server_side=False, server_hostname=address.host)
     session = stream.tls_object()
     chosen = session.selected_alpn_protocol() if session is not None else None
     if chosen != ALPN and (chosen is not None or address.direct):
         raise TargetFault(f"the target does not say by ALPN that it speaks {ALPN}", "08006")
+
+
+async def _answer(stream: ByteStream) -> bytes:
+    try:
+        return await stream.read_exactly(1)
+    except TargetFault as gone:
+        raise Unreachable(str(gone), gone.code) from None
 
 
 async def _query(connection: TargetConnection, sql: str, max_rows: int, max_bytes: int) -> list[tuple[str | None, ...]]:

@@ -26,7 +26,7 @@ _builtins: dict[int, BuiltinCatalog] = {}
 
 
 class SharedTarget:
-    """One resource's database. ``connect`` opens the gateway's own connection with search_path pinned to pg_catalog.
+    """One database on one server of a resource. ``connect`` opens the gateway's own connection with search_path pinned to pg_catalog.
 
     ``roles`` begins the names of the roles that sessions log in as where each has its own (``roles.role_prefix``).
     """
@@ -56,10 +56,6 @@ class SharedTarget:
     def common_name(self, user: str) -> str:
         """One name for the roles of all sessions, so that what was compiled or approved for one holds for the next."""
         return f"{self._roles}*" if self._roles and user.startswith(self._roles) else user
-
-    def fresh(self) -> Catalog | None:
-        """The catalog if it is young enough as it is, without a look at the target."""
-        return self._catalog if time.monotonic() - self._checked < self._max_age else None
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The catalog, at most ``max_age`` old; ``fresh`` asks the target now.
@@ -98,6 +94,19 @@ class SharedTarget:
         if self._connection is None:
             self._connection = await self._connect()
         return self._connection
+
+    async def adopt(self, connection: TargetConnection) -> None:
+        """Use a connection that was opened as ``connect`` would, unless there is one already."""
+        if self._connection is None:
+            self._connection = connection
+        else:
+            await connection.close()
+
+    def drop(self) -> None:
+        """As ``close``, at once. A session that is still on it has the connection opened anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.stream.abort()
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
