@@ -57,6 +57,10 @@ class SharedTarget:
         """One name for the roles of all sessions, so that what was compiled or approved for one holds for the next."""
         return f"{self._roles}*" if self._roles and user.startswith(self._roles) else user
 
+    def fresh(self) -> Catalog | None:
+        """The catalog if it is young enough as it is, without a look at the target."""
+        return self._catalog if time.monotonic() - self._checked < self._max_age else None
+
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The catalog, at most ``max_age`` old; ``fresh`` asks the target now.
 
