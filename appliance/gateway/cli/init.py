@@ -108,11 +108,21 @@ def make(made: Made, *, demo: bool) -> None:
         _demo_keys(made, draft)
     _tls(made, draft, draft.gateway)
     _audit_key(made, draft, draft.gateway)
+    _mask_keys(made, draft)
     for name in ("credentials", "trust", "policy"):
         make_folder(made.folder / name, 0o700 if name == "credentials" else 0o755)
     made.state = draft.resolve(draft.gateway.state)
     make_folder(made.state, 0o700)
     _set_modes(made)
+
+
+def _mask_keys(made: Made, draft: Draft) -> None:
+    """A key for every hash whose credential is not there. Gateways that shall show the same hashes need the same file."""
+    for item in draft.lists["masks"]:
+        for spec in (*item.value.columns.values(), *item.value.detect.masks()):
+            for name in spec.hash_keys():
+                if Path(name).name == name:
+                    made.write(made.folder / "credentials" / f"{name}.yaml", f"kind: mask-key\nkey: {fresh.mask_key()}\n", 0o600)
 
 
 def make_folder(path: Path, mode: int) -> None:

@@ -44,6 +44,8 @@ def _unused(draft: Draft) -> Iterator[Problem]:
                 yield item.document.problem((*item.path, "name"), f"no grant names {item.value.name!r}")
     webhook = draft.gateway.notify.webhook if draft.gateway else None
     wanted = {item.value.credential for item in draft.lists["resources"]} | {webhook.secret if webhook else None}
+    for item in draft.lists["masks"]:
+        wanted |= {name for spec in (*item.value.columns.values(), *item.value.detect.masks()) for name in spec.hash_keys()}
     for name in sorted(set(draft.credentials) - wanted):
         yield Problem(f"credentials/{name}.yaml", 0, "", "no resource uses this credential")
 

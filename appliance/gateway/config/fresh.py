@@ -45,6 +45,11 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+def mask_key() -> str:
+    """256 bits for HMAC-SHA-256, as text."""
+    return os.urandom(32).hex()
+
+
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """PKCS 8 PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

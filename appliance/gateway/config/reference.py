@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.config import speaks
+from gateway.config.masks import MaskSpec
 from gateway.config.quantities import show_duration, show_rate, show_size
 from gateway.config.schema import GatewayConfig, Listener, PolicyFile, Resource
-from gateway.config.values import MaskSpec
 from gateway.credentials.credential import KINDS, MAX_NAMES, Key
 
 Json = dict[str, Any]
@@ -213,12 +213,15 @@ def _default(field: FieldInfo, shape: Mapping[str, Any]) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+_ELSEWHERE = {"bearer": ("webhook",), "mask-key": ("masks",)}
+
+
 def _credentials() -> Iterator[str]:
     yield "Which kinds a resource accepts depends on its protocol; `bearer` is also what a webhook signs with.\n"
     yield "| kind | accepted by | key | value | meaning |\n|---|---|---|---|---|"
     for kind, keys in KINDS.items():
         protocols = [found.protocol for found in speaks.every() if kind in found.credentials]
-        users = ", ".join([*protocols, *(["webhook"] if kind == "bearer" else [])])
+        users = ", ".join([*protocols, *_ELSEWHERE.get(kind, ())])
         for key, about in keys.items():
             value = "list of names" if about.shape == "names" else "text, secret" if about.secret else "text"
             needed = "" if about.required else ", optional"

@@ -13,7 +13,7 @@ from gateway import protocols
 from gateway.config import keyfiles, speaks
 from gateway.config.address import same_place
 from gateway.config.draft import Draft, Item
-from gateway.config.schema import GatewayConfig, Grant, Issuer, Rule
+from gateway.config.schema import GatewayConfig, Grant, Issuer, MaskSetEntry, Rule
 from gateway.identity.keys import KeySet
 
 
@@ -29,6 +29,8 @@ def check(draft: Draft, now: float) -> dict[str, KeySet]:
         _grant(draft, item, now)
     for item in draft.lists["approvals"]:
         _approval(draft, item)
+    for item in draft.lists["masks"]:
+        _mask_set(draft, item)
     for item in draft.lists["revoked"]:
         _revoked(draft, item)
     for item in draft.cases:
@@ -116,12 +118,9 @@ def _resource(draft: Draft, item: Item) -> None:
             file = f"credentials/{resource.credential}.yaml"
             item.complain(f"expected a credential; there is no {file}{_closest(resource.credential, draft.credentials)}", "credential")
         return
-    settings = speaks.settings(resource.protocol)
-    if credential.kind not in settings.credentials:
-        kinds = " or ".join(sorted(settings.credentials))
-        item.complain(f"expected a credential of kind {kinds}; {credential.name!r} is {credential.kind}", "credential")
-    elif found := settings.resource_problem(resource, credential):
-        item.complain(found[1], found[0])
+    kinds = speaks.settings(resource.protocol).credentials
+    if credential.kind not in kinds:
+        item.complain(f"expected a credential of kind {' or '.join(sorted(kinds))}; {credential.name!r} is {credential.kind}", "credential")
 
 
 def _grant(draft: Draft, item: Item, now: float) -> None:
@@ -138,6 +137,27 @@ def _grant(draft: Draft, item: Item, now: float) -> None:
         if rule.by is not None:
             _expect(draft, item, "approvals", "an approval", rule.by, "rules", number, "by")
         _matcher(draft, item, rule, number)
+
+
+def _mask_set(draft: Draft, item: Item) -> None:
+    """The keys that hashes are made with."""
+    entry: MaskSetEntry = item.value
+    for column, spec in entry.columns.items():
+        for name in spec.hash_keys():
+            _mask_key(draft, item, name, "columns", column)
+    for spec in entry.detect.masks():
+        for name in spec.hash_keys():
+            _mask_key(draft, item, name, "detect")
+
+
+def _mask_key(draft: Draft, item: Item, name: str, *inside: str | int) -> None:
+    credential = draft.credentials.get(name)
+    if credential is None:
+        if f"credentials:{name}" not in draft.broken:
+            item.complain(f"expected a credential of kind mask-key; there is no credentials/{name}.yaml: `lockgate init` makes one",
+                          *inside)
+    elif credential.kind != "mask-key":
+        item.complain(f"expected a credential of kind mask-key; {name!r} is {credential.kind}", *inside)
 
 
 def _who(draft: Draft, item: Item, who: str, *inside: str | int) -> None:

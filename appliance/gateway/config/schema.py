@@ -14,16 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 
 from gateway.config.address import is_loopback, split_address
+from gateway.config.masks import Column, DetectSpec, Mask
 from gateway.config.quantities import Duration, Rate, Size, parse_duration
 from gateway.config.values import (
     Address,
     Algorithm,
-    Column,
     Count,
-    Detector,
     FilePath,
     Keys,
-    Mask,
     Name,
     Source,
     Text,
@@ -223,7 +221,7 @@ class Resource(Keys):
 
     name: Name = Field(description="The name by which callers choose it.")
     protocol: str = Field(description="The protocol it speaks.")
-    address: str | tuple[str, ...] = Field(description="Where it is.")
+    address: str = Field(description="Where it is.")
     credential: Name = Field(description="The file in credentials/, without .yaml, that the gateway logs in with.")
     tls: TargetTls = Field(default_factory=TargetTls, description="How it proves itself.")
 
@@ -346,7 +344,10 @@ class MaskSetEntry(Keys):
     columns: Mapping[Column, Mask] = Field(
         default_factory=dict, description="SQL: columns by SCHEMA.RELATION.COLUMN, and how they are shown.")
     clear: tuple[Column, ...] = Field(default=(), description="SQL: columns in which nothing is looked for.")
-    detect: Mapping[Detector, Mask] = Field(default_factory=dict, description="What is looked for in values that no column mask replaced.")
+    detect: DetectSpec = Field(default_factory=DetectSpec, description="What is looked for in values that no column mask replaced.")
+    strict: StrictBool | Literal["lookups"] = Field(
+        default=False, description="true: a statement that does anything with these columns but return them as they are is refused "
+        "(WHERE, JOIN, ORDER BY, GROUP BY, DISTINCT, functions, casts …); `lookups`: but for `column = $1` as a condition of WHERE.")
 
 
 class RevokedEntry(Keys):

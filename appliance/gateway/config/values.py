@@ -14,7 +14,6 @@ from gateway.config.address import is_loopback, split_address
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-MOST_ADDRESSES = 16
 NAME_WANTED = "expected a name of letters, digits, '.', '_' and '-', at most 63 characters, beginning with a letter or digit"
 Algorithm = Literal["ES256", "ES384", "ES512", "ES256K", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
 """The signature algorithms a token may carry: no ``none``, nothing with a shared secret (RFC 8725 section 3.1)."""
@@ -47,16 +46,6 @@ def _path(value: str) -> str:
 
 def _address(value: str) -> str:
     split_address(value)
-    return value
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(value)) != len(value):
-        raise ValueError("expected each address once")
     return value
 
 
@@ -96,12 +85,6 @@ Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "
 FilePath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "x-kind": "path"})]
 """Relative to the folder that holds gateway.yaml, or absolute."""
 Address = Annotated[str, AfterValidator(_address), WithJsonSchema({"type": "string", "x-kind": "HOST:PORT"})]
-Addresses = Annotated[
-    tuple[Address, ...], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1, max_length=MOST_ADDRESSES),
-    WithJsonSchema({"x-kind": "HOST:PORT, or a list of them", "oneOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_ADDRESSES, "uniqueItems": True}]})]
-"""One address is a list of one."""
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "x-kind": "https address"})]
 Source = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string", "x-kind": "network"})]
 Who = Annotated[str, AfterValidator(_who), WithJsonSchema({"type": "string", "x-kind": "`NAME` or `group:NAME`"})]
@@ -115,44 +98,8 @@ class Keys(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
-class MaskSpec(Keys):
-    """How a value is shown: `redact`, `email`, `{keep_last: N}` or `{keep_first: N}`. ``keep`` is N."""
-
-    kind: Literal["redact", "email", "keep_last", "keep_first"] = "redact"
-    keep: Whole = 0
-
-
-MASK_WANTED = "expected redact, email, {keep_last: N} or {keep_first: N}"
-
-
-def _mask(value: object) -> object:
-    if isinstance(value, MaskSpec):
-        return value
-    if value in ("redact", "email"):
-        return MaskSpec(kind="email" if value == "email" else "redact")
-    if isinstance(value, dict) and len(value) == 1:
-        [(kind, keep)] = value.items()
-        if kind in ("keep_last", "keep_first") and isinstance(keep, int) and not isinstance(keep, bool) and 0 <= keep <= 1024:
-            return MaskSpec(kind=kind, keep=keep)
-    raise ValueError(MASK_WANTED)
-
-
-_KEEP = {"type": "integer", "minimum": 0, "maximum": 1024}
-Mask = Annotated[MaskSpec, BeforeValidator(_mask), WithJsonSchema({
-    "x-kind": "`redact`, `email`, `{keep_last: N}`, `{keep_first: N}`", "oneOf": [
-    {"enum": ["redact", "email"]},
-    *({"type": "object", "properties": {kind: _KEEP}, "required": [kind], "additionalProperties": False}
-      for kind in ("keep_last", "keep_first")),
-]})]
-
-
-def _column(value: str) -> str:
+def column_name(value: str) -> str:
     parts = value.split(".")
     if len(parts) != 3 or not all(parts) or _UNPRINTABLE.search(value):
         raise ValueError("expected SCHEMA.RELATION.COLUMN, exactly as the target spells them")
     return value
-
-
-Column = Annotated[str, AfterValidator(_column), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.RELATION.COLUMN"})]
-Detector = Literal["private-key", "aws-access-key", "jwt", "payment-card"]
-DETECTORS: tuple[Detector, ...] = ("private-key", "aws-access-key", "jwt", "payment-card")

@@ -11,6 +11,7 @@ from gateway.credentials.secret import Secret
 
 Shape = Literal["text", "names"]
 MAX_NAMES = 64
+LEAST_KEY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Key:
 class Credential:
     """One credential. ``username`` and ``password`` belong to the kinds ``password`` and ``ephemeral-role`` (there they are the
     administrative login), ``token`` to ``bearer``; ``member_of`` and ``owner`` say what a session's own role is a member of, and who gets
-    what it leaves behind (``""``: nobody, it is dropped)."""
+    what it leaves behind (``""``: nobody, it is dropped); ``key`` belongs to ``mask-key``."""
 
     name: str
     kind: str
@@ -36,10 +37,11 @@ class Credential:
     token: Secret = field(default=Secret(""))
     member_of: tuple[str, ...] = ()
     owner: str = ""
+    key: Secret = field(default=Secret(""))
 
     def secrets(self) -> Iterator[Secret]:
         """What must never appear in a record, log line or answer."""
-        yield from (secret for secret in (self.password, self.token) if secret)
+        yield from (secret for secret in (self.password, self.token, self.key) if secret)
 
 
 _USERNAME = Key("The role it logs in as.")
@@ -54,6 +56,8 @@ KINDS: Mapping[str, Mapping[str, Key]] = {
         "owner": Key("Who gets the objects that a session leaves behind: one of `member_of`. Without it they are dropped.", required=False),
     },
     "bearer": {"token": Key("The token.", secret=True)},
+    "mask-key": {"key": Key("What `hash` masks are made with, at least 32 characters by chance; `lockgate init` makes one. Gateways that "
+                            "have the same key show the same hash for the same value.", secret=True)},
 }
 """The kinds there are, and the keys each of them takes."""
 LATER = frozenset({"certificate", "ssh-key", "ssh-ca", "service-account", "basic", "header", "signed-token"})
@@ -84,6 +88,8 @@ def wrong_value(key: Key, value: object) -> str | None:
 
 def wrong_together(values: Mapping[str, Any]) -> tuple[str, str] | None:
     """(key, what is wrong) where keys that are right by themselves do not fit together."""
+    if values["kind"] == "mask-key" and len(values["key"]) < LEAST_KEY:
+        return "key", f"expected at least {LEAST_KEY} characters: who can guess the key can find out what was hashed"
     owner = values.get("owner")
     if values["kind"] == "ephemeral-role" and owner is not None and owner not in values["member_of"]:
         return "owner", "expected one of `member_of`: what a session made may not come to have more rights than the session had"

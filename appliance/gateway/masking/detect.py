@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping
 
-import re2
-
+from gateway.masking.patterns import Pattern, compile_pattern
 from gateway.masking.rules import MaskRule
 
 PRIVATE_KEY, AWS_ACCESS_KEY, JWT, PAYMENT_CARD = "private-key", "aws-access-key", "jwt", "payment-card"
@@ -47,39 +45,32 @@ Mask = Callable[[bytes, int, int], bytes | None]
 """(value, start, end of the match) to what replaces the match, ``None`` where it is no finding."""
 
 
-class Match(Protocol):
-    def start(self) -> int: ...
-    def end(self) -> int: ...
-    def group(self) -> bytes: ...
-
-
-class Pattern(Protocol):
-    """What is used of re2's compiled pattern, which has no types of its own."""
-
-    def search(self, text: bytes) -> Match | None: ...
-    def finditer(self, text: bytes) -> Iterator[Match]: ...
-
-
 class Detectors:
-    """Detectors by name, each with the rule that replaces what it finds. Raises ``ValueError`` on an unknown name."""
+    """Detectors by name, each with the rule that replaces what it finds. ``patterns`` are those of the policy, by the names they have in
+    ``rules``. Raises ``ValueError`` on an unknown name."""
 
-    def __init__(self, rules: Mapping[str, MaskRule]) -> None:
-        if unknown := set(rules) - set(NAMES):
+    def __init__(self, rules: Mapping[str, MaskRule], patterns: Mapping[str, str] | None = None) -> None:
+        own = {name: pattern for name, pattern in (patterns or {}).items() if name in rules}
+        if unknown := set(rules) - set(NAMES) - set(own):
             raise ValueError(f"unknown detector {min(unknown)!r}")
-        self._steps = [(_NEEDLES[name], _compiled(_PATTERNS[name]), (_card_mask if name == PAYMENT_CARD else _whole_mask)(rules[name]))
-                       for name in NAMES if name in rules]
+        self._steps: list[tuple[tuple[bytes, ...], Pattern, Mask]] = [
+            (_NEEDLES[name], _compiled(_PATTERNS[name]), (_card_mask if name == PAYMENT_CARD else _whole_mask)(rules[name]))
+            for name in NAMES if name in rules]
+        self._steps += [((), compile_pattern(pattern), _whole_mask(rules[name])) for name, pattern in sorted(own.items())]
         self._number = _card_mask(rules[PAYMENT_CARD]) if PAYMENT_CARD in rules else None
         hint = "|".join([_HINTS[name] for name in NAMES if name in rules] + [_ESCAPED])
         self._hint = _compiled(hint)
         self._short_hint = re.compile(hint.encode())    # quicker to call; every repetition in it is bounded
+        self._own = [pattern for needles, pattern, _ in self._steps[-len(own):]] if own else []
 
     def candidates(self, block: bytes) -> bool:
         """Whether anything in the block could be a finding; no false negative."""
-        return self._hint.search(block) is not None
+        return self._hint.search(block) is not None or any(pattern.search(block) is not None for pattern in self._own)
 
     def places(self, block: bytes) -> list[int]:
         """Offsets at which a candidate begins, ascending. Every finding overlaps or follows one inside its value."""
-        return [match.start() for match in self._hint.finditer(block)]
+        found = [match.start() for pattern in (self._hint, *self._own) for match in pattern.finditer(block)]
+        return sorted(found) if self._own else found
 
     def text(self, value: bytes) -> bytes | None:
         """A text value with every finding replaced, ``None`` where there is none."""
@@ -109,7 +100,9 @@ class Detectors:
         return b"".join(out)
 
     def _hinted(self, value: bytes) -> bool:
-        return (self._short_hint if len(value) <= SHORT else self._hint).search(value) is not None
+        if (self._short_hint if len(value) <= SHORT else self._hint).search(value) is not None:
+            return True
+        return any(pattern.search(value) is not None for pattern in self._own)
 
     def _json_token(self, token: bytes) -> bytes | None:
         if token[:1] != b'"':
@@ -131,11 +124,7 @@ class Detectors:
 
 
 def _compiled(pattern: str) -> Pattern:
-    engine: Any = re2
-    options = engine.Options()
-    options.max_mem = 32 << 20
-    options.log_errors = False
-    return cast(Pattern, engine.compile(pattern.encode(), options))
+    return compile_pattern(pattern, memory=32 << 20)
 
 
 _CARD = _compiled(_PATTERNS[PAYMENT_CARD])

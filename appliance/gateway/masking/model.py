@@ -6,33 +6,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
+from typing import Literal
 
 from gateway.masking.detect import Detectors
 from gateway.masking.rules import MaskRule
 
+Strictness = Literal["lookups", "all"]
 ColumnName = tuple[str, str, str]
 """(schema, relation, column)."""
 
 
 class MaskSet:
     """Columns by pattern ``SCHEMA.RELATION.COLUMN`` (``*`` does not cross a dot), columns in which nothing is looked for, and
-    detectors by name. Immutable.
+    detectors by name; ``patterns`` are the texts of those that are patterns of the policy. ``strict`` says in which of the columns no
+    predicate may look (``all``), or none but equality with a parameter (``lookups``). Immutable.
 
     ``bool(masks)`` says whether any column is masked: only then is a value of unknown origin hidden and are errors scrubbed.
     Patterns must have three parts: ``ValueError`` otherwise.
     """
 
     def __init__(self, columns: Mapping[str, MaskRule] | None = None, clear: Iterable[str] = (),
-                 detect: Mapping[str, MaskRule] | None = None) -> None:
+                 detect: Mapping[str, MaskRule] | None = None, patterns: Mapping[str, str] | None = None,
+                 strict: Mapping[str, Strictness] | None = None) -> None:
         self.columns: Mapping[str, MaskRule] = dict(columns or {})
         self.clear = frozenset(clear)
         self.detect: Mapping[str, MaskRule] = dict(detect or {})
+        self.patterns: Mapping[str, str] = dict(patterns or {})
+        self.strict: Mapping[str, Strictness] = dict(strict or {})
         for pattern in (*self.columns, *self.clear):
             if pattern.count(".") != 2 or not all(pattern.split(".")):
                 raise ValueError(f"expected SCHEMA.RELATION.COLUMN, not {pattern!r}")
         self._exact = {tuple(name.split(".")): rule for name, rule in self.columns.items() if not _GLOB.search(name)}
         self._patterns = [(_compiled(name), rule) for name, rule in self.columns.items() if _GLOB.search(name)]
         self._clear = [_compiled(name) for name in self.clear]
+        self._strict = [(_compiled(name), level) for name, level in self.strict.items()]
         self._rules: dict[ColumnName, MaskRule | None] = {}
 
     def __bool__(self) -> bool:
@@ -44,7 +51,7 @@ class MaskSet:
     @cached_property
     def detectors(self) -> Detectors | None:
         """The compiled detectors, ``None`` where there are none."""
-        return Detectors(self.detect) if self.detect else None
+        return Detectors(self.detect, self.patterns) if self.detect else None
 
     def rule_for(self, column: ColumnName) -> MaskRule | None:
         """The rule of a column, several of them added up. Looked up once per column."""
@@ -69,6 +76,14 @@ class MaskSet:
                 found = rule if found is None else found.also(rule)
         return found
 
+    def strictness(self, column: ColumnName) -> Strictness | None:
+        """What predicates may do with this column, ``None`` where anything is allowed."""
+        if not self._strict:
+            return None
+        name = "\0".join(column)
+        found = {level for pattern, level in self._strict if pattern.fullmatch(name)}
+        return "all" if "all" in found else "lookups" if found else None
+
     def is_clear(self, column: ColumnName) -> bool:
         """Nothing is looked for in this column."""
         name = "\0".join(column)
@@ -83,12 +98,16 @@ def add_up(sets: Iterable[MaskSet]) -> MaskSet:
     several = list(sets)
     columns: dict[str, MaskRule] = {}
     detect: dict[str, MaskRule] = {}
+    patterns: dict[str, str] = {}
+    strict: dict[str, Strictness] = {}
     for one in several:
+        patterns.update(one.patterns)
+        strict.update({name: level for name, level in one.strict.items() if strict.get(name) != "all"})
         for into, rules in ((columns, one.columns), (detect, one.detect)):
             for name, rule in rules.items():
                 into[name] = into[name].also(rule) if name in into else rule
     looking = [one.clear for one in several if one.detect]
-    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect)
+    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect, patterns, strict)
 
 
 _REMEMBERED = 100_000

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.config.load import Folder
+from gateway.config.masks import MaskSpec
 from gateway.config.schema import ApprovalRule, Grant, IdentityEntry, MaskSetEntry, Resource
+from gateway.credentials import Credential
+from gateway.errors import ConfigError
 from gateway.identity.authenticate import entry_digest, issuer_digest, revocations
-from gateway.masking.model import MaskSet, add_up
-from gateway.masking.rules import MaskRule
+from gateway.masking.model import MaskSet, Strictness, add_up
+from gateway.masking.rules import MaskRule, hashed
 from gateway.model import Decision, Identity, Operation, Session, SessionLimits
 from gateway.policy.rules import compile_rule, statement_limits
 from gateway.policy.scope import CompiledGrant, Scope
@@ -34,7 +37,7 @@ class Policy:
         self.identities: Mapping[str, IdentityEntry] = {one.name: one for one in config.identities}
         self.approvals: Mapping[str, ApprovalRule] = {one.name: one for one in config.approvals}
         self.grants: tuple[CompiledGrant, ...] = tuple(_grant(one) for one in config.grants)
-        self._masks: Mapping[str, MaskSet] = {one.name: _mask_set(one) for one in config.masks}
+        self._masks: Mapping[str, MaskSet] = {one.name: _mask_set(one, folder.credentials) for one in config.masks}
         self._admitted = _admitted(folder)
         self._revocations = revocations(folder)
         self._scopes: dict[tuple[str, bool, frozenset[str], str], Scope] = {}
@@ -138,10 +141,24 @@ def _admitted(folder: Folder) -> dict[tuple[bool, str], frozenset[str]]:
     return found
 
 
-def _mask_set(entry: MaskSetEntry) -> MaskSet:
-    columns = {column: MaskRule(spec.kind, spec.keep) for column, spec in entry.columns.items()}
-    detect: dict[str, MaskRule] = {name: MaskRule(spec.kind, spec.keep) for name, spec in entry.detect.items()}
-    return MaskSet(columns, entry.clear, detect)
+def _mask_set(entry: MaskSetEntry, credentials: Mapping[str, Credential]) -> MaskSet:
+    """A set's patterns go by the set's name and theirs: another set may call something else the same."""
+    columns = {column: mask_rule(spec, credentials) for column, spec in entry.columns.items()}
+    detect = {name: mask_rule(spec, credentials) for name, spec in entry.detect.named()}
+    own = {f"{entry.name}.{name}": pattern for name, pattern in entry.detect.patterns.items()}
+    detect |= {name: mask_rule(pattern.mask, credentials) for name, pattern in own.items()}
+    strict: Mapping[str, Strictness] = {} if entry.strict is False else dict.fromkeys(columns, "all" if entry.strict is True else "lookups")
+    return MaskSet(columns, entry.clear, detect, {name: pattern.match for name, pattern in own.items()}, strict)
+
+
+def mask_rule(spec: MaskSpec, credentials: Mapping[str, Credential]) -> MaskRule:
+    """A mask as the policy writes it, with its key. Raises ``ConfigError`` where the key is not there."""
+    if spec.kind == "hash":
+        credential = credentials.get(spec.text)
+        if credential is None or not credential.key:
+            raise ConfigError(f"expected credentials/{spec.text}.yaml of kind mask-key")
+        return hashed(spec.text, credential.key.reveal().encode())
+    return MaskRule(spec.kind, spec.keep, spec.text, inner=tuple((path, mask_rule(inner, credentials)) for path, inner in spec.inner))
 
 
 def _grant(grant: Grant) -> CompiledGrant:

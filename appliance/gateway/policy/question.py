@@ -124,4 +124,4 @@ def answer(policy: Policy, identity: Identity, resource: str, meaning: Meaning, 
 
 def rule_text(rule: MaskRule) -> str:
     """As policy files write it."""
-    return f"{rule.kind}: {rule.keep}" if rule.kind in ("keep_last", "keep_first") else rule.kind
+    return rule.described()

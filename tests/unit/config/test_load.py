@@ -262,8 +262,8 @@ REFUSED = {
     "slash in a name": (CI_BOT, "name: ci works on orders", "name: ci/works", "grants[0].name: expected a name"),
     "strange resource name": (RESOURCES, "name: orders-db", "name: orders/db", "resources[0].name: expected a name of letters"),
     "masks of a column without schema": (MASKS, "public.customers.ssn", "customers.ssn", "expected SCHEMA.RELATION.COLUMN"),
-    "unknown mask": (MASKS, "ssn: redact", "ssn: hide", "expected redact, email, {keep_last: N} or {keep_first: N}"),
-    "negative mask": (MASKS, "{keep_last: 4}", "{keep_last: -4}", "expected redact, email"),
+    "unknown mask": (MASKS, "ssn: redact", "ssn: hide", "expected redact, null, email, {keep_last: N}, {keep_first: N}"),
+    "negative mask": (MASKS, "{keep_last: 4}", "{keep_last: -4}", "expected redact, null, email"),
     "unknown detector": (MASKS, "jwt: redact", "jwd: redact", "did you mean 'jwt'?"),
     "protocol not spoken": (
         RESOURCES,
@@ -483,7 +483,7 @@ def test_max_rows_may_stand_inside_the_matcher(demo: Demo) -> None:
         ("kind: password\nusername: a\npassword: [hunter2-secret]\n", "password: expected text"),
         (
             "kind: certificate\ncertificate: x\n",
-            "credentials/orders-db.yaml:1: kind: expected one of password, ephemeral-role, bearer: kind 'certificate' is not supported yet",
+            "credentials/orders-db.yaml:1: kind: expected one of password, ephemeral-role, bearer, mask-key: kind 'certificate' is not supported yet",
         ),
         ("kind: ephemeral-role\nusername: a\npassword: hunter2-secret\n", "credentials/orders-db.yaml:1: member_of: expected this key"),
         ("kind: magic\n", "kind: expected one of password, ephemeral-role, bearer"),

@@ -89,6 +89,8 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog) -> MaskPlan:
     if not masks and not masks.detect:
         return CLEAR
     refuse_laundering(statement, masks, catalog)
+    if masks.strict:
+        refuse_use(statement, masks)
     scrub = bool(masks) and not speaks_of_system_only(statement)
     if statement.returns not in ("rows", "copy-out"):
         return MaskPlan(scrub=scrub)
@@ -180,6 +182,16 @@ def _same_type(write: Write, catalog: Catalog) -> bool:
 
 _ALIKE = frozenset({25, 1043})
 """text and varchar: the same bytes under every rule."""
+
+
+# Strict masks
+
+
+def refuse_use(statement: Statement, masks: MaskSet) -> None:
+    """Raises ``Refused`` when a column under a strict mask is used for anything but being returned as it is."""
+    for column in sorted(statement.reads):
+        if masks.strictness(column) is not None:
+            raise Refused(f"{'.'.join(column)} is under a strict mask: it may be returned as it is, and not be used", DENIED)
 
 
 # The second lock
