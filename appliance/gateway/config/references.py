@@ -118,9 +118,12 @@ def _resource(draft: Draft, item: Item) -> None:
             file = f"credentials/{resource.credential}.yaml"
             item.complain(f"expected a credential; there is no {file}{_closest(resource.credential, draft.credentials)}", "credential")
         return
-    kinds = speaks.settings(resource.protocol).credentials
-    if credential.kind not in kinds:
-        item.complain(f"expected a credential of kind {' or '.join(sorted(kinds))}; {credential.name!r} is {credential.kind}", "credential")
+    settings = speaks.settings(resource.protocol)
+    if credential.kind not in settings.credentials:
+        kinds = " or ".join(sorted(settings.credentials))
+        item.complain(f"expected a credential of kind {kinds}; {credential.name!r} is {credential.kind}", "credential")
+    elif found := settings.resource_problem(resource, credential):
+        item.complain(found[1], found[0])
 
 
 def _grant(draft: Draft, item: Item, now: float) -> None:

@@ -221,7 +221,7 @@ class Resource(Keys):
 
     name: Name = Field(description="The name by which callers choose it.")
     protocol: str = Field(description="The protocol it speaks.")
-    address: str = Field(description="Where it is.")
+    address: str | tuple[str, ...] = Field(description="Where it is.")
     credential: Name = Field(description="The file in credentials/, without .yaml, that the gateway logs in with.")
     tls: TargetTls = Field(default_factory=TargetTls, description="How it proves itself.")
 

@@ -14,6 +14,7 @@ from gateway.config.address import is_loopback, split_address
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+MOST_ADDRESSES = 16
 NAME_WANTED = "expected a name of letters, digits, '.', '_' and '-', at most 63 characters, beginning with a letter or digit"
 Algorithm = Literal["ES256", "ES384", "ES512", "ES256K", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
 """The signature algorithms a token may carry: no ``none``, nothing with a shared secret (RFC 8725 section 3.1)."""
@@ -46,6 +47,16 @@ def _path(value: str) -> str:
 
 def _address(value: str) -> str:
     split_address(value)
+    return value
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("expected each address once")
     return value
 
 
@@ -85,6 +96,12 @@ Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "
 FilePath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "x-kind": "path"})]
 """Relative to the folder that holds gateway.yaml, or absolute."""
 Address = Annotated[str, AfterValidator(_address), WithJsonSchema({"type": "string", "x-kind": "HOST:PORT"})]
+Addresses = Annotated[
+    tuple[Address, ...], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1, max_length=MOST_ADDRESSES),
+    WithJsonSchema({"x-kind": "HOST:PORT, or a list of them", "oneOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_ADDRESSES, "uniqueItems": True}]})]
+"""One address is a list of one."""
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "x-kind": "https address"})]
 Source = Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string", "x-kind": "network"})]
 Who = Annotated[str, AfterValidator(_who), WithJsonSchema({"type": "string", "x-kind": "`NAME` or `group:NAME`"})]
