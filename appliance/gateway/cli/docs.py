@@ -15,6 +15,7 @@ from gateway.cli.options import add_json
 from gateway.cli.output import emit
 from gateway.config import reference
 from gateway.console import reference as console
+from gateway.doctor import reference as doctor
 from gateway.errors import ConfigError
 
 DEFAULT_OUT = Path("docs/reference")
@@ -55,7 +56,7 @@ def stale(folder: Path) -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Every reference page by its name."""
-    found = reference.documents() | console.pages() | {"cli.md": cli_page()}
+    found = reference.documents() | console.pages() | doctor.pages() | {"cli.md": cli_page()}
     found |= {"break-glass.md": reference.page_of(BreakGlass, "The break-glass console")}
     for name in protocols.names():
         found |= import_module(f"gateway.protocols.{name}.reference").pages()
