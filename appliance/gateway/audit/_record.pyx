@@ -22,6 +22,8 @@ cdef enum:
     OVERHEAD = 1024
     SECOND = 20                         # bytes of a time up to its decimal point
     PREV = 16
+    SHORT = 100                         # microseconds: durations from here on are written without an exponent
+    LONG = 1000000000000000             # and before here, with less than 16 digits, have one decimal form alone
 
 cdef object _loads = orjson.loads
 cdef object _dumps = orjson.dumps
@@ -230,7 +232,7 @@ def follow_many(dict commands not None, entries):
         if not ticket.place:
             continue
         if ticket.template.begin >= 0:
-            commands.pop(int(ticket.values[ticket.template.begin]), None)
+            commands.pop(_number(<bytes>ticket.values[ticket.template.begin]), None)
         elif ticket.template.begins:
             commands[ticket.place] = (ticket.time, ticket.template.base)
         else:
@@ -313,54 +315,73 @@ cdef int _copy_hash(unsigned char* to, object value) except -1:
 
 
 def fill_many(encoder, entries, Py_ssize_t at, list lines not None, dict commands not None):
+    """As ``record.fill_many``; an entry of one record without a sample is taken along."""
     cdef Py_ssize_t end = len(entries)
-    cdef Ticket ticket
     cdef _Log log = None
     while at < end:
         entry = entries[at]
-        if type(entry) is not Ticket:
-            break
-        ticket = <Ticket>entry
-        if ticket.recording:
-            break
         if log is None:
             log = _Log.__new__(_Log)
             log.load(encoder)
-        line = _line(log, ticket, commands)
+        line = _filled(log, <Ticket>entry, commands) if type(entry) is Ticket else _told(log, encoder, entry, commands)
         if line is None:
             break
         log.append(line)
         lines.append(line)
-        ticket.place = log.size
+        if type(entry) is Ticket:
+            (<Ticket>entry).place = log.size
+        else:
+            entry.value = log.size
         at += 1
     if log is not None:
         log.store(encoder)
     return at
 
 
-cdef bytes _line(_Log log, Ticket ticket, dict commands):
-    """The next record; ``None`` for one that ``Encoder.fill`` has to look at, which then refuses it."""
+cdef bytes _filled(_Log log, Ticket ticket, dict commands):
+    """The next record; ``None`` for one that ``Encoder.fill`` has to look at."""
     cdef Template template = ticket.template
-    cdef tuple parts = template.parts, values = ticket.values
-    cdef Py_ssize_t holes = len(values), number, total
-    cdef long long moment = ticket.time if ticket.time > log.last else log.last
-    cdef char digits[24]
-    cdef char* at
-    cdef int width = _decimal(log.size + 1, digits)
-    cdef bytes took = b""
-    if template.head is not log.head or holes != len(template.holes) or moment < 0:
+    cdef tuple values = ticket.values
+    cdef bytes tail = b"}"
+    if ticket.recording or template.head is not log.head or len(values) != len(template.holes):
         return None
-    total = template.size + width + SECOND + 7 + PREV + 1
-    for number in range(holes):
-        if not _is_value(values[number]):
+    for value in values:
+        if not _is_value(value):
             return None
-        total += len(<bytes>values[number])
     if template.begin >= 0:
         if not _is_number(<bytes>values[template.begin]):
             return None
-        took = _took(ticket, commands)
-        total += len(took)
-    if total > MAX_RECORD:
+        begun = commands.get(_number(<bytes>values[template.begin]))
+        if begun is not None:
+            tail = _took(ticket.time - <long long>begun[0])
+    return _line(log, template, values, tail, ticket.time)
+
+
+cdef bytes _told(_Log log, encoder, entry, dict commands):
+    """The next record; ``None`` for what ``Encoder.encode`` has to look at."""
+    cdef bytes tail
+    if entry.recording or entry.together or len(entry.records) != 1:
+        return None
+    kind, fields = entry.records[0]
+    try:
+        begun = commands.get(fields.get("begin", 0)) if kind == "command.end" else None
+        tail = encoder.tail(fields, None if begun is None else {"duration": max(0, entry.time - begun[0]) / 1e6})
+    except (TypeError, ValueError):
+        return None
+    return _line(log, encoder.opening(kind), (), tail, entry.time)
+
+
+cdef bytes _line(_Log log, Template template, tuple values, bytes tail, long long time):
+    cdef tuple parts = template.parts
+    cdef Py_ssize_t number, holes = len(values), total
+    cdef long long moment = time if time > log.last else log.last
+    cdef char digits[24]
+    cdef char* at
+    cdef int width = _decimal(log.size + 1, digits)
+    total = template.size + width + SECOND + 7 + PREV + len(tail)
+    for number in range(holes):
+        total += len(<bytes>values[number])
+    if total > MAX_RECORD or moment < 0:
         return None
     log.clock(moment // 1000000)
     line = PyBytes_FromStringAndSize(NULL, total)
@@ -379,9 +400,8 @@ cdef bytes _line(_Log log, Ticket ticket, dict commands):
         at = _put_bytes(at, <bytes>parts[number])
         if number - 3 < holes:
             at = _put_bytes(at, <bytes>values[number - 3])
-    at = _put_bytes(at, took)
-    at[0] = c"}"
-    if at + 1 != PyBytes_AsString(line) + total:
+    at = _put_bytes(at, tail)
+    if at != PyBytes_AsString(line) + total:
         raise SystemError("a record of another length than counted")
     log.last = moment
     return line
@@ -395,12 +415,40 @@ cdef char* _put_bytes(char* at, bytes data) except NULL:
     return at + size
 
 
-cdef bytes _took(Ticket ticket, dict commands):
-    """``,"duration":…`` of the command that ends; empty for one that is not known."""
-    begun = commands.get(int(ticket.values[ticket.template.begin]))
-    if begun is None:
-        return b""
-    return b',"duration":' + <bytes>_dumps(max(0, ticket.time - <object>begun[0]) / 1e6)
+cdef bytes _took(long long spent):
+    """``,"duration":…}``. As orjson writes seconds: the shortest number that is the same."""
+    cdef char text[40]
+    cdef int width, at = 12
+    if spent < 0:
+        spent = 0
+    if spent != 0 and not SHORT <= spent < LONG:
+        return b',"duration":%b}' % <bytes>_dumps(spent / 1e6)
+    memcpy(text, b',"duration":', at)
+    if spent < 1000000:
+        text[at] = c"0"
+        at += 1
+    else:
+        at += _decimal(spent // 1000000, text + at)
+    text[at] = c"."
+    _micros(text + at + 1, spent % 1000000)
+    width = at + 7
+    while text[width - 1] == c"0" and width > at + 2:
+        width -= 1
+    text[width] = c"}"
+    return text[:width + 1]
+
+
+cdef long long _number(bytes value) except -1:
+    """A value that ``_is_number``."""
+    cdef char* at
+    cdef Py_ssize_t size, place
+    cdef long long number = 0
+    PyBytes_AsStringAndSize(value, &at, &size)
+    if size > DIGITS:
+        raise ValueError("too large a number")
+    for place in range(size):
+        number = 10 * number + at[place] - c"0"
+    return number
 
 
 cdef bint _is_number(bytes value) except -1:
@@ -425,11 +473,13 @@ cdef bint _is_value(object value) except -1:
     if _is_number(<bytes>value):
         return True
     PyBytes_AsStringAndSize(value, &at, &size)
-    if size >= 2 and at[0] == c'"' and at[size - 1] == c'"':
-        for number in range(1, size - 1):
-            if at[number] == c'"' or at[number] == c"\\" or not c" " <= at[number] <= c"~":
-                break
-        else:
+    if size >= 2 and at[0] == c'"' and _string_end(at, size, 0) == size:
+        return True
+    if size >= 4 and at[0] == c"[" and at[size - 1] == c"]":
+        number = _string_end(at, size, 1)
+        while 0 < number < size - 1 and at[number] == c",":
+            number = _string_end(at, size, number + 1)
+        if number == size - 1:
             return True
     if memchr(at, c"\n", size) != NULL:
         return False
@@ -438,6 +488,19 @@ cdef bint _is_value(object value) except -1:
     except ValueError:
         return False
     return True
+
+
+cdef Py_ssize_t _string_end(const char* at, Py_ssize_t size, Py_ssize_t start) noexcept:
+    """Where the plain string that begins at ``start`` ends: printable ASCII without escapes in quotes; -1 for anything else."""
+    cdef Py_ssize_t place
+    if start >= size or at[start] != c'"':
+        return -1
+    for place in range(start + 1, size):
+        if at[place] == c'"':
+            return place + 1
+        if at[place] == c"\\" or not c" " <= at[place] <= c"~":
+            return -1
+    return -1
 
 
 cdef int _decimal(long long value, char* digits) noexcept:

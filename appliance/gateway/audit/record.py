@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.audit.template import ENVELOPE, Template, Ticket, form_of, parts_of
+from gateway.audit.template import ENVELOPE, Template, Ticket
 from gateway.audit.tree import Tree, leaf_hash
 from gateway.native import compiled
 
@@ -62,7 +62,7 @@ class Encoder:
     def __init__(self, origin: str, segment: str, digest_key: bytes) -> None:
         self._segment, self._digest = segment, TextDigest(digest_key)
         self._second, self._second_text = -1, b""
-        self._openings: dict[str, bytes] = {}
+        self._openings: dict[str, Template] = {}
         self.head = b'{"origin":%b,"seq":' % orjson.dumps(origin)
         self.tree = Tree()
         self.prev = NO_PREV
@@ -83,22 +83,28 @@ class Encoder:
 
     def encode(self, kind: str, fields: Mapping[str, Any], microseconds: int, extra: Mapping[str, Any] | None = None) -> bytes:
         """The next record's bytes. Raises ``TypeError``, ``ValueError`` (not a record) or ``RecordTooLarge``; then nothing has changed."""
+        tail = self.tail(fields, extra)
+        moment = self.clamp(microseconds)
+        head = self.opening(kind).form % (self.tree.size + 1, self.time(moment), self.prev.encode())
+        return self._take(head + tail, moment)
+
+    def tail(self, fields: Mapping[str, Any], extra: Mapping[str, Any] | None) -> bytes:
+        """Everything of a record that comes after ``prev``. Raises ``TypeError`` or ``ValueError``."""
         if not ENVELOPE.isdisjoint(fields):
             raise ValueError("a field that the log writes itself")
-        moment = self.clamp(microseconds)
-        own = dict(fields)
-        if "text_secret" in own:
-            own["text_digest"] = self._digest.of(own.pop("text_secret"))
-        if extra:
-            own.update(extra)
-        data = orjson.dumps(own)
-        head = self._opening(kind) % (self.tree.size + 1, self.time(moment), self.prev.encode())
-        return self._take(b"%b,%b" % (head, data[1:]) if own else head + b"}", moment)
+        if extra or "text_secret" in fields or type(fields) is not dict:
+            fields = dict(fields)
+            if "text_secret" in fields:
+                fields["text_digest"] = self._digest.of(fields.pop("text_secret"))
+            if extra:
+                fields.update(extra)
+        return b",%b" % orjson.dumps(fields)[1:] if fields else b"}"
 
-    def _opening(self, kind: str) -> bytes:
+    def opening(self, kind: str) -> Template:
+        """What stands before the fields of a record."""
         found = self._openings.get(kind)
         if found is None:
-            found = self._openings[kind] = form_of(parts_of(self.head, kind, self._segment, {}, ()), 0)
+            found = self._openings[kind] = Template(self.head, kind, self._segment, {}, ())
         return found
 
     def template(self, kind: str, fields: Mapping[str, Any], holes: Sequence[str]) -> Template:

@@ -50,6 +50,7 @@ class Writer:
         self._inbox, self._deliver = inbox, deliver
         self._reserve = Reserve(place.state / "reserve", config.reserve)
         self._lazy: list[Queued] = []
+        self._done: Sequence[Queued] = ()
         self._missed: list[Queued] = []
         self._started = time.monotonic()
         self._opened_at = clock()
@@ -96,12 +97,15 @@ class Writer:
         """The thread. Ends after the inbox was closed and everything in it was written."""
         inbox = self._inbox
         while not inbox.closing:
-            self._round(inbox.take(self._until_due()))
+            due = self._until_due()
+            self._tell()
+            self._round(inbox.take(due))
         self._round(inbox.take(0))
         self._round(self._lazy)
         if self.state == "open":
             self._write([Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()])
             self._write([], sign=True)
+        self._tell()
         if self.state == "open":
             self._journal.seal()
         else:
@@ -141,6 +145,7 @@ class Writer:
             self._write(batch, sign=sign)
             sign = False
         if now >= self._upkeep_at:
+            self._tell()
             self._upkeep_at = now + _UPKEEP
             self._upkeep(now)
 
@@ -166,6 +171,7 @@ class Writer:
         if self.state != "open":
             self._refuse(entries)
             return
+        self._tell()
         if not entries and not sign:
             return
         try:
@@ -176,8 +182,13 @@ class Writer:
             return
         if sign:
             self._sealed = time.monotonic()
-        if entries:
-            self._deliver(entries)
+        self._done = entries
+
+    def _tell(self) -> None:
+        """Hand the last batch over: the last thing before sleeping, so that the event loop does not wake only to wait for this thread."""
+        done, self._done = self._done, ()
+        if done:
+            self._deliver(done)
 
     def _check_room(self, entries: Sequence[Queued]) -> None:
         self._used += cost_of(entries) // 2
@@ -240,8 +251,9 @@ class Writer:
                 entry.value = AuditUnavailable(_refusal(self.reason))
             else:
                 entry.problem = _refusal(self.reason)
-        if entries:
-            self._deliver(entries)
+        self._tell()
+        self._done = entries
+        self._tell()
 
     def _failed(self, error: Exception, entries: Sequence[Queued]) -> None:
         """Stop taking records, tell everybody waiting, and leave a last note if the disk was only full."""
