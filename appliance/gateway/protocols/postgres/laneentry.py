@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.audit.template import Template
-from gateway.errors import AuditUnavailable, GatewayFault, Refused, TargetFault
+from gateway.errors import Fault, GatewayFault
 from gateway.govern import begin_fields
 from gateway.model import Command, Decision
 from gateway.protocols.postgres import bounded, messages
@@ -23,7 +23,7 @@ from gateway.protocols.postgres.messages import Bind, Describe, Field, Parse, Qu
 from gateway.protocols.postgres.names import Prepared
 from gateway.protocols.postgres.recorder import Sample, plain_columns
 from gateway.protocols.postgres.shown import hidden_parameters
-from gateway.protocols.postgres.statement import Statement
+from gateway.protocols.postgres.statement import SqlFault, Statement
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
@@ -72,7 +72,7 @@ def learn(relay: Relay, data: bytes) -> Entry | None:
     """
     try:
         return _learned(relay, [messages.parse_frontend(kind, payload) for kind, payload in _messages(relay, data)])
-    except (Refused, AuditUnavailable, GatewayFault, TargetFault):
+    except (Fault, SqlFault):
         return None
 
 

@@ -119,10 +119,8 @@ def answer_pure(data: bytes, shape: int) -> Answer | int:
     count = 0
     if shape & ROWS:
         end, count = scan_run(data, at, len(data), 0x44)
-    if end == len(data) or end + 5 > len(data) and data[end] in (0x43, 0x44):
-        return MORE
-    if shape & ROWS and data[end] == 0x44:
-        return MORE if INT32(data, end + 1)[0] >= 4 else OTHER
+    if shape & ROWS and data[end:end + 1] == b"D":
+        return OTHER if len(data) - end >= 5 and INT32(data, end + 1)[0] < 4 else MORE
     complete = _message(data, end, 0x43)
     if complete <= 0:
         return -complete
