@@ -19,6 +19,7 @@ from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.literals import hide_all_literals
 from gateway.protocols.postgres.statement import Context, Output, SqlFault, Statement
+from gateway.protocols.postgres.strict import Uses
 from gateway.protocols.postgres.targets import SharedTarget
 
 Rows = list[tuple[str | None, ...]]
@@ -161,9 +162,10 @@ class SessionContext:
         statements = analyze(text, self._context_now(types), catalog, self._text_limit)
         plans: list[MaskPlan | None] = []
         refusal = ""
+        uses = Uses(text, self._context_now(types), catalog, statements, self._text_limit) if masks.strict else None
         for statement in statements:
             try:
-                plans.append(plan(statement, masks, catalog))
+                plans.append(plan(statement, masks, catalog, uses))
             except Refused as no:
                 plans.append(None)
                 refusal = refusal or str(no)

@@ -31,6 +31,7 @@ from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.verbs import GENERIC, VERBS
 from gateway.protocols.postgres.statement import Context, SqlFault, Statement
+from gateway.protocols.postgres.strict import Uses
 from gateway.protocols.postgres.towards import open_catalog_connection
 
 SCHEMA_BYTES = 256 * 2**20
@@ -68,7 +69,8 @@ def explain_sql(text: str, catalog: Catalog, masks: MaskSet, context: Context) -
     operations = tuple(operation for statement in statements for operation in statement.operations)
     notes = tuple(dict.fromkeys(note for statement in statements for note in statement.hidden_reasons))
     try:
-        plans = [(statement, plan(statement, masks, catalog)) for statement in statements]
+        uses = Uses(text, context, catalog, statements) if masks.strict else None
+        plans = [(statement, plan(statement, masks, catalog, uses)) for statement in statements]
     except Refused as refusal:
         return Meaning(operations, refusal=str(refusal), notes=notes)
     return Meaning(operations, dict(_masked(plans)), notes=notes)

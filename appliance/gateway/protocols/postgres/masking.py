@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayFault, Refused
 from gateway.masking.detect import Detectors
@@ -28,6 +29,9 @@ from gateway.protocols.postgres.scrub import scrub_error
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.statement import ColumnId, Flow, Output, Statement, Write
 from gateway.protocols.postgres.typed import BINARY, TEXT, TEXT_TYPES, column_of, is_text
+
+if TYPE_CHECKING:
+    from gateway.protocols.postgres.strict import Uses
 
 DENIED = "42501"
 
@@ -83,14 +87,17 @@ class MaskPlan:
 CLEAR = MaskPlan()
 
 
-def plan(statement: Statement, masks: MaskSet, catalog: Catalog) -> MaskPlan:
-    """The plan of one statement for one identity. Raises ``Refused`` (42501): laundering, a masked value into a sink, a COPY format
-    that cannot be masked."""
+def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | None = None) -> MaskPlan:
+    """The plan of one statement for one identity. ``uses`` is asked where masks are strict; without it every read is a use.
+
+    Raises ``Refused`` (42501): laundering, a masked value into a sink, a COPY format that cannot be masked, a use of a strictly masked
+    column.
+    """
     if not masks and not masks.detect:
         return CLEAR
     refuse_laundering(statement, masks, catalog)
     if masks.strict:
-        refuse_use(statement, masks)
+        refuse_use(statement, masks, uses)
     scrub = bool(masks) and not speaks_of_system_only(statement)
     if statement.returns not in ("rows", "copy-out"):
         return MaskPlan(scrub=scrub)
@@ -187,11 +194,14 @@ _ALIKE = frozenset({25, 1043})
 # Strict masks
 
 
-def refuse_use(statement: Statement, masks: MaskSet) -> None:
+def refuse_use(statement: Statement, masks: MaskSet, uses: Uses | None) -> None:
     """Raises ``Refused`` when a column under a strict mask is used for anything but being returned as it is."""
-    for column in sorted(statement.reads):
-        if masks.strictness(column) is not None:
-            raise Refused(f"{'.'.join(column)} is under a strict mask: it may be returned as it is, and not be used", DENIED)
+    for lookups in (False, True):
+        strict = [column for column in statement.reads if masks.strictness(column) == ("lookups" if lookups else "all")]
+        used = statement.reads if uses is None else uses.of(statement, lookups=lookups) if strict else ()
+        if found := sorted(used_here for used_here in strict if used_here in used):
+            unless = " or compared with a parameter as a condition of WHERE" if lookups else ""
+            raise Refused(f"{'.'.join(found[0])} is under a strict mask: it may only be returned as it is{unless}", DENIED)
 
 
 # The second lock
