@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,16 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from holes import ADDED, FOLDER, counter, elements, entry, reaches, reload, resource, write
 from testinfra.host import Host
 from verify import Lab, Playbook
 
 testinfra_hosts = ["lab://gw"]
 
 GATEWAY, TARGET = "10.88.3.11", "10.88.3.12"
-FOLDER = "/var/lib/lockgate-config/releases/one"
-ADDED = f"{FOLDER}/policy/added.yaml"
 DROPIN = "/run/systemd/system/lockgate.service.d/50-network.conf"
-CONNECT = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.8).close()"
 ECHO = """
 import socket, sys
 ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); ping.settimeout(1.0)
@@ -42,40 +39,6 @@ time.sleep(120)
 """
 CONTROLS: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[3] / "roles/firewall/vars/controls.yml").read_text())["__firewall_controls"]
-
-
-def reaches(host: Host, user: str, address: str, port: int) -> bool:
-    """Whether that account on the gateway's host can open a connection."""
-    return bool(host.run("runuser -u %s -- python3 -c %s %s %s", user, CONNECT, address, str(port)).rc == 0)
-
-
-def counter(host: Host, name: str) -> int:
-    listed = json.loads(host.check_output("nft --json list counter inet lockgate %s", name))
-    return int(next(one["counter"]["packets"] for one in listed["nftables"] if "counter" in one))
-
-
-def elements(host: Host, name: str) -> list[Any]:
-    listed = json.loads(host.check_output("nft --json list set inet lockgate %s", name))
-    found: list[Any] = next(one["set"].get("elem", []) for one in listed["nftables"] if "set" in one)
-    return found
-
-
-def resource(host: Host, address: str) -> None:
-    """A file of policy with one more resource, as a playbook would put it there."""
-    write(host, ADDED, yaml.safe_dump({"resources": [entry("added", address)]}))
-
-
-def entry(name: str, address: str) -> dict[str, Any]:
-    return {"name": name, "protocol": "postgres", "address": address, "database": "x", "credential": "orders-db",
-            "tls": {"mode": "require"}}
-
-
-def write(host: Host, path: str, text: str) -> None:
-    host.check_output("printf %%s %s > %s && chown lockgate:lockgate %s && chmod 0644 %s", text, path, path, path)
-
-
-def reload(host: Host) -> int:
-    return int(host.run("systemctl reload lockgate-network.service").rc)
 
 
 @pytest.fixture
@@ -233,6 +196,8 @@ def test_without_nft_no_network_comes_up(host: Host) -> None:
         assert host.run("systemctl is-active systemd-networkd.service").stdout.strip() == "inactive"
     finally:
         host.check_output("umount /usr/sbin/nft && systemctl reset-failed")
+        # Its socket would start it at the next change of an address, and it would take away those that the lab gave.
+        host.check_output("systemctl stop systemd-networkd.socket")
 
 
 def test_no_gateway_without_its_firewall(host: Host) -> None:
@@ -277,7 +242,7 @@ def test_a_changed_input_reaches_the_running_kernel(host: Host, lab: Lab, playbo
         playbook.changes(firewall_client_networks=["10.88.3.1/32"], firewall_disabled_controls=["FW-06"])
         assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
         assert lab.reaches(lab.switch(), GATEWAY, 15432)
-        assert lab.reaches(lab.namespace("rogue"), GATEWAY, 22)
+        assert "limit rate" not in host.check_output("nft list chain inet lockgate management")
         assert host.file(DROPIN).contains("^IPAddressAllow=10.88.3.1/32$")
         # The second lock alone: without nftables' rules the running gateway's control group still refuses the rogue.
         host.check_output("nft insert rule inet lockgate input accept && nft insert rule inet lockgate output accept")
@@ -289,6 +254,17 @@ def test_a_changed_input_reaches_the_running_kernel(host: Host, lab: Lab, playbo
         host.check_output("systemctl reload nftables.service")
     assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
     assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22, 1.0)
+
+
+@pytest.mark.parametrize("off", [["FW-06"], ["FW-01"], ["FW-01", "FW-06"]])
+def test_no_switch_opens_ssh_to_everybody(lab: Lab, playbook: Playbook, off: list[str]) -> None:
+    try:
+        playbook.changes(firewall_disabled_controls=off)
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22, 1.0)
+        assert lab.reaches(lab.switch(), GATEWAY, 22)
+        assert lab.reaches(lab.namespace("rogue"), GATEWAY, 8080, 1.0) is ("FW-01" in off)
+    finally:
+        playbook.changes()
 
 
 def test_nothing_to_do_says_so(playbook: Playbook) -> None:
