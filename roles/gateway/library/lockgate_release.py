@@ -2,8 +2,9 @@
 """What the gateway on this host runs: a program and a configuration folder, put in force together or not at all.
 
 A folder is written beside the others under the hash of its content and checked there by the program that is to serve it, as the service
-user. Only then the links ``current`` are switched, the service is reloaded or restarted, and asked whether it is ready and really runs
-that folder. If not, the links go back, the old state is put in force again, and the task fails with what the gateway said.
+user; where it comes from the inventory, its own cases under policy/tests have to hold too. Only then the links ``current`` are switched,
+the service is reloaded or restarted, and asked whether it is ready and really runs that folder. If not, the links go back, the old state is
+put in force again, and the task fails with what the gateway said.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -187,8 +189,8 @@ class Host:
         """Put in force what the links say, and see that it is. Raises ``Wrong``."""
         if not self.active:
             return
-        if self._asks("is-active", NETWORK):
-            self._must("systemctl", "reload", NETWORK)
+        if self._asks("is-active", NETWORK) or self._asks("is-enabled", NETWORK):  # it may have failed, or been stopped, and is wanted
+            self._must("systemctl", "reload-or-restart", NETWORK)
         if how == "restart":
             self._asks("daemon-reload")
             self._asks("reset-failed", UNIT)
@@ -208,11 +210,16 @@ class Host:
         return subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET).stdout.strip()
 
 
-def checked(program: Path, folder: Path) -> None:
-    """``lockgate check``, by the service user. Raises ``Wrong`` with every problem."""
-    done = subprocess.run(
-        (str(program / "bin" / "lockgate"), "check", "--config", str(folder), "--json"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+def asked(program: Path, folder: Path, *verb: str) -> subprocess.CompletedProcess[str]:
+    """What the program says of the folder, as the service user."""
+    return subprocess.run(
+        (str(program / "bin" / "lockgate"), *verb, "--config", str(folder), "--json"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, check=False, env=QUIET, cwd="/", user=USER, group=USER, extra_groups=[])
+
+
+def checked(program: Path, folder: Path) -> None:
+    """``lockgate check``. Raises ``Wrong`` with every problem."""
+    done = asked(program, folder, "check")
     if done.returncode == 0:
         return
     try:
@@ -221,6 +228,26 @@ def checked(program: Path, folder: Path) -> None:
     except (ValueError, KeyError, TypeError):
         problems = [done.stdout.strip()[-2000:]]
     raise Wrong("lockgate check refuses the folder, nothing was changed: " + "; ".join(problems))
+
+
+def tested(program: Path, folder: Path) -> None:
+    """``lockgate policy test``, where the folder has cases. Raises ``Wrong`` with every case that does not hold."""
+    if not any(folder.glob("policy/tests/**/*.yaml")):
+        return
+    done = asked(program, folder, "policy", "test")
+    if done.returncode == 0:
+        return
+    try:
+        failures = [f"{one['identity']} on {one['resource']}: {json.dumps(one['asked'])}: {differs(one)}"
+                    for one in json.loads(done.stdout)["failures"]]
+    except (ValueError, KeyError, TypeError):
+        failures = [done.stdout.strip()[-2000:]]
+    raise Wrong("lockgate policy test refuses the folder, nothing was changed: " + "; ".join(failures))
+
+
+def differs(failure: Mapping[str, Any]) -> str:
+    """In what a case came out otherwise than it says."""
+    return ", ".join(f"{key}: expected {both['expected']}, got {both['got']}" for key, both in failure["differs"].items())
 
 
 class Work:
@@ -322,7 +349,13 @@ class Work:
         dangling = any(not Path(to).exists() for to in self.given["links"].values())
         if self.module.check_mode and (program is None or dangling):
             return
-        checked(program or self.prefix / "current", staging)
+        self.accepted(program or self.prefix / "current", staging)
+
+    def accepted(self, program: Path, folder: Path) -> None:
+        """Raises ``Wrong`` where the program refuses the folder, or a policy out of the inventory fails its own cases."""
+        checked(program, folder)
+        if self.given["files"] is not None:
+            tested(program, folder)
 
     def apply(self, how: str) -> None:
         """Switch, put in force; back again if that fails. Raises ``Wrong``."""
@@ -380,7 +413,7 @@ def act(work: Work) -> tuple[str, list[dict[str, str]]]:
     if not work.intact():
         work.build()
     elif work.release is not None and work.release.is_dir() and work.folder is not None and work.release != work.program:
-        checked(work.release, work.folder)
+        work.accepted(work.release, work.folder)
     if not work.module.check_mode:
         work.apply(how)
         work.prune()
