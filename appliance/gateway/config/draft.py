@@ -176,6 +176,8 @@ def read_credentials(draft: Draft) -> None:
         _refuse_yml(draft, path.parent, [path.name])
         document = draft.read(path)
         values = _credential(document)
+        if values is not None:
+            values = _with_files(draft, document, values)
         if values is not None and path.suffix == ".yaml" and path.parent.name == "credentials":
             draft.credentials[path.stem] = credential(path.stem, values)
         else:
@@ -197,6 +199,42 @@ def _credential(document: Document) -> dict[str, Any] | None:
     else:
         _credential_keys(document, values, KINDS[values["kind"]])
     return None if document.problems else values
+
+
+def _with_files(draft: Draft, document: Document, values: dict[str, Any]) -> dict[str, Any] | None:
+    """The values with the content of the PEM files that they name."""
+    pem = [key for key, about in KINDS[values["kind"]].items() if about.shape == "pem" and key in values]
+    found = dict(values)
+    for key in pem:
+        try:
+            found[key] = _pem(draft, values[key])
+        except ValueError as wrong:
+            document.complain((key,), str(wrong))
+    if pem and not document.problems:
+        _pair(document, found)
+    return None if document.problems else found
+
+
+def _pem(draft: Draft, value: str) -> str:
+    if "-----BEGIN " in value:
+        return value
+    path = draft.resolve(value) if value.isprintable() else draft.folder
+    if path.parent != draft.folder / "credentials":
+        raise ValueError("expected PEM text, or the path of a file in credentials/")
+    try:
+        return keyfiles.content(path).decode("ascii")
+    except UnicodeDecodeError:
+        raise ValueError(f"expected PEM text in {path}") from None
+
+
+def _pair(document: Document, values: Mapping[str, str]) -> None:
+    key, file = "certificate", document.file
+    try:
+        certificate = keyfiles.first_certificate(values["certificate"].encode(), file)
+        key = "private_key"
+        keyfiles.check_pair(values[key].encode(), file, certificate, "above")
+    except ValueError as wrong:
+        document.complain((key,), str(wrong))
 
 
 def _credential_keys(document: Document, values: Mapping[str, Any], known: Mapping[str, Key]) -> None:

@@ -38,25 +38,33 @@ def content(path: Path) -> bytes:
 
 def check_certificates(path: Path) -> x509.Certificate:
     """The first certificate of a PEM file."""
+    return first_certificate(content(path), str(path))
+
+
+def first_certificate(pem: bytes, where: str) -> x509.Certificate:
+    """The first of one or more PEM certificates."""
     try:
-        return x509.load_pem_x509_certificates(content(path))[0]
+        return x509.load_pem_x509_certificates(pem)[0]
     except _PARSING as wrong:
-        raise ValueError(_say(wrong, f"expected one or more PEM certificates in {path}")) from None
+        raise ValueError(_say(wrong, f"expected one or more PEM certificates in {where}")) from None
 
 
 def check_tls_key(path: Path, certificate: Path) -> None:
     """A PKCS 8 PEM key (RFC 7468 section 10) without passphrase that belongs to the first certificate."""
-    pem = content(path)
+    check_pair(content(path), str(path), check_certificates(certificate), str(certificate))
+
+
+def check_pair(pem: bytes, where: str, certificate: x509.Certificate, of: str) -> None:
+    """As ``check_tls_key``, for what was read already; ``where`` and ``of`` say where the key and the certificate stand."""
     if b"-----BEGIN PRIVATE KEY-----" not in pem:
-        raise ValueError(f"expected an unencrypted PKCS 8 PEM key (-----BEGIN PRIVATE KEY-----) in {path}")
+        raise ValueError(f"expected an unencrypted PKCS 8 PEM key (-----BEGIN PRIVATE KEY-----) in {where}")
     try:
         key = serialization.load_pem_private_key(pem, None)
     except _PARSING:
-        raise ValueError(f"expected a PKCS 8 PEM key in {path}") from None
+        raise ValueError(f"expected a PKCS 8 PEM key in {where}") from None
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    theirs = check_certificates(certificate).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if public != theirs:
-        raise ValueError(f"expected the key of the certificate {certificate}, but {path} is another one")
+    if public != certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+        raise ValueError(f"expected the key of the certificate {of}, but {where} is another one")
 
 
 def check_audit_key(path: Path) -> None:

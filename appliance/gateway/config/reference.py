@@ -223,7 +223,7 @@ def _credentials() -> Iterator[str]:
         protocols = [found.protocol for found in speaks.every() if kind in found.credentials]
         users = ", ".join([*protocols, *_ELSEWHERE.get(kind, ())])
         for key, about in keys.items():
-            value = "list of names" if about.shape == "names" else "text, secret" if about.secret else "text"
+            value = {"names": "list of names", "pem": "PEM or path", "text": "text"}[about.shape] + (", secret" if about.secret else "")
             needed = "" if about.required else ", optional"
             yield f"| `{kind}` | {users} | `{key}` | {value}{needed} | {about.description} |"
     later = sorted({f"`{kind}` ({found.protocol})" for found in speaks.every() for kind in found.later})

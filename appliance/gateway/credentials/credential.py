@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 from gateway.credentials.secret import Secret
 
-Shape = Literal["text", "names"]
+Shape = Literal["text", "names", "pem"]
 MAX_NAMES = 64
 LEAST_KEY = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a kind. ``text`` is text that is not empty, ``names`` a list of role names, each once."""
+    """One key of a kind. ``text`` is text that is not empty, ``names`` a list of role names, each once, ``pem`` PEM text or the path of a
+    file under credentials/ that holds it."""
 
     description: str
     shape: Shape = "text"
@@ -26,22 +27,25 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One credential. ``username`` and ``password`` belong to the kinds ``password`` and ``ephemeral-role`` (there they are the
-    administrative login), ``token`` to ``bearer``; ``member_of`` and ``owner`` say what a session's own role is a member of, and who gets
-    what it leaves behind (``""``: nobody, it is dropped); ``key`` belongs to ``mask-key``."""
+    """One credential. ``username`` and ``password`` belong to the kinds ``password``, ``certificate`` and ``ephemeral-role`` (there they are
+    the administrative login), ``token`` to ``bearer``, ``certificate`` and ``private_key`` (PEM) to ``certificate``; ``member_of`` and
+    ``owner`` say what a session's own role is a member of, and who gets what it leaves behind (``""``: nobody, it is dropped); ``key`` belongs to
+    ``mask-key``."""
 
     name: str
     kind: str
     username: str = ""
     password: Secret = field(default=Secret(""))
     token: Secret = field(default=Secret(""))
+    certificate: str = ""
+    private_key: Secret = field(default=Secret(""))
     member_of: tuple[str, ...] = ()
     owner: str = ""
     key: Secret = field(default=Secret(""))
 
     def secrets(self) -> Iterator[Secret]:
         """What must never appear in a record, log line or answer."""
-        yield from (secret for secret in (self.password, self.token, self.key) if secret)
+        yield from (secret for secret in (self.password, self.private_key, self.token, self.key) if secret)
 
 
 _USERNAME = Key("The role it logs in as.")
@@ -49,6 +53,14 @@ _PASSWORD = Key("That role's password.", secret=True)
 
 KINDS: Mapping[str, Mapping[str, Key]] = {
     "password": {"username": _USERNAME, "password": _PASSWORD},
+    "certificate": {
+        "username": _USERNAME,
+        "certificate": Key("What is shown in TLS: the client's certificate and what leads to its authority, in PEM, or the path of a file "
+                           "under credentials/ that holds it.", shape="pem"),
+        "private_key": Key("Its key, PKCS 8 PEM without passphrase, or the path of a file under credentials/ that holds it.",
+                           shape="pem", secret=True),
+        "password": Key("The role's password, where the target asks for one too.", required=False, secret=True),
+    },
     "ephemeral-role": {
         "username": Key("An administrative login that may create roles; it makes a role for each session and drops it afterwards."),
         "password": _PASSWORD,
@@ -60,7 +72,7 @@ KINDS: Mapping[str, Mapping[str, Key]] = {
                             "have the same key show the same hash for the same value.", secret=True)},
 }
 """The kinds there are, and the keys each of them takes."""
-LATER = frozenset({"certificate", "ssh-key", "ssh-ca", "service-account", "basic", "header", "signed-token"})
+LATER = frozenset({"ssh-key", "ssh-ca", "service-account", "basic", "header", "signed-token"})
 """Kinds that are named but not supported yet."""
 
 
@@ -79,7 +91,7 @@ def _value(key: Key, value: Any) -> Any:
 
 def wrong_value(key: Key, value: object) -> str | None:
     """What is wrong with a key's value; the value itself is never told."""
-    if key.shape == "text":
+    if key.shape != "names":
         return None if _is_text(value) else "expected text that is not empty (numbers in quotes)"
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_NAMES or not all(_is_name(one) for one in value):
         return f"expected a list of 1 to {MAX_NAMES} names, each of 1 to 63 bytes"

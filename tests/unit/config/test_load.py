@@ -19,6 +19,7 @@ from gateway.config.load import load_folder
 from gateway.config.problem import InvalidFolder
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.settings import PostgresResource
+from gateway.testing.certificates import Authority, Pair
 from tests.unit.config.folder import NOW, Demo
 
 GATEWAY, CI_BOT, MASKS = "gateway.yaml", "policy/grants/ci-bot.yaml", "policy/masks.yaml"
@@ -482,12 +483,17 @@ def test_max_rows_may_stand_inside_the_matcher(demo: Demo) -> None:
         ("kind: password\nusername: a\npassword: ''\n", "password: expected text that is not empty"),
         ("kind: password\nusername: a\npassword: [hunter2-secret]\n", "password: expected text"),
         (
-            "kind: certificate\ncertificate: x\n",
-            "credentials/orders-db.yaml:1: kind: expected one of password, ephemeral-role, bearer, mask-key: kind 'certificate' is not supported yet",
+            "kind: ssh-key\ncertificate: x\n",
+            "credentials/orders-db.yaml:1: kind: expected one of password, certificate, ephemeral-role, bearer, mask-key: "
+            "kind 'ssh-key' is not supported yet",
         ),
+        ("kind: certificate\nusername: a\ncertificate: x\n", "credentials/orders-db.yaml:1: private_key: expected this key"),
         ("kind: ephemeral-role\nusername: a\npassword: hunter2-secret\n", "credentials/orders-db.yaml:1: member_of: expected this key"),
-        ("kind: magic\n", "kind: expected one of password, ephemeral-role, bearer"),
-        ("kind: bearer\ntoken: hunter2-secret\n", "expected a credential of kind ephemeral-role or password; 'orders-db' is bearer"),
+        ("kind: magic\n", "kind: expected one of password, certificate, ephemeral-role, bearer"),
+        (
+            "kind: bearer\ntoken: hunter2-secret\n",
+            "expected a credential of kind certificate or ephemeral-role or password; 'orders-db' is bearer",
+        ),
         ("", "kind: expected kind"),
         ("- hunter2-secret\n", "kind: expected kind"),
         (
@@ -502,6 +508,64 @@ def test_credentials(text: str, wanted: str, demo: Demo) -> None:
     problem = demo.write("credentials/orders-db.yaml", text).only_problem()
     assert wanted in problem
     assert "hunter2-secret" not in problem
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    folder = tmp_path / "client"
+    folder.mkdir()
+    return Authority(folder).issue("app")
+
+
+def certificate_file(certificate: str, key: str) -> str:
+    return json.dumps({"kind": "certificate", "username": "app", "certificate": certificate, "private_key": key})
+
+
+def test_a_certificate_for_the_target(demo: Demo, pair: Pair) -> None:
+    """In the file itself or beside it; what is kept is the same."""
+    demo.replace(RESOURCES, "tls: {mode: disable}", "tls: {mode: verify-ca}")
+    certificate, key = pair.certificate.read_text(), pair.key.read_text()
+    inside = demo.write("credentials/orders-db.yaml", certificate_file(certificate, key)).load().credentials["orders-db"]
+    demo.write("credentials/orders-db.crt", certificate).write("credentials/orders-db.key", key)
+    demo.write("credentials/orders-db.yaml", certificate_file("credentials/orders-db.crt", "credentials/orders-db.key"))
+    beside = demo.load().credentials["orders-db"]
+    assert inside == beside and beside.certificate == certificate
+    assert [secret.reveal() for secret in beside.secrets()] == [key]
+    assert key.splitlines()[1] not in repr(beside)
+
+
+@pytest.mark.parametrize(("certificate", "key", "wanted"), [
+    ("CERTIFICATE", "tls/gateway.key", "private_key: expected PEM text, or the path of a file in credentials/"),
+    ("CERTIFICATE", "../client/server.key", "private_key: expected PEM text, or the path of a file in credentials/"),
+    ("CERTIFICATE", "credentials/no.key", "private_key: expected a file, but there is none"),
+    ("CERTIFICATE", "-----BEGIN PRIVATE KEY-----\nhunter2-secret\n-----END PRIVATE KEY-----\n", "private_key: expected a PKCS 8 PEM key"),
+    ("CERTIFICATE", "-----BEGIN EC PRIVATE KEY-----\nhunter2-secret\n", "private_key: expected an unencrypted PKCS 8 PEM key"),
+    ("CERTIFICATE", "OTHER", "private_key: expected the key of the certificate above"),
+    ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "KEY", "certificate: expected one or more PEM certificates"),
+    ("KEY", "KEY", "certificate: expected one or more PEM certificates"),
+])
+def test_certificates_that_are_none(demo: Demo, pair: Pair, certificate: str, key: str, wanted: str) -> None:
+    demo.replace(RESOURCES, "tls: {mode: disable}", "tls: {mode: verify-ca}")
+    texts = {"CERTIFICATE": pair.certificate.read_text(), "KEY": pair.key.read_text(), "OTHER": demo.file("tls/gateway.key").read_text()}
+    demo.write("credentials/orders-db.yaml", certificate_file(texts.get(certificate, certificate), texts.get(key, key)))
+    problem = demo.only_problem()
+    assert problem.startswith("credentials/orders-db.yaml:1: ") and wanted in problem
+    assert "hunter2" not in problem and texts["KEY"].splitlines()[1] not in problem
+
+
+def test_a_certificate_without_tls_is_shown_to_nobody(demo: Demo, pair: Pair) -> None:
+    demo.write("credentials/orders-db.yaml", certificate_file(pair.certificate.read_text(), pair.key.read_text()))
+    assert "resources[0].credential: expected TLS to a target that is shown a certificate" in demo.only_problem()
+
+
+def test_a_key_beside_that_others_may_read(demo: Demo, pair: Pair) -> None:
+    demo.replace(RESOURCES, "tls: {mode: disable}", "tls: {mode: verify-ca}")
+    demo.write("credentials/orders-db.crt", pair.certificate.read_text()).write("credentials/orders-db.key", pair.key.read_text())
+    demo.write("credentials/orders-db.yaml", certificate_file("credentials/orders-db.crt", "credentials/orders-db.key"))
+    for name in ("orders-db.crt", "orders-db.yaml"):
+        demo.file(f"credentials/{name}").chmod(0o600)
+    demo.file("credentials/orders-db.key").chmod(0o644)
+    assert "credentials/orders-db.key" in demo.only_problem(check_modes=True)
 
 
 def test_files_that_would_have_no_effect(demo: Demo) -> None:

@@ -164,7 +164,9 @@ WRITABLE: frozenset[Attributes] = frozenset({"primary", "read-write"})
 
 
 def resource_problem(resource: PostgresResource, credential: Credential) -> tuple[str, str] | None:
-    """Roles are made on the primary alone."""
+    """Roles are made on the primary alone; a certificate is shown in TLS alone."""
+    if credential.kind == "certificate" and resource.tls.mode == "disable":
+        return "credential", f"expected TLS to a target that is shown a certificate: {credential.name!r} is of kind certificate"
     if credential.kind == "ephemeral-role" and len(resource.address) > 1 and resource.target_session_attrs not in WRITABLE:
         return "target_session_attrs", "expected primary or read-write: a role for each session is made on the primary, and used there"
     return None
@@ -172,6 +174,6 @@ def resource_problem(resource: PostgresResource, credential: Credential) -> tupl
 
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
-    credentials=frozenset({"password", "ephemeral-role"}), later=frozenset({"certificate"}),
+    credentials=frozenset({"password", "certificate", "ephemeral-role"}),
     destinations=destinations, columns=known_columns, rule_problem=rule_problem, resource_problem=resource_problem,
 )

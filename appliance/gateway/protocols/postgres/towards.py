@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.config.load import Folder
+from gateway.credentials import Credential
 from gateway.errors import TargetFault
 from gateway.net.tls import client_context
 from gateway.protocols.postgres import servers
@@ -109,8 +110,13 @@ class Towards:
     def _context(self, resource: PostgresResource) -> ssl.SSLContext | None:
         tls, name = resource.tls, resource.credential
         if (tls, name) not in self._contexts:
-            self._contexts[tls, name] = client_context(tls.mode, self._folder.resolve(tls.ca) if tls.ca else None, alpn=(ALPN,))
+            self._contexts[tls, name] = client_context(tls.mode, self._folder.resolve(tls.ca) if tls.ca else None,
+                                                       own=_certificate(self._folder.credentials[name]), alpn=(ALPN,))
         return self._contexts[tls, name]
+
+
+def _certificate(credential: Credential) -> tuple[str, str] | None:
+    return (credential.certificate, credential.private_key.reveal()) if credential.kind == "certificate" else None
 
 
 def _passed_over(fault: TargetFault) -> bool:

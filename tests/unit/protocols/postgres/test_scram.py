@@ -6,8 +6,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +23,15 @@ from gateway.protocols.postgres import scram
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 FIRST = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+
+
+SHA1 = base64.b64decode(
+    "MIIBbjCCARSgAwIBAgIUGDZXf4bAP+IpOS95Btd2hrva/qcwCQYHKoZIzj0EATANMQswCQYDVQQDDAJkYjAeFw0yNjExMjIwODQ1MTdaFw0yNjExMjMwODQ1"
+    "MTdaMA0xCzAJBgNVBAMMAmRiMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJp3gL8Lyjgi01WwLgHechyi0qYQyrlGLW28b2ccXFh24BdvKw9cu1HWCTVm8"
+    "hYjmPGizkTH/+oS/BY+NHUQRO6NTMFEwHQYDVR0OBBYEFO78F6F+A+x0mdths9Y9Da2KJgl9MB8GA1UdIwQYMBaAFO78F6F+A+x0mdths9Y9Da2KJgl9MA8G"
+    "A1UdEwEB/wQFMAMBAf8wCQYHKoZIzj0EAQNJADBGAiEAiI+cIwsHfWFd0LYxEUTZVbFG/7wKDgLexFB7OWueNnECIQCeH23rbjiyytMQcEPVXXXI244g/88q"
+    "Er7M0BYvPeCG/w==")
+"""A certificate whose signature is made with SHA-1 (`openssl req -x509 -sha1`)."""
 
 
 class Server:
@@ -149,3 +165,40 @@ def test_the_key_cache_knows_no_password() -> None:
 
 def test_keys_are_not_in_a_repr() -> None:
     assert repr(scram.Keys(b"client", b"server")) == "Keys()"
+
+
+@pytest.mark.parametrize(("options", "header"), [
+    ({}, b"n,,"), ({"could_bind": True}, b"y,,"), ({"binding": b"x" * 32}, b"p=tls-server-end-point,,"),
+    ({"binding": b"x" * 48, "could_bind": True}, b"p=tls-server-end-point,,"),
+])
+def test_what_is_said_of_channel_binding(options: dict[str, Any], header: bytes) -> None:
+    """RFC 5802 section 6: the header is said first, and signed with the binding's data in the end."""
+    client = scram.ScramClient(NONCE, **options)
+    assert client.first() == header + b"n=,r=" + NONCE.encode()
+    final = client.final(client.challenge(FIRST), scram.Keys(bytes(32), bytes(32)))
+    assert base64.b64decode(final.split(b",")[0].removeprefix(b"c=")) == header + options.get("binding", b"")
+
+
+def certificate(key: Any, algorithm: Any) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "db")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(("algorithm", "name"), [(hashes.SHA256(), "sha256"), (hashes.SHA384(), "sha384"), (hashes.SHA512(), "sha512")])
+def test_the_end_point_of_a_certificate(algorithm: Any, name: str) -> None:
+    """RFC 5929 section 4.1: by the hash of its own signature."""
+    made = certificate(ec.generate_private_key(ec.SECP256R1()), algorithm)
+    assert scram.tls_server_end_point(made) == hashlib.new(name, made).digest()
+
+
+def test_an_end_point_of_a_weak_hash_is_by_sha_256() -> None:
+    assert scram.tls_server_end_point(SHA1) == hashlib.sha256(SHA1).digest()
+
+
+def test_a_certificate_that_cannot_be_bound_to() -> None:
+    with pytest.raises(TargetFault, match="signed without a hash"):
+        scram.tls_server_end_point(certificate(ed25519.Ed25519PrivateKey.generate(), None))
+    with pytest.raises(TargetFault, match="not known"):
+        scram.tls_server_end_point(b"no certificate")
