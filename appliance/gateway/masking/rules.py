@@ -88,12 +88,17 @@ class MaskRule:
 
     def also(self, other: MaskRule) -> MaskRule:
         """Both rules on one column: the one that hides all that the other hides, else ``redact``, because masks add up. Order has no
-        meaning; ``json`` rules hide what any of them hides."""
-        mine, its = self.hides_all_that(other), other.hides_all_that(self)
-        if mine and its:
-            return self if self == other else REDACT
-        if mine or its:
-            return self if mine else other
+        meaning: a fixed value beside any other rule is ``redact`` too. ``json`` rules hide what any of them hides."""
+        if self == other:
+            return self
+        if "null" in (self.kind, other.kind):
+            return NULLED
+        if self.whole or other.whole:
+            return REDACT
+        if self.hides_all_that(other):
+            return self
+        if other.hides_all_that(self):
+            return other
         return _joined(self, other) if self.kind == other.kind == "json" else REDACT
 
     def described(self) -> str:
