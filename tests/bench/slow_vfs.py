@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A disk whose syncs take longer: a SQLite VFS that waits after each sync, for ``AuditLog.open(vfs=…)``.
 
-``python -m tests.bench.slow_vfs 0.005 ARGUMENT…`` runs the command line (``lockgate ARGUMENT…``) with every sync of the audit log 5 ms longer.
+``python -m tests.bench.slow_vfs 0.005 ARGUMENT…`` runs ``lockgate ARGUMENT…`` with every sync of the audit log's files 5 ms longer.
 """
 
 from __future__ import annotations

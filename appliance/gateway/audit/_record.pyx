@@ -25,6 +25,7 @@ cdef enum:
     SHORT = 100                         # microseconds: durations from here on are written without an exponent
     LONG = 1000000000000000             # and before here, with less than 16 digits, have one decimal form alone
 
+cdef long long _YEAR_10000 = 253402300800000000         # microseconds since the epoch: no time of a record any more
 cdef object _loads = orjson.loads
 cdef object _dumps = orjson.dumps
 cdef object _leaf = sha256(b"\x00")
@@ -381,7 +382,7 @@ cdef bytes _line(_Log log, Template template, tuple values, bytes tail, long lon
     total = template.size + width + SECOND + 7 + PREV + len(tail)
     for number in range(holes):
         total += len(<bytes>values[number])
-    if total > MAX_RECORD or moment < 0:
+    if total > MAX_RECORD or not 0 <= moment < _YEAR_10000:
         return None
     log.clock(moment // 1000000)
     line = PyBytes_FromStringAndSize(NULL, total)
