@@ -156,10 +156,14 @@ def test_decommissioned(host: Host, lab: Lab, playbook: Playbook) -> None:
     assert run.status == 0, run.output
     for port, open_ in ((22, True), (15432, False), (19443, False)):
         assert lab.reaches(lab.switch(), ADDRESS, port) is open_
-    for unit in ("lockgate.service", "lockgate-credentials.service", "lockgate-network.timer"):
+    for unit in ("lockgate.service", "lockgate-credentials.service", "lockgate-network.timer", "lockgate-break-glass.socket",
+                 "lockgate-break-glass-settle.service"):
         assert not host.service(unit).is_running
         assert not host.service(unit).is_enabled
+    assert host.check_output("getent shadow breakglass").split(":")[1] == "!"
+    assert not host.file("/var/lib/lockgate-config/current").exists
     left = host.check_output("find /var/lib/lockgate-credentials /run/lockgate-credentials /var/lib/lockgate-config /var/lib/lockgate-tls"
+                             " /var/lib/lockgate-console"
                              " /var/lib/systemd/credential.secret -type f \\( -name '*.cred' -o -name '*key*' -o -path '*/credentials/*'"
                              " -o -name credential.secret \\) ! -name '*.pub' 2>/dev/null; true")
     assert left == ""
@@ -168,7 +172,7 @@ def test_decommissioned(host: Host, lab: Lab, playbook: Playbook) -> None:
     held = json.loads((FOLDER / "collected" / "gw" / "collection.json").read_text())
     assert note["audit"] == {"collected": True, "last": held["positions"]}
     assert sorted(path.rpartition("/")[2] for path in note["destroyed"]) == [
-        "credential.secret", "credentials.orders-db.yaml.cred", "tls.audit_ed25519_key.cred", "tls.gateway.key.cred"]
+        "audit_ed25519_key", "credential.secret", "credentials.orders-db.yaml.cred", "tls.audit_ed25519_key.cred", "tls.gateway.key.cred"]
     assert note["reason"] == "the plant has moved"
     newest = sorted((FOLDER / "collected" / "gw").glob("records-*"))[-1].read_bytes().splitlines()
     assert "gateway.stop" in [json.loads(line)["kind"] for line in newest[-4:]]

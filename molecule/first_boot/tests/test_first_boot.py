@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from testinfra.host import Host
-from verify import Lab
+from verify import Lab, Playbook
 
 testinfra_hosts = ["lab://gw"]
 
@@ -171,3 +171,44 @@ def test_told_everything_it_serves_without_anybodys_help(machine: Machine) -> No
     machine.boot({}, forget=False)
     soon(lambda: host.run("systemctl is-active lockgate").stdout.strip() == "active")
     assert host.check_output("readlink /var/lib/lockgate-config/current") == current
+
+
+def test_what_a_playbook_changed_lasts(machine: Machine, playbook: Playbook) -> None:
+    """Here all of /etc stands for the layer that the image has over its own."""
+    host = machine.host
+    host.check_output("mkdir -p /run/lockgate-etc && ln -sfn /etc /run/lockgate-etc/upper")
+    host.check_output("echo '# kept' >> /etc/ssh/authorized_keys.d/ops")
+    run = playbook("keep.yml")
+    assert (run.status, run.changed) == (0, {"gw": 1}), run.output
+    assert host.file("/var/lib/lockgate-site/etc/ssh/authorized_keys.d/ops").contains("# kept")
+    assert not host.file("/var/lib/lockgate-site/etc/passwd").exists
+    assert playbook("keep.yml").changed == {"gw": 0}
+    host.check_output("rm -r /run/lockgate-etc /var/lib/lockgate-site/etc")
+
+
+def test_out_of_service_it_stays_out_of_service_over_a_restart(machine: Machine, playbook: Playbook, tmp_path: Path) -> None:
+    """What an image's boot would bring back: the first policy, the way in by the console, what the hypervisor still tells."""
+    host = machine.host
+    host.check_output("umask 077; printf %%s %s > /var/lib/lockgate-site/break-glass; mkdir -p /var/lib/lockgate-site/first-policy", HASH)
+    host.check_output("systemctl start lockgate-break-glass-settle lockgate-break-glass.socket")
+    meant = {"decommission_confirm": "gw", "decommission_reason": "test", "decommission_drain_seconds": 5,
+             "decommission_management_networks": [f"{CONTROLLER}/32"], "collect_destination": str(tmp_path)}
+    run = playbook(Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "playbooks/decommission.yml", meant)
+    assert run.status == 0, run.output
+    for path in ("break-glass", "first-policy"):
+        assert not host.file(f"/var/lib/lockgate-site/{path}").exists
+    for path in ("/var/lib/lockgate-console/audit_ed25519_key", "/var/lib/lockgate-config/current"):
+        assert not host.file(path).exists
+    assert host.check_output("readlink /etc/systemd/system/lockgate-firstpolicy.service") == "/dev/null"
+    assert json.loads((tmp_path / "gw" / "decommissioned.json").read_text())["audit"]["collected"]
+    again = playbook(Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "playbooks/decommission.yml", meant)
+    assert (again.status, again.changed) == (0, {"gw": 0}), again.output
+    host.check_output("rm /etc/systemd/system/lockgate-firstpolicy.service")
+    host.check_output("systemctl enable lockgate-break-glass.socket lockgate lockgate-network")
+    machine.boot({"lockgate.firstboot": encoded(machine.told()), "lockgate.segment": segment(),
+                  "lockgate.credentials": encoded(CREDENTIALS)}, forget=False)
+    for unit in ("lockgate", "lockgate-network", "lockgate-firstpolicy", "lockgate-break-glass.socket"):
+        assert host.run("systemctl is-active %s", unit).stdout.strip() == "inactive", unit
+    assert host.check_output("getent shadow breakglass").split(":")[1] == "!"
+    assert machine.ssh("hostname").stdout.strip() == "gw-a-1"
+    assert not machine.reaches(15432) and not machine.reaches(19443)
