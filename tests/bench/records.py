@@ -32,7 +32,8 @@ from tests.bench.slow_vfs import slow_syncs
 
 SESSION: dict[str, Any] = {
     "session": "s-01hzy0p2m3n4q5r6", "identity": "nightly-report", "issuer": "gitlab", "owner": "data-team",
-    "groups": ["reports", "robots"], "resource": "orders-db", "protocol": "postgres", "source": "192.0.2.7:50001", "policy": "sha256:" + "5e" * 32,
+    "groups": ["reports", "robots"], "resource": "orders-db", "protocol": "postgres", "source": "192.0.2.7:50001",
+    "policy": "sha256:" + "5e" * 32,
 }
 TEXT = "SELECT abalance FROM pgbench_accounts WHERE aid = $1;"
 BEGIN: dict[str, Any] = SESSION | {
