@@ -3,7 +3,8 @@
 
 A header (signature, int32 flags, int32 length of an extension and the extension), tuples (int16 count of columns, then per column an int32
 length, -1 for NULL, and its bytes), and an int16 -1 at the end. A CopyData message that holds one tuple looks like a DataRow but for
-its type, and is masked by the same loops; anything else is put together first.
+its type, and is masked by the same loops; anything else is put together first. The header goes out in front of the first tuple, in one
+message, as the server sends it: there are clients that count on it.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class BinaryMasker:
         self._detected = plan.copy_detect
         self._detectors = plan.detectors
         self._headed = self._ended = False
+        self._before = b""              # the header, until something comes to go out with it
         self._carry = bytearray()
 
     def feed(self, block: bytes) -> bytes:
@@ -79,7 +81,8 @@ class BinaryMasker:
         out: list[bytes] = []
         at, end = 0, len(block)
         while at < end:
-            if self._headed and not self._carry and not self._ended and (last := whole_tuples(block, at, self._width)) > at:
+            ready = self._headed and not self._carry and not self._ended and not self._before
+            if ready and (last := whole_tuples(block, at, self._width)) > at:
                 out.append(self._masked(block[at:last]))
                 at = last
             else:
@@ -105,12 +108,12 @@ class BinaryMasker:
     def _pieces(self, payload: bytes, out: list[bytes]) -> None:
         data = self._carry
         data += payload
-        at = 0 if self._headed else self._header(data, out)
+        at = 0 if self._headed else self._header(data)
         while at >= 0 and len(data) - at >= 2 and not self._ended:
             count = INT16(data, at)[0]
             if count == -1:
                 self._ended = True
-                out.append(frame(b"d", TRAILER))
+                self._pass(TRAILER, out)
                 at += 2
                 break
             if count != self._width:
@@ -118,7 +121,7 @@ class BinaryMasker:
             end = _tuple_end(data, at, len(data), count)
             if end < 0:
                 break
-            out.append(self._masked(frame(b"d", bytes(data[at:end]))))
+            self._pass(self._masked(frame(b"d", bytes(data[at:end])))[5:], out)
             at = end
         del data[:max(at, 0)]
         if self._ended and data:
@@ -126,8 +129,12 @@ class BinaryMasker:
         if len(data) > ROW_LIMIT:
             raise TargetFault("the target sent a COPY row over the limit", "54000")
 
-    def _header(self, data: bytearray, out: list[bytes]) -> int:
-        """Pass the header on once it is whole; gives where it ends, -1 as long as it is not."""
+    def _pass(self, payload: bytes, out: list[bytes]) -> None:
+        out.append(frame(b"d", self._before + payload))
+        self._before = b""
+
+    def _header(self, data: bytearray) -> int:
+        """Where the header ends, -1 as long as it is not whole."""
         if not data.startswith(SIGNATURE[:len(data)]):
             raise TargetFault("the target sent no binary COPY", "08P01")
         if len(data) < _HEADER:
@@ -138,7 +145,7 @@ class BinaryMasker:
         if len(data) < _HEADER + extension:
             return -1
         self._headed = True
-        out.append(frame(b"d", bytes(data[:_HEADER + extension])))
+        self._before = bytes(data[:_HEADER + extension])
         return int(_HEADER + extension)
 
 

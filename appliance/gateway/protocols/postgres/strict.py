@@ -57,8 +57,10 @@ class Uses:
         if entry.kind == "FetchStmt":
             return NOTHING      # the cursor's query was looked at when it was declared
         if entry.kind == "ExecuteStmt":
-            prepared = self._context.prepared[entry.body["name"]]
-            return self._again(prepared, 0, statement, lookups) | self._arguments(entry, statement)
+            name = entry.body["name"]
+            here = [entry.inner_text for entry in self._statements[:index] if entry.prepares == name]
+            text = here[-1] if here else self._context.prepared[name]
+            return self._again(text, 0, statement, lookups) | self._arguments(entry, statement)
         if entry.kind == "CopyStmt" and "relation" in entry.body and "whereClause" not in entry.body:
             return NOTHING
         positions = frozenset().union(*_stripped({entry.kind: entry.body}, statement, lookups), NOTHING)
