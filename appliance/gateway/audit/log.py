@@ -20,7 +20,7 @@ from gateway.audit.inbox import OVERHEAD, Entry, Inbox, Queued
 from gateway.audit.journal import Journal, Place
 from gateway.audit.note import raw_public
 from gateway.audit.record import Encoder
-from gateway.audit.template import Template, Ticket, Waiter
+from gateway.audit.template import Fill, Template
 from gateway.audit.writer import Writer
 from gateway.config.schema import AuditConfig
 from gateway.errors import AuditUnavailable, GatewayFault
@@ -105,13 +105,14 @@ class AuditLog:
         except (ValueError, TypeError):
             raise AuditUnavailable("not a record the audit log can keep") from None
 
-    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
-             recording: bytes | None = None) -> Ticket:
-        """Queue one record: ``values`` are JSON, one for each hole. ``lazy`` is for a ``command.end`` that nobody waits for.
+    @property
+    def fill(self) -> Fill:
+        """``fill(template, values, waiter, lazy=…, recording=…)`` queues one record: ``values`` are JSON, one for each hole. ``lazy`` is
+        for a ``command.end`` that nobody waits for.
 
         Never raises: what is refused at once is a ticket that has ``failed``; ``waiter`` is told of every ticket, later, in the event loop.
         """
-        return self._inbox.fill(template, values, waiter, lazy, recording)
+        return self._inbox.fill
 
     def _queue(self, records: Sequence[tuple[str, Fields]], recording: bytes | None, *, lazy: bool, together: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()

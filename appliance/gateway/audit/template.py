@@ -27,6 +27,13 @@ class Waiter(Protocol):
         """Called once, in the event loop, never from within ``fill``: ``ticket`` is on disk, or has ``failed``. Must not raise."""
 
 
+class Fill(Protocol):
+    """How a record is queued: see ``AuditLog.fill``."""
+
+    def __call__(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+                 recording: bytes | None = None) -> Ticket: ...
+
+
 class Template:
     """What records of one kind have in common. Made by ``AuditLog.template``; belongs to that log.
 
