@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,17 +56,28 @@ def _status(pid: int, name: str) -> int:
 
 
 def pgbench(server: PostgresServer, peer: Peer, *arguments: str, clients: int, seconds: float, latency: bool = False) -> Run:
-    """``pgbench -n`` with ``arguments`` for about ``seconds``. Raises ``BenchFailed``."""
+    """``pgbench -n`` with ``arguments`` for about ``seconds``. Raises ``BenchFailed``.
+
+    CPU is that of the transactions alone: what a run of one transaction a client took before (its connections, mostly) is taken off.
+    """
+    first = _first_transactions(server, peer, arguments, clients) if peer.pid and "-C" not in arguments else 0.0
     with tempfile.TemporaryDirectory(prefix="pgbench-") as folder:
         command = [server.program("pgbench"), "-n", "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(max(1, round(seconds))),
                    *arguments, *(["-l", "--log-prefix", f"{folder}/log"] if latency else [])]
         before = cpu_seconds(peer.pid) if peer.pid else 0.0
         done = _run(command, peer)
-        spent = cpu_seconds(peer.pid) - before if peer.pid else None
+        spent = cpu_seconds(peer.pid) - before - first if peer.pid else None
         count = int(_number(r"number of transactions actually processed: (\d+)", done))
         times = [int(line.split()[2]) for path in Path(folder).glob("log*") for line in path.read_text().splitlines()]
     tps = _number(r"tps = ([\d.]+) \((?:without initial|including reconnection)", done)
-    return Run(tps, statistics.median(times) if times else None, spent / count * 1e6 if spent is not None and count else None)
+    return Run(tps, statistics.median(times) if times else None, spent / (count - clients) * 1e6 if spent is not None and count > clients else None)
+
+
+def _first_transactions(server: PostgresServer, peer: Peer, arguments: Sequence[str], clients: int) -> float:
+    """CPU seconds of the process in between for connecting ``clients`` and one transaction of each."""
+    before = cpu_seconds(peer.pid) if peer.pid else 0.0
+    _run([server.program("pgbench"), "-n", "-c", str(clients), "-j", str(min(clients, 2)), "-t", "1", *arguments], peer)
+    return cpu_seconds(peer.pid) - before if peer.pid else 0.0
 
 
 def bulk_select(server: PostgresServer, peer: Peer, size: int) -> tuple[float, float | None]:

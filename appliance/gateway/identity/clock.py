@@ -38,20 +38,18 @@ class Clock:
 
     def now(self) -> float:
         """The time to decide by."""
-        wall = self._wall()
-        self._advance(wall)
-        return max(wall, self._floor)
-
-    def _advance(self, wall: float) -> None:
-        seen = self._monotonic()
-        self._floor += max(0.0, seen - self._seen)
+        wall, seen = self._wall(), self._monotonic()
+        if seen > self._seen:
+            self._floor += seen - self._seen
         self._seen = seen
         ahead = wall - self._floor
-        if ahead > TOLERANCE:
-            self._raise(ahead, seen)
-        elif ahead > 0:
+        if 0 < ahead <= TOLERANCE:
             self._floor = wall
-        self._note(ahead)
+        elif ahead > TOLERANCE:
+            self._raise(ahead, seen)
+        if self._behind or ahead < -TOLERANCE:
+            self._note(ahead)
+        return wall if wall > self._floor else self._floor
 
     def _raise(self, ahead: float, seen: float) -> None:
         if seen - self._stepped < self._settle:

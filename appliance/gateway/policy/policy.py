@@ -114,6 +114,12 @@ class Policy:
         self._fine[session.id] = (now, min(end for _, end in ends if end is not None))
         return None
 
+    def settled(self, session: Session, now: float) -> float:
+        """Until when, beginning now, this policy cannot say anything else of this session than it says now: neither ``ended`` (which has
+        just said ``None``) nor ``decide``. ``now`` where that is not known."""
+        scope, fine = self.scope(session.identity, session.resource), self._fine.get(session.id)
+        return now if scope is None or fine is None or not fine[0] <= now < fine[1] else min(fine[1], scope.settled(now))
+
     def untrusted(self, identity: Identity, now: float) -> str | None:
         """Revoked, or admitted by an identity entry or issuer that is not there any more."""
         if reason := self._revocations.reason(identity, now):

@@ -91,6 +91,11 @@ class Scope:
             self._equal.clear()
         return self._open
 
+    def settled(self, now: float) -> float:
+        """Until when, from ``now`` on, no window opens or closes."""
+        self.open(now)
+        return self._settled[1]
+
     def decide(self, operations: Sequence[Operation], now: float) -> Decision:
         """What the grants say of one command. Remembered for the same tuple of operations, and for an equal one."""
         open_grants = self.open(now)

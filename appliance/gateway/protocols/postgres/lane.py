@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from gateway.protocols.postgres.recorder import ROWS as SAMPLE_ROWS
 from gateway.protocols.postgres.recorder import VALUE
 
 if TYPE_CHECKING:
+    from gateway.masking.detect import Detectors
     from gateway.protocols.postgres.session import Relay
 
 log = logging.getLogger("gateway.postgres")
@@ -58,6 +60,16 @@ class State(Enum):
     ANSWERED = 3
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What the policy said of the session at ``since``, and says until ``until``; ``over``: the lane is not for it."""
+
+    policy: Any
+    since: float
+    until: float
+    over: bool
+
+
 class Lane:
     """The lane of one ``Relay``. ``open``: the session is at rest, the next chunk may be taken."""
 
@@ -71,20 +83,22 @@ class Lane:
         self._secrets = tuple(one.encode() for one in relay.secrets if len(one) >= SECRET)
         self._entries: dict[bytes, Entry] = {}
         self._once: dict[int, None] = {}
+        self._time = asyncio.get_running_loop().time
+        self._standing = Standing(None, 0.0, 0.0, over=True)
+        self._detectors: Detectors | None = None
         self._known: tuple[Any, Any, Any] = (None, None, None)    # policy, context and catalog: what all entries depend on
         self._last: tuple[Entry, bytes] | None = None    # whose portal is the unnamed one, in a transaction
         self._end: tuple[object, Template] | None = None
         self._promised: dict[Ticket, asyncio.Future[int]] = {}
+        self._after = 0                                  # where Bind ends in what was asked
+        self._count = self._masked = self._affected = self._status = 0
         self._forget()
 
     def _forget(self) -> None:
+        """Nothing is under way. Of the last operation only what is set anew with the next is left."""
         self._entry: Entry | None = None
-        self._asked, self._at = b"", (0, 0, 0, 0)
         self._ticket: Ticket | None = None
-        self._raw = b""
-        self._out, self._rows = b"", b""
-        self._count = self._masked = self._affected = 0
-        self._status = 0
+        self._asked = self._raw = self._out = self._rows = b""
         self._recording: bytes | None = None
 
     @property
@@ -116,37 +130,58 @@ class Lane:
         group = split(data)
         if group is None:
             return False
-        gate, policy, now = relay.gate, relay.gate.policy, relay.gate.now()
-        if not self._current(policy) or policy.ended(relay.session, now):
+        gate = relay.gate
+        now, standing = gate.now(), self._standing
+        if gate.policy is not standing.policy or not standing.since <= now < standing.until:
+            standing = self._stand(gate.policy, now)
+        if standing.over or not self._current(standing.policy):
             return False
-        entry = self._entries.get(group[0]) or self._learned(group[0], data)
-        if entry is None or not self._stands(entry):
+        key, _, at, end, _ = group
+        entry = self._entries.get(key) or self._learned(key, data)
+        if entry is None or not self._stands(entry, standing, now) or not gate.may_start(relay.session.identity.name):
             return False
-        decision = policy.decide(relay.session.identity, relay.session.resource, entry.command.operations, now)
-        if decision is not entry.decision and decision != entry.decision or not gate.may_start(relay.session.identity.name):
-            self._entries.clear()
-            return False
-        values = (self._shown(entry, data, group[2], group[3]),) if entry.shape & BIND else ()
-        ticket = gate.audit.fill(entry.template, values, self)
+        ticket = gate.audit.fill(entry.template, (self._shown(entry, data, at, end),) if entry.shape & BIND else (), self)
         if ticket.failed:
             return False
-        self._entry, self._ticket, self._asked, self._at = entry, ticket, data, (group[1], group[2], group[3], group[4])
-        relay.totals.active = asyncio.get_running_loop().time()
+        self._entry, self._ticket, self._asked, self._after = entry, ticket, data, group[4]
+        relay.totals.active = self._time()
         if entry.early:
-            self._send()
+            self._send(entry)
         else:
             self.state = State.HELD
         return True
 
+    def _stand(self, policy: Any, now: float) -> Standing:
+        """Ask the policy whether the session has ended, and until when it will say nothing else of anything."""
+        relay = self.relay
+        limits, ended = relay.limits, policy.ended(relay.session, now)
+        over = ended is not None or limits.rows is not None or limits.bytes is not None
+        self._standing = Standing(policy, now, now if over else policy.settled(relay.session, now), over)
+        return self._standing
+
+    def _stands(self, entry: Entry, standing: Standing, now: float) -> bool:
+        """Whether a name means what it meant, and the decision is what it was."""
+        if entry.statement is not None and not entry.parses and self.relay.frontend.names.known(entry.statement) is not entry.prepared:
+            return False
+        if entry.standing is standing:
+            return True
+        session = self.relay.session
+        decision = standing.policy.decide(session.identity, session.resource, entry.command.operations, now)
+        if decision is not entry.decision and decision != entry.decision:
+            self._entries.clear()
+            return False
+        entry.standing = standing
+        return True
+
     def _current(self, policy: Any) -> bool:
         """Whether the entries are still of this policy, catalog and context; where they are not, they are forgotten."""
-        relay = self.relay
-        limits, seen = relay.limits, relay.context.generation()
-        if seen is None or limits.rows is not None or limits.bytes is not None:
+        seen = self.relay.context.generation()
+        if seen is None:
             return False
         known = self._known
         if known[0] is not policy or known[1] is not seen[0] or known[2] is not seen[1]:
             self._known = (policy, *seen)
+            self._detectors = self.relay.context.masks().detectors
             self._entries.clear()
             self._once.clear()
         return True
@@ -167,10 +202,6 @@ class Lane:
         self._entries[key] = entry
         return entry
 
-    def _stands(self, entry: Entry) -> bool:
-        """Whether a name means what it meant."""
-        return entry.statement is None or entry.parses or self.relay.frontend.names.known(entry.statement) is entry.prepared
-
     def _shown(self, entry: Entry, data: bytes, at: int, end: int) -> bytes:
         """The parameters as the record may keep them."""
         if at == end:
@@ -179,21 +210,20 @@ class Lane:
         if found is None:
             return shown(self.relay, entry, data)
         section = data[at:end]
-        detectors = self.relay.context.masks().detectors
-        if detectors is not None and detectors.candidates(section) or any(secret in section for secret in self._secrets):
+        if self._detectors is not None and self._detectors.candidates(section) or self._holds_secret(section):
             return shown(self.relay, entry, data)
         return found
 
-    def _send(self) -> None:
-        self.state = State.SENT
-        self.relay.target.stream.write(self._group())
+    def _holds_secret(self, data: bytes) -> bool:
+        for secret in self._secrets:                     # noqa: SIM110 - once a statement
+            if secret in data:
+                return True
+        return False
 
-    def _group(self) -> bytes:
-        """What the target gets."""
-        if self._entry is None or not self._entry.silent:
-            return self._asked
-        after = self._at[3]
-        return self._asked[:after] + DESCRIBE + self._asked[after:]
+    def _send(self, entry: Entry) -> None:
+        self.state = State.SENT
+        asked, after = self._asked, self._after
+        self.relay.target.stream.write(asked[:after] + DESCRIBE + asked[after:] if entry.silent else asked)
 
     # the target
 
@@ -255,7 +285,7 @@ class Lane:
         room = self.relay.sample_bytes
         if not room or not rows and not entry.fields:
             return None
-        if entry.head is not None and not any(secret in rows for secret in self._secrets):
+        if entry.head is not None and not self._holds_secret(rows):
             found = sample(rows, entry.head, room, SAMPLE_ROWS, VALUE)
             if found is not None:
                 return found
@@ -266,25 +296,21 @@ class Lane:
     def durable(self, ticket: Ticket) -> None:
         """A ``command.begin`` is on disk, or never will be (``audit.template.Waiter``). Raises nothing: others wait for the batch too."""
         try:
-            self._durable(ticket)
+            if ticket is self._ticket and self._entry is not None:
+                self._recorded_now(self._entry, ticket)
+            elif (promised := self._promised.pop(ticket, None)) is not None:
+                _keep(promised, ticket)
         except Exception as error:
             log.error("session failed: %s", type(error).__name__)
             self.relay.end("internal error of the gateway", "XX000")
 
-    def _durable(self, ticket: Ticket) -> None:
-        promised = self._promised.pop(ticket, None)
-        if promised is not None:
-            _keep(promised, ticket)
-            return
-        if ticket is not self._ticket or self._entry is None:
-            return
+    def _recorded_now(self, entry: Entry, ticket: Ticket) -> None:
         if ticket.failed:
             self._failed()
-        elif self.state is State.HELD:
-            if not self.relay.over:
-                self._send()
         elif self.state is State.ANSWERED:
-            self._finish(self._entry, ticket.seq)
+            self._finish(entry, ticket.seq)
+        elif self.state is State.HELD and not self.relay.over:
+            self._send(entry)
 
     def _failed(self) -> None:
         """No record: what was not sent is told by the frontend, what was sent ends in the backend; both would anyway."""
@@ -303,7 +329,7 @@ class Lane:
         relay.client.write(out)
         relay.totals.bytes += len(out)
         relay.totals.rows += rows
-        relay.totals.active = asyncio.get_running_loop().time()
+        relay.totals.active = self._time()
         values = (b"%d" % begin, b"%d" % (rows or self._affected), b"%d" % size, b"%d" % self._masked)
         relay.gate.audit.fill(self._end_template(), values, None, lazy=True, recording=self._recording)
         relay.status = status = chr(self._status)

@@ -55,6 +55,7 @@ class Entry:
     fields: tuple[Field, ...] = ()
     plan: MaskPlan | None = None
     head: bytes | None = None
+    standing: object = None               # the ``lane.Standing`` under which it was decided last
 
     @property
     def parses(self) -> bool:

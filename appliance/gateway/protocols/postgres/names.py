@@ -84,6 +84,7 @@ class _Slots(Generic[_T, _Shown]):
     def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown], weigh: Callable[[_T], int] = lambda value: 0) -> None:
         self._now: _Weighed[_T] = _Weighed(weigh)
         self._mirror, self._shown = mirror, shown
+        self.get: Callable[[str], _T | None] = self._now.get
 
     def __len__(self) -> int:
         return len(self._now)
@@ -91,9 +92,6 @@ class _Slots(Generic[_T, _Shown]):
     @property
     def bytes(self) -> int:
         return self._now.bytes
-
-    def get(self, name: str) -> _T | None:
-        return self._now.get(name)
 
     def items(self) -> list[tuple[str, _T]]:
         return list(self._now.items())
@@ -127,6 +125,7 @@ class Names:
     def __init__(self, context: SessionContext, limit: int, most_bytes: int, finish: Callable[[Running, str], None]) -> None:
         self._context, self._limit, self._most_bytes, self._finish = context, limit, most_bytes, finish
         self._statements: _Slots[Prepared, str] = _Slots(context.prepared, lambda one: one.text, lambda one: len(one.text))
+        self.known: Callable[[str], Prepared | None] = self._statements.get     # the statement of a name, if there is one
         self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, lambda one: one.columns)
         self._portals: _Weighed[Portal] = _Weighed(_weight)
         self._gone: list[tuple[int, Running]] = []       # of portals closed or replaced that the target may still be at
@@ -149,10 +148,6 @@ class Names:
         return unnamed is None or unnamed.running.finished
 
     # statements
-
-    def known(self, name: str) -> Prepared | None:
-        """The statement of that name, if there is one."""
-        return self._statements.get(name)
 
     def reparsed(self, prepared: Prepared) -> None:
         """The unnamed statement is this one now."""

@@ -57,9 +57,9 @@ class SharedTarget:
         """One name for the roles of all sessions, so that what was compiled or approved for one holds for the next."""
         return f"{self._roles}*" if self._roles and user.startswith(self._roles) else user
 
-    def fresh(self) -> Catalog | None:
+    def fresh(self, monotonic: Callable[[], float] = time.monotonic) -> Catalog | None:
         """The catalog if it is young enough as it is, without a look at the target."""
-        return self._catalog if time.monotonic() - self._checked < self._max_age else None
+        return self._catalog if monotonic() - self._checked < self._max_age else None
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The catalog, at most ``max_age`` old; ``fresh`` asks the target now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -116,11 +117,8 @@ class FixedTarget(SharedTarget):
     """A catalog that never changes, without a connection."""
 
     def __init__(self, catalog: Catalog) -> None:
-        super().__init__(_nowhere, "orders", 1.0)
+        super().__init__(_nowhere, "orders", math.inf)
         self._catalog = catalog
-
-    def fresh(self) -> Catalog | None:
-        return self._catalog
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         assert self._catalog is not None
