@@ -96,5 +96,5 @@ def test_a_machine_that_was_told_nothing_lets_nobody_in(image: images.Image, wir
         machine.wait("a login prompt on the console", lambda: "login:" in machine.shown(), BOOT_SECONDS)
         assert "management stays closed" in machine.shown()
         machine.wait("its address", lambda: has_address(wire.controller), 300)
-        command = ["ip", "netns", "exec", wire.controller, sys.executable, "-m", "tests.vm.scan", GATEWAY]
-        assert json.loads(subprocess.run(command, cwd=ROOT, check=True, text=True, capture_output=True, timeout=900).stdout) == []
+        command = ["ip", "netns", "exec", wire.controller, sys.executable, "-m", "tests.vm.scan", GATEWAY, "1-65535", "2000"]
+        assert json.loads(subprocess.run(command, cwd=ROOT, check=True, text=True, capture_output=True, timeout=1800).stdout) == []

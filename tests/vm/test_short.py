@@ -237,10 +237,16 @@ def test_the_firewall_drops_what_it_does_not_know(machine: Machine) -> None:
     assert re.findall(r"hook (\w+) priority \w+; policy (\w+);", rules) == [("input", "drop"), ("forward", "drop"), ("output", "drop")]
 
 
-def scan(namespace: str) -> list[int]:
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "tests.vm.scan", GATEWAY]
-    done = subprocess.run(command, cwd=ROOT, check=True, text=True, capture_output=True, timeout=900)
-    return list(json.loads(done.stdout))
+def scan(namespace: str, beacon: int) -> list[int]:
+    """What is open from there. A scan that does not see the one port known to be open lost its knocks on a busy machine, and says nothing:
+    then with fewer at a time."""
+    for at_once in (5000, 2000, 500):
+        command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "tests.vm.scan", GATEWAY, "1-65535", str(at_once)]
+        done = subprocess.run(command, cwd=ROOT, check=True, text=True, capture_output=True, timeout=1800)
+        found = list(json.loads(done.stdout))
+        if beacon in found:
+            return found
+    raise AssertionError(f"no scan sees port {beacon}")
 
 
 def listening(machine: Machine) -> set[int]:
@@ -250,8 +256,8 @@ def listening(machine: Machine) -> set[int]:
 
 def test_open_ports_are_the_listeners(machine: Machine, wire: Network) -> None:
     assert listening(machine) == {22, POSTGRES, CONSOLE}
-    assert scan(wire.stranger) == [POSTGRES], "callers reach the gateway and nothing else; who they are it asks them"
-    assert set(scan(wire.controller)) == {22, POSTGRES}, "the console is opened by the roles, for the networks that an inventory names"
+    assert scan(wire.stranger, POSTGRES) == [POSTGRES], "callers reach the gateway and nothing else; who they are it asks them"
+    assert set(scan(wire.controller, 22)) == {22, POSTGRES}, "the console is opened by the roles, for the networks that an inventory names"
 
 
 @contextmanager
