@@ -307,3 +307,72 @@ def test_a_password_that_changes_meanwhile(tmp_path: Path, server: PostgresServe
         session.close()
         none_left(server)
     server.execute(f"alter role {ADMIN} password '{PASSWORD}'")
+
+
+def test_every_database_of_a_resource_is_swept(tmp_path: Path, server: PostgresServer) -> None:
+    server.execute("drop database if exists stats")
+    server.create_database("stats")
+    server.execute("grant create on schema public to orders_maker", "stats")
+
+    def two(appliance: Appliance) -> None:
+        with_roles(appliance)
+        appliance.rewrite("policy/resources.yaml", {"database: orders ": "databases: [orders, stats] "})
+
+    with running(tmp_path, server, change=two) as appliance:
+        session = Wire.connect(appliance.port, "maker", appliance.token("maker"), "orders-db/stats", ca=appliance.ca)
+        assert codes(session.query("create table of_stats (a int)")) == []
+        appliance.kill()
+        session.close()
+        assert len(roles(server)) == 1
+        appliance.start()
+        none_left(server)
+    assert server.execute("select count(*) from pg_class where relname = 'of_stats'", "stats")[-1].rows == [("0",)]
+    server.execute("drop database stats")
+
+
+HELD = """grants:
+  - name: asks first
+    to: [maker]
+    targets: [orders-db]
+    rules:
+      - {name: asks, approve: {sql: {verbs: [truncate], relations: ["public.*"]}}, by: one-dba}
+"""
+
+
+def test_what_was_approved_for_one_session_runs_in_the_next(tmp_path: Path, server: PostgresServer) -> None:
+    """An approval binds the login: to all of them these are one."""
+    def change(appliance: Appliance) -> None:
+        with_roles(appliance)
+        (appliance.folder / "policy" / "held.yaml").write_text(HELD)
+
+    def ask(appliance: Appliance) -> list[dict[str, str]]:
+        with Wire.connect(appliance.port, "maker", appliance.token("maker"), "orders-db", ca=appliance.ca,
+                          parameters={"options": "-c lockgate.wait=off"}) as session:
+            return errors(session.query("truncate public.orders"))
+
+    with running(tmp_path, server, change=change) as appliance:
+        [waits] = ask(appliance)
+        assert waits["C"] == "LG001"
+        appliance.run("approvals", "approve", waits["D"], "--reason", "test", "--token-file", str(appliance.token_file("ines")))
+        [done] = ask(appliance)
+        assert done["C"] == "42501", "approved and run: it is the target that says no"
+        assert "lockgate" not in done["M"]
+        [used] = records(appliance, "approval.used")
+        assert used["id"] == waits["D"]
+
+
+def test_explain_and_schema_pull_see_what_a_session_sees(tmp_path: Path, server: PostgresServer) -> None:
+    server.execute("create schema hidden; create table hidden.t (a int); grant usage on schema hidden to orders_reader; "
+                   "grant select on hidden.t to orders_reader", "orders")
+    try:
+        with running(tmp_path, server, change=with_roles) as appliance:
+            with enter(appliance) as session:
+                assert codes(session.query("select a from hidden.t")) == []
+            appliance.run("schema", "pull", "orders-db")
+            schema = json.loads((appliance.folder / "policy" / "schemas" / "orders-db.json").read_text())
+            assert "hidden" in json.dumps(schema)
+            explained = appliance.json("explain", "--identity", "maker", "--resource", "orders-db", "select a from hidden.t")
+            assert explained["effect"] == "allow"
+            none_left(server)
+    finally:
+        server.execute("drop schema hidden cascade", "orders")

@@ -14,6 +14,7 @@ from gateway.config.load import Folder, load_folder
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog.load import load_builtin, load_catalog, to_json
 from gateway.protocols.postgres.catalog.offline import dump
+from gateway.protocols.postgres.roles import role_prefix
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.towards import open_catalog_connection
 
@@ -55,7 +56,8 @@ async def pull(folder: Folder, resource: PostgresResource, database: str) -> dic
     """The catalog document of one database."""
     connection = await open_catalog_connection(folder, resource, database)
     try:
-        catalog = await load_catalog(connection.query, await load_builtin(connection.query), database)
+        catalog = await load_catalog(connection.query, await load_builtin(connection.query), database,
+                                     every_schema=bool(role_prefix(folder, resource)))
         return to_json(catalog)
     finally:
         await connection.close()

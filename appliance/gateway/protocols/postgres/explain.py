@@ -12,7 +12,7 @@ import fnmatch
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_builtin, l
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.catalog.offline import from_json
 from gateway.protocols.postgres.masking import MaskPlan, plan
+from gateway.protocols.postgres.roles import role_prefix
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.verbs import GENERIC, VERBS
@@ -95,7 +96,7 @@ def reader(folder: Folder, resource: Resource, database: str | None = None) -> S
     catalog = _from_file(folder.path / "policy" / "schemas" / f"{resource.name}.json")
     if catalog is not None and catalog.database == wanted:
         credential = folder.credentials.get(resource.credential)
-        return SqlReader(catalog, fresh_context(catalog, (credential.username if credential is not None else "") or ""))
+        return SqlReader(catalog, _fresh(folder, resource, catalog, (credential.username if credential is not None else "") or ""))
     try:
         return asyncio.run(_from_target(folder, resource, wanted))
     except (Fault, OSError):
@@ -105,6 +106,12 @@ def reader(folder: Folder, resource: Resource, database: str | None = None) -> S
 def fresh_context(catalog: Catalog, user: str) -> Context:
     """A new session's names: ``search_path = "$user", public``, pg_catalog first."""
     return Context(path=("pg_catalog", *(name for name in dict.fromkeys((user, "public")) if name in catalog.schemas)), user=user)
+
+
+def _fresh(folder: Folder, resource: PostgresResource, catalog: Catalog, user: str) -> Context:
+    """A session's names, where it logs in as ``user`` or as a role of its own."""
+    own = role_prefix(folder, resource)
+    return replace(fresh_context(catalog, f"{own}*" if own else user), switched=bool(own))
 
 
 def _from_file(path: Path) -> Catalog | None:
@@ -124,9 +131,10 @@ def _from_file(path: Path) -> Catalog | None:
 async def _from_target(folder: Folder, resource: PostgresResource, database: str) -> SqlReader:
     connection = await open_catalog_connection(folder, resource, database)
     try:
-        catalog = await load_catalog(connection.query, await load_builtin(connection.query), database)
+        catalog = await load_catalog(connection.query, await load_builtin(connection.query), database,
+                                     every_schema=bool(role_prefix(folder, resource)))
         state = parse_context((await connection.query(CONTEXT_SQL))[0])
-        return SqlReader(catalog, fresh_context(catalog, state.user))
+        return SqlReader(catalog, _fresh(folder, resource, catalog, state.user))
     finally:
         await connection.close()
 

@@ -153,13 +153,22 @@ class PostgresListener:
                      claimed=dict(startup.claimed), database=database)
         await gateway.audit.record("session.start", start)
         try:
-            target = await self._connect(session, resource, database, dict(startup.settings))
-            await self._relay(stream, session, startup, resource, database, target, pending_end)
-        except TargetFault as fault:
-            await gateway.audit.record("session.end", session_fields(session, gateway.policy) | {"reason": f"target: {fault}"})
-            self._turn_away(stream, fatal(fault.code or "08001", f"{session.resource} cannot be reached: {fault}"))
+            if (target := await self._connect(stream, session, startup, resource)) is not None:
+                await self._relay(stream, session, startup, resource, database, target, pending_end)
         finally:
             await self.roles.revoke(session.id)
+
+    async def _connect(self, stream: ByteStream, session: Session, startup: door.Startup,
+                       resource: PostgresResource) -> TargetConnection | None:
+        """Log in at the target; a caller whose session cannot begin is told why."""
+        try:
+            login = await self.roles.issue(session, resource, session.database)
+            return await self._towards.open(resource, session.database, dict(startup.settings), login)
+        except TargetFault as fault:
+            gateway = self._gateway
+            await gateway.audit.record("session.end", session_fields(session, gateway.policy) | {"reason": f"target: {fault}"})
+            self._turn_away(stream, fatal(fault.code or "08001", f"{session.resource} cannot be reached: {fault}"))
+            return None
 
     async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource, database: str,
                      target: TargetConnection, pending_end: list[str]) -> None:
@@ -180,10 +189,6 @@ class PostgresListener:
         finally:
             self._keys.revoke(pid)
             await asyncio.shield(asyncio.gather(relay.record_end(reason), return_exceptions=True))
-
-    async def _connect(self, session: Session, resource: PostgresResource, database: str, settings: dict[str, str]) -> TargetConnection:
-        login = await self.roles.issue(session, resource, database)
-        return await self._towards.open(resource, database, settings, login)
 
     def _shared_target(self, resource: PostgresResource, database: str, server: Address) -> SharedTarget:
         """The catalog is read from the server that the session is on: another one may be behind it, or ahead."""

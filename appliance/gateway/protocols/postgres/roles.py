@@ -6,8 +6,8 @@
     session.start ─▶ credential.issued (on disk) ─▶ CREATE ROLE … ─▶ the session logs in as it ─▶ … ─▶ the session ends
                        ─▶ its connections are terminated ─▶ REASSIGN OWNED | DROP OWNED ─▶ DROP ROLE ─▶ credential.revoked | credential.left
 
-``ephemeral.py`` holds the SQL. Everything runs over a connection of the administrative login of the credential, one for each database, on
-which no text of a caller's is ever sent.
+``ephemeral.py`` holds the SQL. Everything runs over connections of the administrative login of the credential, on which no text of a
+caller's is ever sent: for each database one that makes and one that drops, so that a session that is hard to drop keeps nobody out.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.postgres")
 
-ADMIN_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate roles", "statement_timeout": "30000", "lock_timeout": "5000",
-                  "idle_in_transaction_session_timeout": "60000"}
+ADMIN_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate roles", "statement_timeout": "30000", "lock_timeout": "2000",
+                  "idle_in_transaction_session_timeout": "60000", "synchronous_commit": "off"}
+"""A target that crashes takes the sessions with it; a role that comes back with its recovery is swept."""
 SWEEP_EVERY = 60.0
 IDLE = 5.0
 """Seconds after which a kept connection is tried before it is trusted."""
+DOWN = 1.0
+"""Seconds for which a target that could not be reached is not tried again: many sessions may end at once."""
 CLOSE_TIMEOUT = 5.0
 INSTANCE = "roles.instance"
 
@@ -63,6 +66,8 @@ class Admin:
         self._connection: TargetConnection | None = None
         self._lock = asyncio.Lock()
         self._used = 0.0
+        self._retired = False
+        self._failed: tuple[float, TargetFault] | None = None
         self.version = 0
 
     async def run(self, work: Callable[[TargetConnection], Awaitable[_T]]) -> _T:
@@ -74,14 +79,25 @@ class Admin:
             finally:
                 self._used = time.monotonic()
                 await self._settle(connection)
+                if self._retired:
+                    await self._hang_up()
 
     async def _connected(self) -> TargetConnection:
         if self._connection is not None and not await self._alive(self._connection):
             self._connection = None
         if self._connection is None:
-            self._connection = await self._towards.open(self.resource, self.database, ADMIN_SETTINGS)
+            self._connection = await self._opened()
             self.version = int((await self._connection.query("show server_version_num"))[0][0] or "0") // 10000
         return self._connection
+
+    async def _opened(self) -> TargetConnection:
+        if self._failed is not None and time.monotonic() - self._failed[0] < DOWN:
+            raise TargetFault(str(self._failed[1]), self._failed[1].code)
+        try:
+            return await self._towards.open(self.resource, self.database, ADMIN_SETTINGS)
+        except TargetFault as fault:
+            self._failed = time.monotonic(), fault
+            raise
 
     async def _alive(self, connection: TargetConnection) -> bool:
         if connection.stream.gone.is_set() or connection.stream.buffered:
@@ -101,11 +117,17 @@ class Admin:
             return
         try:
             await connection.query("rollback", timeout=5.0)
-        except (TargetFault, OSError, asyncio.CancelledError):
+        except (TargetFault, OSError):
             connection.stream.abort()
             self._connection = None
 
     async def close(self) -> None:
+        """Hang up; once the work is done, where there is any."""
+        self._retired = True
+        if not self._lock.locked():
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -113,8 +135,8 @@ class Admin:
 
 @dataclass(slots=True)
 class Lease:
-    """A role that was made, or is about to be, and whom it is for. ``fields`` begin its records; ``asked`` once the target was asked to
-    make it."""
+    """A role that was made, or is about to be, and whom it is for. ``admin`` drops it. ``fields`` begin its records; ``asked`` once the
+    target was asked to make it."""
 
     role: str
     mark: Mark
@@ -132,7 +154,8 @@ class SessionRoles:
         self._name, self._segment = settings.name, settings.segment
         self._instance = ""
         self._leases: dict[str, Lease] = {}
-        self._admins: dict[tuple[PostgresResource, str], Admin] = {}
+        self._makers: dict[tuple[PostgresResource, str], Admin] = {}
+        self._droppers: dict[tuple[PostgresResource, str], Admin] = {}
         self._told: dict[tuple[str, str], str] = {}
 
     # --- a session's role -----------------------------------------------------------------------------------------------------
@@ -148,22 +171,23 @@ class SessionRoles:
             return None
         mark = Mark(self._name, self._segment, self._instance_number(), session.id, resource.name, database)
         login = await asyncio.to_thread(ephemeral.one_time_login, ephemeral.role_name(self._name, session.id))
-        lease = Lease(login.username, mark, self._admin(resource, database), session_fields(session, self._gateway.policy) | {
-            "credential": credential.name, "role": login.username})
+        about = {"credential": credential.name, "role": login.username}
+        lease = Lease(login.username, mark, self._admin(self._droppers, resource, database),
+                      session_fields(session, self._gateway.policy) | about)
         until = self._latest_end(session)
         await self._gateway.audit.record("credential.issued", {
             **lease.fields, "member_of": list(credential.member_of), "until": ephemeral.moment(until)})
         self._leases[session.id] = lease
-        await self._create(lease, login, credential, until)
+        await self._create(lease, login, self._admin(self._makers, resource, database), until)
         return login
 
-    async def _create(self, lease: Lease, login: OneTimeLogin, credential: Credential, until: float) -> None:
+    async def _create(self, lease: Lease, login: OneTimeLogin, admin: Admin, until: float) -> None:
         async def work(connection: TargetConnection) -> None:
             lease.asked = True
-            await connection.query(ephemeral.create(login, lease.mark, credential.member_of, until, lease.admin.version))
+            await connection.query(ephemeral.create(login, lease.mark, admin.credential.member_of, until, admin.version))
 
         try:
-            await lease.admin.run(work)
+            await admin.run(work)
         except (TargetFault, OSError) as fault:
             log.error("%s: the role %s could not be made: %s", lease.mark.resource, lease.role, fault)
             raise TargetFault(f"no role could be made for this session: {fault}", "28000") from None
@@ -178,8 +202,11 @@ class SessionRoles:
         lease = self._leases.get(session_id)
         if lease is None:
             return
+        self._gateway.live.remove(session_id)       # the caller is gone, and may come back before this is done
         await self._drop(lease, {})
         self._leases.pop(session_id, None)
+        if lease.admin not in self._droppers.values() and all(other.admin is not lease.admin for other in self._leases.values()):
+            await lease.admin.close()
 
     async def _drop(self, lease: Lease, more: Mapping[str, Any]) -> None:
         """Drop it and record that; never raises for what the target or the log did."""
@@ -203,7 +230,7 @@ class SessionRoles:
             resource = self._gateway.policy.resources.get(lease.mark.resource)
             if not fault.code.startswith("28") or not isinstance(resource, PostgresResource):
                 raise
-            admin = self._admin(resource, lease.mark.database)
+            admin = self._admin(self._droppers, resource, lease.mark.database)
             return await admin.run(work)
 
     async def _left(self, lease: Lease, reason: str, more: Mapping[str, Any]) -> None:
@@ -237,7 +264,7 @@ class SessionRoles:
         for resource in list(self._gateway.policy.resources.values()):
             if isinstance(resource, PostgresResource) and self._gateway.folder.credentials[resource.credential].kind == KIND:
                 for database in resource.offered:
-                    await self._sweep(self._admin(resource, database))
+                    await self._sweep(self._admin(self._droppers, resource, database))
 
     async def _sweep(self, admin: Admin) -> None:
         name = admin.resource.name
@@ -274,11 +301,11 @@ class SessionRoles:
 
     # --- connections ------------------------------------------------------------------------------------------------------------
 
-    def _admin(self, resource: PostgresResource, database: str) -> Admin:
-        found = self._admins.get((resource, database))
+    def _admin(self, admins: dict[tuple[PostgresResource, str], Admin], resource: PostgresResource, database: str) -> Admin:
+        found = admins.get((resource, database))
         if found is None:
             credential = self._gateway.folder.credentials[resource.credential]
-            found = self._admins[resource, database] = Admin(self._towards(), resource, database, credential)
+            found = admins[resource, database] = Admin(self._towards(), resource, database, credential)
         return found
 
     def _instance_number(self) -> str:
@@ -289,11 +316,11 @@ class SessionRoles:
     async def reloaded(self) -> None:
         """The folder changed: new roles are made with what it says now. Leases keep the login that can drop their role; where its password
         no longer works, the sweep does it with the new one."""
-        kept = {id(lease.admin) for lease in self._leases.values()}
-        former, self._admins = self._admins, {}
-        for admin in former.values():
-            if id(admin) not in kept:
-                await admin.close()
+        kept = [lease.admin for lease in self._leases.values()]
+        former = [*self._makers.values(), *(admin for admin in self._droppers.values() if admin not in kept)]
+        self._makers, self._droppers = {}, {}
+        for admin in former:
+            await admin.close()
 
     async def close(self) -> None:
         """Drop what is still there, for a bounded time, and hang up."""
@@ -301,7 +328,7 @@ class SessionRoles:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 for session_id in list(self._leases):
                     await self.revoke(session_id)
-        for admin in {id(one): one for one in (*self._admins.values(), *(lease.admin for lease in self._leases.values()))}.values():
+        for admin in (*self._makers.values(), *self._droppers.values(), *(lease.admin for lease in self._leases.values())):
             await admin.close()
 
 
