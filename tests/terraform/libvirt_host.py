@@ -42,6 +42,9 @@ listen_tcp = 0
 auth_unix_rw = "none"
 """
 
+READY_SECONDS = 600
+"""Two, where nothing else runs."""
+
 START = """\
 set -eu
 cd "$1"
@@ -92,7 +95,7 @@ def _prepare(root: Path) -> None:
 
 
 def _wait_until_ready(host: LibvirtHost, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 90
+    until = time.monotonic() + READY_SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
             break
