@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gateway.masking.patterns import Pattern, compile_pattern
 from gateway.masking.rules import MaskRule
+from gateway.native import compiled
 
 PRIVATE_KEY, AWS_ACCESS_KEY, JWT, PAYMENT_CARD = "private-key", "aws-access-key", "jwt", "payment-card"
 NAMES = (PRIVATE_KEY, AWS_ACCESS_KEY, JWT, PAYMENT_CARD)
@@ -36,6 +38,9 @@ _ESCAPED = r"\\u00"
 _NEEDLES: Mapping[str, tuple[bytes, ...]] = {
     PRIVATE_KEY: (b"PRIVATE KEY",), AWS_ACCESS_KEY: (b"AKIA", b"ASIA"), JWT: (b"eyJ",), PAYMENT_CARD: (),
 }
+_KINDS: Mapping[str, int] = {PRIVATE_KEY: 1, AWS_ACCESS_KEY: 2, JWT: 4, PAYMENT_CARD: 8}
+"""As ``_detect.pyx`` knows them."""
+_fast: Any = compiled("gateway.masking._detect")
 SHORT = 1024
 
 MAX_GROUPS = 4096
@@ -61,16 +66,18 @@ class Detectors:
         hint = "|".join([_HINTS[name] for name in NAMES if name in rules] + [_ESCAPED])
         self._hint = _compiled(hint)
         self._short_hint = re.compile(hint.encode())    # quicker to call; every repetition in it is bounded
-        self._own = [pattern for needles, pattern, _ in self._steps[-len(own):]] if own else []
+        self._own = [*(pattern for _, pattern, _ in self._steps[-len(own):]), _BACKSLASH] if own else []
+        self._kinds = sum(bit for name, bit in _KINDS.items() if name in rules)
 
     def candidates(self, block: bytes) -> bool:
         """Whether anything in the block could be a finding; no false negative."""
-        return self._hint.search(block) is not None or any(pattern.search(block) is not None for pattern in self._own)
+        found = self._hint.search(block) is not None if _fast is None else _fast.candidate(block, self._kinds)
+        return found or any(pattern.search(block) is not None for pattern in self._own)
 
     def places(self, block: bytes) -> list[int]:
         """Offsets at which a candidate begins, ascending. Every finding overlaps or follows one inside its value."""
-        found = [match.start() for pattern in (self._hint, *self._own) for match in pattern.finditer(block)]
-        return sorted(found) if self._own else found
+        found = [match.start() for match in self._hint.finditer(block)] if _fast is None else _fast.places(block, self._kinds)
+        return sorted([*found, *(match.start() for pattern in self._own for match in pattern.finditer(block))]) if self._own else found
 
     def text(self, value: bytes) -> bytes | None:
         """A text value with every finding replaced, ``None`` where there is none."""
@@ -100,7 +107,10 @@ class Detectors:
         return b"".join(out)
 
     def _hinted(self, value: bytes) -> bool:
-        if (self._short_hint if len(value) <= SHORT else self._hint).search(value) is not None:
+        if _fast is not None:
+            if _fast.candidate(value, self._kinds):
+                return True
+        elif (self._short_hint if len(value) <= SHORT else self._hint).search(value) is not None:
             return True
         return any(pattern.search(value) is not None for pattern in self._own)
 
@@ -127,6 +137,8 @@ def _compiled(pattern: str) -> Pattern:
     return compile_pattern(pattern, memory=32 << 20)
 
 
+_BACKSLASH = _compiled(r"\\")
+"""In JSON text what a pattern of the policy looks for may hide behind any escape."""
 _CARD = _compiled(_PATTERNS[PAYMENT_CARD])
 _JSON_TOKEN = _compiled(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 
