@@ -36,6 +36,7 @@ NO_NAMES = frozenset({
 
 _PART_BYTES = 160
 """A result column, literal, assignment or operation with its lineage: measured."""
+KEPT_BINDINGS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,9 @@ class SessionContext:
         self._bound: dict[str, str] = {}
         self._bound_key: tuple[str, ...] = ()
         self._masks: tuple[Policy, MaskSet] | None = None
+        self._made: tuple[Context, tuple[int, ...], Context] | None = None
+        self._generation: tuple[Context, Catalog, Policy, tuple[object, ...]] | None = None
+        self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
 
     def masks(self) -> MaskSet:
         """What is hidden from this identity; asked of the policy once per policy."""
@@ -92,7 +96,7 @@ class SessionContext:
 
     async def compile(self, text: str, types: tuple[int, ...] = ()) -> Compiled:
         """Understand ``text`` as the target would now. Raises ``SqlFault``, ``TargetFault``."""
-        if len(text.encode(errors="surrogatepass")) > self._text_limit:
+        if self._too_long(text):
             raise SqlFault("54000", f"the statement is longer than {self._text_limit} bytes (limits.statement_text)")
         if self.stale and not self._independent(text):
             await self._refresh()
@@ -107,12 +111,15 @@ class SessionContext:
     def compile_now(self, text: str, types: tuple[int, ...] = ()) -> Compiled | None:
         """As ``compile``, or ``None`` where that would have to ask the target first or would raise ``SqlFault``."""
         now = self.generation()
-        if now is None or len(text.encode(errors="surrogatepass")) > self._text_limit:
+        if now is None or self._too_long(text):
             return None
         try:
             return self._compiled(text, now[1], types)
         except SqlFault:
             return None
+
+    def _too_long(self, text: str) -> bool:
+        return 4 * len(text) > self._text_limit and len(text.encode(errors="surrogatepass")) > self._text_limit
 
     def generation(self) -> tuple[Context, Catalog] | None:
         """What texts are understood by: the same objects for as long as it does not change. ``None`` where the target has to be asked
@@ -141,20 +148,47 @@ class SessionContext:
         return found
 
     def _context_now(self, types: tuple[int, ...] = ()) -> Context:
-        return replace(self._context, prepared=self.prepared, cursors=self.cursors, parameter_types=types,
+        known = self._made
+        if known is not None and known[0] is self._context and known[1] == types and not self.cursors:
+            made = known[2]
+            if made.prepared is self.prepared and made.cursors is self.cursors:
+                return made
+        made = replace(self._context, prepared=self.prepared, cursors=self.cursors, parameter_types=types,
                        early_cursors=self.early_cursors() if self.cursors else frozenset())
+        self._made = None if self.cursors else (self._context, types, made)
+        return made
 
     def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> Compiled:
         masks = self.masks()
-        policy = self._gate.policy
-        who, now = self._session.identity, self._context
-        key = (text, types, now.path, now.user, now.switched, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name,
-               who.groups, self._bound_key)
+        key = (text, types, self._understood_by(catalog))
         found: Compiled | None = self._shared.compiled.get(key)
         if found is None:
             found = self._compile_anew(text, catalog, masks, types, key)
-            if not any(s.uses_prepared or s.uses_cursor for s in found.statements):
+            if self._shared.compiled.again(key) and not any(s.uses_prepared or s.uses_cursor for s in found.statements):
                 self._shared.compiled.put(key, found, found.weight)
+        return found
+
+    def _understood_by(self, catalog: Catalog) -> tuple[object, ...]:
+        """Everything that what a text means depends on, but the text itself and the types of its parameters."""
+        known, now, policy = self._generation, self._context, self._gate.policy
+        if known is None or known[0] is not now or known[1] is not catalog or known[2] is not policy:
+            who = self._session.identity
+            key = (now.path, now.user, now.switched, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups,
+                   self._bound_key)
+            known = self._generation = (now, catalog, policy, key)
+            self._bindings.clear()
+        return known[3]
+
+    def _binding(self, statements: tuple[Statement, ...]) -> Binding:
+        """What an approval is bound to: the same value for statements on the same relations."""
+        relations = statements[0].relations if len(statements) == 1 else tuple(pair for s in statements for pair in s.relations)
+        found = self._bindings.get(relations)
+        if found is None:
+            found = Binding(login=self._context.user, database=self._session.database, context=dict(self._bound),
+                            objects=tuple(f"{name}={oid}" for name, oid in relations))
+            if len(self._bindings) >= KEPT_BINDINGS:
+                self._bindings.clear()
+            self._bindings[relations] = found
         return found
 
     def _compile_anew(self, text: str, catalog: Catalog, masks: MaskSet, types: tuple[int, ...],
@@ -169,11 +203,9 @@ class SessionContext:
             except Refused as no:
                 plans.append(None)
                 refusal = refusal or str(no)
-        binding = Binding(
-            login=self._context.user, database=self._session.database,
-            context=dict(self._bound), objects=tuple(f"{name}={oid}" for s in statements for name, oid in s.relations))
-        return Compiled(text, statements, tuple(plans), tuple(op for s in statements for op in s.operations),
-                        shown_text(text, statements, masks, self._secrets), binding, key, types, refusal)
+        operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
+        return Compiled(text, statements, tuple(plans), operations, shown_text(text, statements, masks, self._secrets),
+                        self._binding(statements), key, types, refusal)
 
     def command(self, compiled: Compiled, parameters: tuple[tuple[str, str | None], ...] = (), *,
                 wait: bool = True, phase: str = "") -> Command:

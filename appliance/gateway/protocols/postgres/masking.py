@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from gateway.errors import GatewayFault, Refused
 from gateway.masking.detect import Detectors
@@ -104,12 +105,38 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | No
     outputs = statement.columns
     if outputs is None:
         return MaskPlan(columns=None, scrub=scrub, any=True, detectors=masks.detectors)
-    made = MaskPlan(
-        columns=tuple([column_mask(output.flow, masks) for output in outputs]), flows=tuple([output.flow for output in outputs]),
-        detect=tuple([may_detect(output, masks) for output in outputs]), scrub=scrub, detectors=masks.detectors)
     if statement.returns == "copy-out":
-        return _copy_plan(made, statement, outputs, catalog)
-    return replace(made, any=bool(masks) or any(made.detect))
+        return _copy_plan(_answered(outputs, masks, scrub), statement, outputs, catalog)
+    plain = all(output.flow.plain for output in outputs)
+    return _remembered(outputs, masks, scrub) if plain else _answered(outputs, masks, scrub)
+
+
+def _answered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPlan:
+    """What happens to rows of these columns."""
+    flows = tuple([output.flow for output in outputs])
+    detect = tuple([may_detect(output, masks) for output in outputs])
+    columns = tuple([column_mask(flow, masks) for flow in flows])
+    return MaskPlan(columns, flows, detect, scrub, bool(masks) or any(detect), masks.detectors)
+
+
+_PLANS: WeakKeyDictionary[MaskSet, dict[tuple[object, ...], tuple[Sequence[Output], MaskPlan]]] = WeakKeyDictionary()
+_KEPT_PLANS = 1024
+
+
+def _remembered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPlan:
+    """The plan of columns that are a relation's own: analysis gives the same ``Output`` for the same column as long as the catalog is
+    the same, and they are kept here, so that their ids stay theirs."""
+    kept = _PLANS.get(masks)
+    if kept is None:
+        kept = _PLANS[masks] = {}
+    key = (scrub, *map(id, outputs))
+    found = kept.get(key)
+    if found is None:
+        found = (outputs, _answered(outputs, masks, scrub))
+        if len(kept) >= _KEPT_PLANS:
+            kept.clear()
+        kept[key] = found
+    return found[1]
 
 
 def column_mask(flow: Flow, masks: MaskSet) -> ColumnMask | None:

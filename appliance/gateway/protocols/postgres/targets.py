@@ -21,6 +21,7 @@ Connect = Callable[[], Awaitable[TargetConnection]]
 
 CACHED_STATEMENTS = 4096
 CACHED_BYTES = 32 * 1024 * 1024
+REMEMBERED = 8192
 
 _builtins: dict[int, BuiltinCatalog] = {}
 
@@ -137,6 +138,19 @@ class CompiledCache:
     def __init__(self) -> None:
         self._entries: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
         self._size = 0
+        self._seen: set[int] = set()
+        self._seen_before: set[int] = set()
+
+    def again(self, key: Any) -> bool:
+        """Whether it was asked lately for the same key (or, by chance, for one of the same hash). A text that comes once is not worth
+        its place: what is kept has to be walked by the collector of cycles, and pushes out what comes again."""
+        mark = hash(key)
+        if mark in self._seen or mark in self._seen_before:
+            return True
+        if len(self._seen) >= REMEMBERED:
+            self._seen_before, self._seen = self._seen, set()
+        self._seen.add(mark)
+        return False
 
     def get(self, key: Any) -> Any | None:
         found = self._entries.get(key)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.protocols.postgres.catalog import Catalog
-from gateway.protocols.postgres.sql import containers, session
+from gateway.protocols.postgres.sql import calls, containers, draft, expressions, functions, select, session, tables, walk
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.draft import Job, job_of
 from gateway.protocols.postgres.sql.knowledge import knowledge_of
 from gateway.protocols.postgres.sql.lineage import shape_of
@@ -106,11 +107,23 @@ def _after(statement: Statement, job: Job, catalog: Catalog) -> tuple[Names, Con
     """The names and context that the next statement sees."""
     names, context = job.names, job.context
     if statement.changes_context or statement.transaction in ("commit", "rollback", "rollback-to"):
-        names = Names(_new_path(statement, job, catalog), names.temp, names.user, names.stale)
+        path = _new_path(statement, job, catalog)
+        stale = names.stale | _ANYTHING if path is None and context.switched and _hides(catalog) else names.stale
+        names = Names(path, names.temp, names.user, stale)
     if statement.changes_catalog:
         kinds = {"relations", "types"} if statement.verb.partition("-")[2] in _TABLE_LIKE else {"relations", "types", "functions"}
         names = Names(names.path, names.temp, names.user, names.stale | kinds)
     return names, _new_context(statement, context)
+
+
+_ANYTHING = frozenset({"relations", "types", "functions"})
+
+
+def _hides(catalog: Catalog) -> bool:
+    """Whether there is something in a schema that the catalog's reader may not use; the role that a session switched to perhaps may."""
+    user = catalog.user
+    places = {one.schema for kind in (user.relations, user.functions, user.operators, user.types) for one in kind}
+    return any(place not in catalog.schemas and not place.startswith("pg_") for place in places)
 
 
 def _new_path(statement: Statement, job: Job, catalog: Catalog) -> tuple[str, ...] | None:
@@ -157,3 +170,8 @@ def _new_context(statement: Statement, context: Context) -> Context:
     elif statement.forgets is not None:
         (cursors if statement.verb == "close" else prepared).pop(statement.forgets, None)
     return replace(context, prepared=prepared, cursors=cursors, early_cursors=frozenset(early))
+
+
+if fast is not None:
+    fast.bind_pure(expressions.HANDLERS, {
+        **walk.PURE, **calls.PURE, **expressions.PURE, **functions.PURE, **select.PURE, **tables.PURE, **draft.PURE})

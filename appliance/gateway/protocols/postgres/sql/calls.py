@@ -9,12 +9,14 @@ user candidate that could be meant counts as called.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gateway.model import Operation
 from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function, Operator
 from gateway.protocols.postgres.catalog.builtin import effect, reveals
 from gateway.protocols.postgres.sql.casts import _could_be, user_casts, user_code
-from gateway.protocols.postgres.sql.knowledge import PG_CATALOG, POLYMORPHIC, BuiltinFunction
+from gateway.protocols.postgres.sql.compiled import fast
+from gateway.protocols.postgres.sql.knowledge import PG_CATALOG, POLYMORPHIC, BuiltinFunction, free_call
 from gateway.protocols.postgres.sql.values import BOOL, RECORD, TEXT, UNKNOWN, Value, combine
 from gateway.protocols.postgres.sql.walk import Walk, dotted
 from gateway.protocols.postgres.statement import SqlFault
@@ -144,7 +146,7 @@ def _note_free(walk: Walk, name: str) -> None:
         return
     operation = _FREE.get(name)
     if operation is None:
-        operation = Operation("postgres", "call", (qualified,), {"functions": (qualified,), "free": True})
+        operation = free_call(name)
         if len(_FREE) < _FREE_LIMIT:
             _FREE[name] = operation
     walk.operations[key] = operation
@@ -353,3 +355,9 @@ def _user_operator(walk: Walk, operator: Operator, value: Value) -> Value:
     if function.oid < FIRST_USER_OID and not effect(function) and not reveals(function):
         return value
     return user_code(walk, f"{function.schema}.{function.name}", value, volatile=function.volatile == "v")
+
+
+PURE: dict[str, Any] = {"operate": operate, "_operator_type": _operator_type, "_result": _result}
+
+if fast is not None and not TYPE_CHECKING:
+    operate = fast.operate

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.model import Operation
 from gateway.protocols.postgres.sql.casts import type_named
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.dml import below, modify, write
 from gateway.protocols.postgres.sql.draft import Job, finish, job_of, rows
 from gateway.protocols.postgres.sql.expressions import expression
@@ -36,16 +37,23 @@ def run_query(walk: Walk, kind: str, body: Node) -> Columns:
 
 def query_statement(job: Job) -> Statement:
     """SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE, MERGE."""
+    if job.kind == "SelectStmt" and "intoClause" not in job.body:
+        return select_statement(job)
     walk = job.walk()
     if "intoClause" in job.body:
         return _into(job, walk, job.kind, job.body, job.body["intoClause"], "create-table")
     columns = run_query(walk, job.kind, job.body)
     verb = "merge" if job.kind == "MergeStmt" else verb_of(job.kind, job.body)
-    if job.kind == "SelectStmt":
-        select_operation(walk)
-        return finish(job, walk, verb, **rows(walk, columns))
     walk.early = False
     return finish(job, walk, verb, **(rows(walk, columns) if columns.names else {}))
+
+
+def select_statement(job: Job) -> Statement:
+    """SELECT, VALUES, TABLE."""
+    walk = job.walk()
+    columns = query(walk, job.body, None)
+    select_operation(walk)
+    return finish(job, walk, "select", **rows(walk, columns))
 
 
 def select_operation(walk: Walk) -> None:
@@ -287,3 +295,7 @@ def declare(job: Job, analyze: Analyze) -> Statement:
         inner, verb="declare", operations=(named, *operations[1:]), returns="none", early=False, inner=inner,
         declares=job.body["portalname"], transaction="", settings={},
     )  # fmt: skip
+
+
+if fast is not None and not TYPE_CHECKING:
+    select_statement = fast.select_statement

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.model import Operation
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.knowledge import Knowledge
 from gateway.protocols.postgres.sql.literals import literal_span
 from gateway.protocols.postgres.sql.parse import Node, Offsets, Parsed
-from gateway.protocols.postgres.sql.passwords import secret_spans
+from gateway.protocols.postgres.sql.passwords import SECRETIVE, secret_spans
 from gateway.protocols.postgres.sql.select import Columns
 from gateway.protocols.postgres.sql.walk import Names, Walk, outputs
 from gateway.protocols.postgres.statement import ColumnId, Context, Literal, Statement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """What one statement is analysed with: the whole text, where the statement stands in it, and what names mean there."""
 
@@ -93,3 +94,10 @@ def _literals(job: Job, walk: Walk) -> tuple[Literal, ...]:
     for start, end in secret_spans(job.kind, job.body, job.text, job.start, job.end, job.offsets):
         found.append(Literal(frozenset(), start, end, secret=True))
     return tuple(found)
+
+
+PURE: dict[str, Any] = {"literal_span": literal_span, "secret_spans": secret_spans}
+
+if fast is not None and not TYPE_CHECKING:
+    finish = fast.finish
+    fast.bind_secretive(SECRETIVE)

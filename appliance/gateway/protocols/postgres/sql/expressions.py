@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.sql.calls import array_type, call, element_type, operate
 from gateway.protocols.postgres.sql.casts import cast, type_named, user_code
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Item, Scope
 from gateway.protocols.postgres.sql.values import BOOL, INT4, RECORD, UNKNOWN, Value, combine, row, union_type
@@ -424,3 +426,12 @@ def _named_argument(walk: Walk, body: Node, scope: Scope) -> Value:
 def _grouping(walk: Walk, body: Node, scope: Scope) -> Value:
     each(walk, body.get("args", ()), scope)
     return Value(type=INT4)
+
+
+PURE: dict[str, Any] = {
+    "_constant": _constant, "_column": _column, "_operator": _operator, "_rowwise": _rowwise, "cast": cast, "type_named": type_named,
+    "item_columns": item_columns,
+}  # fmt: skip
+
+if fast is not None and not TYPE_CHECKING:
+    expression, each, item_columns = fast.expression, fast.each, fast.item_columns

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function
 from gateway.protocols.postgres.sql import settings
@@ -179,3 +180,6 @@ def literal_text(node: Node) -> str | None:
         return None
     found = node.get("A_Const", {}).get("sval")
     return found.get("sval", "") if found is not None else None
+
+
+PURE: dict[str, Any] = {"_function": _function, "sort_operator": sort_operator}

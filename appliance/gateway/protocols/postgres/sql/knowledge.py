@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+from gateway.model import Operation
 from gateway.protocols.postgres.catalog import BuiltinCatalog, Catalog, Function, Operator, Relation
 from gateway.protocols.postgres.catalog.builtin import effect, reveals
-from gateway.protocols.postgres.sql.values import BOOL, Value
+from gateway.protocols.postgres.sql.compiled import fast
+from gateway.protocols.postgres.sql.values import BOOL, RECORD, Value
 
 PG_CATALOG = "pg_catalog"
 
@@ -69,6 +72,21 @@ class BuiltinKnowledge:
         return {(op.name, op.left, op.right): op.result for op in self.builtin.objects.operators}
 
     @cached_property
+    def simple(self) -> Simple:
+        """Functions that need no rule, mean nothing but their arguments and give no record: (all of the name, their result or 0, the
+        key and the value of the operation that a call is)."""
+        return {
+            name: (found.functions, found.result, ("call", f"{PG_CATALOG}.{name}"), free_call(name))
+            for name, found in self.functions.items()
+            if found.simple and name not in SPECIAL and all(function.result != RECORD for function in found.functions)
+        }
+
+    @cached_property
+    def base_types(self) -> Mapping[str, int]:
+        """pg_catalog's base types by name."""
+        return {entry.name: entry.oid for entry in self.builtin.objects.types if entry.schema == PG_CATALOG and entry.kind == "b"}
+
+    @cached_property
     def predicates(self) -> frozenset[str]:
         """Names of operators that always answer a boolean."""
         return frozenset(name for name, found in self.operators.items() if all(op.result == BOOL for op in found))
@@ -92,14 +110,14 @@ class Knowledge:
     catalog: Catalog
     builtin: BuiltinKnowledge
     shaper: Callable[[Knowledge, Relation], Shape] = field(repr=False)
-    _shapes: dict[int, Shape] = field(default_factory=dict, repr=False)
+    shapes: dict[int, Shape] = field(default_factory=dict, repr=False)
     making: set[int] = field(default_factory=set, repr=False)
     defaults: dict[str, bool] = field(default_factory=dict, repr=False)
 
     def shape(self, relation: Relation) -> Shape:
-        found = self._shapes.get(relation.oid)
+        found = self.shapes.get(relation.oid)
         if found is None:
-            found = self._shapes[relation.oid] = self.shaper(self, relation)
+            found = self.shapes[relation.oid] = self.shaper(self, relation)
         return found
 
     @cached_property
@@ -116,6 +134,40 @@ class Knowledge:
     def casting(self) -> bool:
         """Whether some user cast with code of its own can run without being written."""
         return any(cast.method != "b" and cast.context != "e" for cast in self.catalog.user.casts)
+
+    @cached_property
+    def facts(self) -> Any:
+        """What the compiled walk looks up; ``None`` without it."""
+        return None if fast is None else facts_of(self, fast.Facts)
+
+
+SPECIAL = frozenset({"set_config", "current_setting", "json_object"})
+"""Built-in functions whose calls mean more than their arguments: ``functions.function_call`` looks at them."""
+
+
+Simple = Mapping[str, tuple[tuple[Function, ...], int, tuple[str, str], Operation]]
+
+
+def facts_of(known: Knowledge, made: Callable[..., Any]) -> Any:
+    """Built-in names that no user object has too, so that they can mean one thing alone."""
+    user, builtin = known.catalog.user, known.builtin
+    functions = {name: found for name, found in builtin.simple.items() if name not in known.user_functions}
+    converted = {cast.target for cast in user.casts if cast.method != "b"}
+    unclear = {name for schema, name in user.types_by_name if schema == PG_CATALOG}
+    if known.catalog.server_version < 170000:
+        unclear |= {"json", "jsonb"}        # older grammars read them as ordinary names
+    by_oid = builtin.builtin.objects.types_by_oid
+    types = {name: oid for name, oid in builtin.base_types.items()
+             if name not in unclear and oid not in converted and by_oid[oid].element not in converted}
+    return made(
+        frozenset(builtin.operators) - known.user_operators, builtin.predicates, builtin.operator_results, functions, types, known.shapes,
+        frozenset(cast.source for cast in user.casts if cast.context == "i" and cast.method != "b"))
+
+
+def free_call(name: str) -> Operation:
+    """The operation of a built-in function that needs no rule of its own."""
+    qualified = f"{PG_CATALOG}.{name}"
+    return Operation("postgres", "call", (qualified,), {"functions": (qualified,), "free": True})
 
 
 _RECENT: list[Knowledge] = []

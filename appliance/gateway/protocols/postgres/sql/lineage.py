@@ -17,7 +17,7 @@ from gateway.protocols.postgres.sql.walk import Names, Walk
 from gateway.protocols.postgres.statement import ColumnId, Context, SqlFault
 
 MAX_DEPTH = 32
-VIEW_LIMIT = 8 * DEFAULT_LIMIT
+VIEW_LIMIT = DEFAULT_LIMIT
 
 
 def shape_of(knowledge: Knowledge, relation: Relation) -> Shape:

@@ -17,13 +17,15 @@ from typing import Any
 
 import orjson
 
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.literals import tokens
 from gateway.protocols.postgres.statement import SqlFault
 
 Node = dict[str, Any]
 
 DEFAULT_LIMIT = 65536
-"""Bytes of text the parser is given: its recursion is bounded by the C stack."""
+"""Bytes of text the parser is given in this process: its recursion is bounded by the C stack. Longer texts are parsed by a process
+of their own (``sandbox.py``), which gives back the parser's answer."""
 
 
 class _Error(ctypes.Structure):
@@ -41,7 +43,7 @@ class _Result(ctypes.Structure):
     _fields_ = [("parse_tree", ctypes.c_char_p), ("stderr_buffer", ctypes.c_char_p), ("error", ctypes.POINTER(_Error))]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parsed:
     """One statement of a text: ``kind`` and ``body`` of its node, ``start`` and ``end`` as byte offsets."""
 
@@ -66,26 +68,39 @@ _free = _LIBRARY.pg_query_free_parse_result
 _free.argtypes = [_Result]
 _free.restype = None
 _LOCK = threading.Lock()
+if fast is not None:
+    fast.bind_library(ctypes.cast(_parse, ctypes.c_void_p).value, ctypes.cast(_free, ctypes.c_void_p).value)
 
 
-def parse(text: str, limit: int = DEFAULT_LIMIT) -> tuple[list[Parsed], bytes]:
-    """The statements of ``text`` and its UTF-8 bytes.
+def parse(text: str, limit: int = DEFAULT_LIMIT, answer: bytes | None = None) -> tuple[list[Parsed], bytes]:
+    """The statements of ``text`` and its UTF-8 bytes. ``answer`` is what the parser said of a text too long for this process.
 
     Raises ``SqlFault``: 42601 unparsable, 54001 longer than ``limit`` bytes or nested too deeply, 22021 not UTF-8 or with a NUL.
     """
+    data = checked(text, limit)
+    if answer is None and len(data) > DEFAULT_LIMIT:
+        raise SqlFault("54001", f"a statement longer than {DEFAULT_LIMIT} bytes cannot be parsed here")
+    return _statements(_decoded(_answer(data, text) if answer is None else answer), len(data)), data
+
+
+def checked(text: str, limit: int) -> bytes:
+    """The bytes of a text that the parser may be given. Raises ``SqlFault``: 54001, 22021."""
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError:
         raise SqlFault("22021", "the text is not valid UTF-8") from None
-    if b"\0" in data:
+    plain = fast is not None and fast.ordinary(data)
+    if not plain and b"\0" in data:
         raise SqlFault("22021", "the text holds a NUL character")
     if len(data) > limit:
         raise SqlFault("54001", f"the statement is longer than {limit} bytes")
+    if plain:
+        return data
     if any(_slow(run.group()) for run in _RUN.finditer(text)):
         raise SqlFault("54001", "the statement holds an overlong run of operator characters")
     if _MULTIPLE.search(text) and unfolded(text) > MOST_UNFOLDED:
         raise SqlFault("54001", "the statement assigns too much to too many columns at once")
-    return _statements(_tree(data, text), len(data)), data
+    return data
 
 
 _RUN = re.compile(r"[-+*/<>=~!@#%^&|`?]{512,}")
@@ -133,15 +148,24 @@ def unfolded(text: str) -> int:
     return total
 
 
-def _tree(data: bytes, text: str) -> list[Node]:
+def _answer(data: bytes, text: str) -> bytes:
+    """The parser's JSON. Raises ``SqlFault`` 42601, 54001."""
+    if fast is not None:
+        found: bytes | tuple[bytes, int] = fast.tree(data)
+        if isinstance(found, tuple):
+            raise fault_of(*found)
+        return found
     with _LOCK:
         result = _parse(data)
         try:
             if result.error:
-                raise _fault(result.error.contents, text)
-            answer = result.parse_tree
+                raise fault_of(result.error.contents.message or b"", result.error.contents.cursorpos)
+            return bytes(result.parse_tree)
         finally:
             _free(result)
+
+
+def _decoded(answer: bytes) -> list[Node]:
     try:
         tree: list[Node] = orjson.loads(answer).get("stmts", [])
     except orjson.JSONDecodeError:
@@ -164,12 +188,12 @@ _IDENTIFIER = re.compile(r"^(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ff
 _SAFE = re.compile(r"^[a-zA-Z0-9 ,.()_/\-]{1,160}$")
 
 
-def _fault(error: _Error, text: str) -> SqlFault:
-    message = (error.message or b"").decode("utf-8", "replace")
-    position = max(error.cursorpos, 0)
+def fault_of(said: bytes, cursor: int) -> SqlFault:
+    """The parser's error as a fault; ``cursor`` is its position, 1-based."""
+    message = said.decode("utf-8", "replace")
     if "stack depth" in message or "memory exhausted" in message or "out of memory" in message:
         return SqlFault("54001", "the statement is nested too deeply")
-    return SqlFault("42601", safe_message(message), position)
+    return SqlFault("42601", safe_message(message), max(cursor, 0))
 
 
 def safe_message(message: str) -> str:
@@ -184,8 +208,8 @@ class Offsets:
     """Byte offsets of a text as character offsets."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._ascii = data.isascii()
+        self.data = data
+        self.ascii = data.isascii()
 
     def character(self, offset: int) -> int:
-        return offset if self._ascii else len(self._data[:offset].decode("utf-8", "ignore"))
+        return offset if self.ascii else len(self.data[:offset].decode("utf-8", "ignore"))

@@ -21,6 +21,8 @@ _OPTIONS = frozenset(
 )
 _SETTINGS = frozenset({"VariableSetStmt", "AlterSystemStmt", "AlterRoleSetStmt", "AlterDatabaseSetStmt"})
 _BODIES = frozenset({"DoStmt", "CreateFunctionStmt"})
+SECRETIVE = _EVERY_STRING | _OPTIONS | _SETTINGS | _BODIES
+"""Statement kinds in which a literal may be a secret, whatever they call."""
 
 
 def secret_spans(kind: str, body: Node, text: str, start: int, end: int, offsets: Offsets) -> Iterator[tuple[int, int]]:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.catalog import Relation
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.values import RECORD, Value, constant, row
 from gateway.protocols.postgres.statement import SqlFault
@@ -172,3 +173,8 @@ class Scope:
                     return item
             level = level.outer
         return None
+
+
+if fast is not None and not TYPE_CHECKING:
+    AMBIGUOUS, SYSTEM_COLUMNS = fast.AMBIGUOUS, fast.SYSTEM_COLUMNS
+    Item, Scope, indexed = fast.Item, fast.Scope, fast.indexed

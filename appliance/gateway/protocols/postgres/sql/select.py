@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.sql.calls import array_type, operate
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.expressions import (
     expanded,
     expression,
@@ -348,3 +350,10 @@ def _quantified(walk: Walk, body: Node, test: Value, columns: Columns) -> Value:
         raise SqlFault("42601", "subquery has another number of columns")
     pairs = zip(left, columns.values, strict=True)
     return combine([operate(walk, schema, name, one, other, predicate=True) for one, other in pairs], BOOL)
+
+
+PURE: dict[str, Any] = {"query": query, "_unseen": _unseen, "_clauses": _clauses, "_star": _star, "column_name": column_name}
+
+if fast is not None and not TYPE_CHECKING:
+    Columns = fast.Columns
+    query, _simple, targets, order_by = fast.query, fast.simple, fast.targets, fast.order_by

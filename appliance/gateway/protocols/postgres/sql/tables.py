@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function, Relation
 from gateway.protocols.postgres.sql.calls import operate
 from gateway.protocols.postgres.sql.casts import cast, type_named, user_code
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.constructs import need_version, parts
 from gateway.protocols.postgres.sql.expressions import composite_fields, each, expression, row_columns
 from gateway.protocols.postgres.sql.functions import function_call, result_name
@@ -266,3 +268,9 @@ _ENTRIES = {
     "RangeTableSample": _sample,
     "JsonTable": _json_table,
 }
+
+
+PURE: dict[str, Any] = {"_entry": _entry, "_range_var": _range_var, "_join": _join}
+
+if fast is not None and not TYPE_CHECKING:
+    from_clause, _entry, relation_item = fast.from_clause, fast.entry, fast.relation_item

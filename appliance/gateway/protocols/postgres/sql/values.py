@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.statement import ColumnId, Flow
 
 NO_ORIGINS: frozenset[ColumnId] = frozenset()
@@ -67,9 +69,6 @@ class Value:
         return None
 
 
-CONSTANT = Value()
-
-
 def constant(type: int) -> Value:
     """A value that carries nothing of the target's tables."""
     return Value(type=type)
@@ -115,3 +114,8 @@ def row(names: Sequence[str], values: Sequence[Value], type: int = RECORD) -> Va
     """A row value over the given columns."""
     whole = combine(values, type) if len(values) != 1 else values[0].derived(type)
     return Value(whole.origins, False, whole.unknown, whole.system, type, tuple(zip(names, values, strict=True)), whole.literals)
+
+
+if fast is not None and not TYPE_CHECKING:
+    NO_ORIGINS = fast.NO_ORIGINS
+    Value, combine, constant, row, union_type = fast.Value, fast.combine, fast.constant, fast.row, fast.union_type

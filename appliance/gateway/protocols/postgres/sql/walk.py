@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.model import Operation
 from gateway.model import Value as Attribute
 from gateway.protocols.postgres.catalog import Catalog, Function, Operator, Relation, Type
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.knowledge import Knowledge, Shape
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Item
@@ -34,8 +35,8 @@ class Names:
         self.stale = stale
 
 
-class Walk:
-    """One statement (or, ``quiet``, the body of one view) on its way through analysis."""
+class State:
+    """What was found of one statement so far. ``Walk`` adds where its names are looked up."""
 
     def __init__(self, knowledge: Knowledge, names: Names, context: Context, *, quiet: bool = False, depth: int = 0) -> None:
         self.knowledge = knowledge
@@ -54,7 +55,6 @@ class Walk:
         self.sinks: list[Sink] = []
         self.writes: list[Write] = []
         self.bound: dict[int, set[ColumnId]] = {}
-        self.secrets: list[tuple[int, int]] = []
         self.reasons: dict[str, None] = {}
         self.early = True
         self.user_code = False
@@ -66,69 +66,6 @@ class Walk:
         self.dml: set[str] = set()
         self.uses_cursor: str | None = None
         self.version = self.catalog.server_version
-
-    # looking up
-
-    def relation(self, name: str, schema: str | None, location: int | None = None) -> Relation:
-        """The relation a name means. ``location`` (0-based) is where a query names it; DDL has none.
-
-        Raises ``SqlFault`` 42P01; 3F000 too where DDL names a schema that is not there (RangeVarGetRelid in namespace.c).
-        """
-        found = self.find_relation(name, schema)
-        if found is None:
-            if location is None:
-                self._need_schema(schema)
-            raise SqlFault("42P01", f'relation "{dotted(schema, name)}" does not exist', 0 if location is None else location + 1)
-        return found
-
-    def find_relation(self, name: str, schema: str | None) -> Relation | None:
-        if "relations" in self.names.stale:
-            raise SqlFault("42501", f'"{dotted(schema, name)}" cannot be resolved within this text', hint=SEPARATELY)
-        path, temp = self.names.path, self.names.temp
-        if path is not None or schema is not None:
-            return self.catalog.relation(name, schema, path or (), temp)
-        found = [r for place in self._everywhere() if (r := self.catalog.relation(name, place, (), temp))]
-        if len(found) > 1:
-            raise SqlFault("42501", f'"{name}" cannot be resolved within this text', hint=SEPARATELY)
-        return found[0] if found else None
-
-    def functions(self, name: str, schema: str | None) -> tuple[Function, ...]:
-        """All candidates. Raises ``SqlFault`` 3F000."""
-        self._need_fresh("functions", schema, name)
-        if schema is not None:
-            self._need_schema(schema)
-        path = self._everywhere() if self.names.path is None else self.names.path
-        return self.catalog.functions(name, schema, path, self.names.temp)
-
-    def operators(self, name: str, schema: str | None) -> tuple[Operator, ...]:
-        self._need_fresh("functions", schema, name)
-        if schema is not None:
-            self._need_schema(schema)
-        path = self._everywhere() if self.names.path is None else self.names.path
-        return self.catalog.operators(name, schema, path, self.names.temp)
-
-    def type(self, name: str, schema: str | None, *, temporary: bool = True) -> Type | None:
-        if schema != "pg_catalog" and ("pg_catalog", name) not in self.catalog.builtin.objects.types_by_name:
-            self._need_fresh("types", schema, name)
-        path = self._everywhere() if self.names.path is None else self.names.path
-        return self.catalog.type(name, schema, path, self.names.temp, temporary=temporary)
-
-    def shape(self, relation: Relation) -> Shape:
-        return self.knowledge.shape(relation)
-
-    def _everywhere(self) -> tuple[str, ...]:
-        """Every schema that could be on the path."""
-        return tuple(s for s in sorted(self.catalog.schemas) if not s.startswith(("pg_temp_", "pg_toast")) or s == self.names.temp)
-
-    def _need_fresh(self, kind: str, schema: str | None, name: str) -> None:
-        if kind in self.names.stale:
-            raise SqlFault("42501", f'"{dotted(schema, name)}" cannot be resolved within this text', hint=SEPARATELY)
-
-    def _need_schema(self, schema: str | None) -> None:
-        if schema is not None and schema != "pg_temp" and schema not in self.catalog.schemas:
-            raise SqlFault("3F000", f'schema "{schema}" does not exist')
-
-    # noting down
 
     def step(self, count: int = 1) -> None:
         """Note work done. Raises ``SqlFault`` 54001 when it is too much for one statement."""
@@ -200,6 +137,75 @@ class Walk:
             self.target_refs.add(id(node))
 
 
+if fast is not None and not TYPE_CHECKING:
+    State = fast.State
+
+
+class Walk(State):
+    """One statement (or, ``quiet``, the body of one view) on its way through analysis."""
+
+    __slots__ = ()
+
+    def relation(self, name: str, schema: str | None, location: int | None = None) -> Relation:
+        """The relation a name means. ``location`` (0-based) is where a query names it; DDL has none.
+
+        Raises ``SqlFault`` 42P01; 3F000 too where DDL names a schema that is not there (RangeVarGetRelid in namespace.c).
+        """
+        found = self.find_relation(name, schema)
+        if found is None:
+            if location is None:
+                self._need_schema(schema)
+            raise SqlFault("42P01", f'relation "{dotted(schema, name)}" does not exist', 0 if location is None else location + 1)
+        return found
+
+    def find_relation(self, name: str, schema: str | None) -> Relation | None:
+        if "relations" in self.names.stale:
+            raise SqlFault("42501", f'"{dotted(schema, name)}" cannot be resolved within this text', hint=SEPARATELY)
+        path, temp = self.names.path, self.names.temp
+        if path is not None or schema is not None:
+            return self.catalog.relation(name, schema, path or (), temp)
+        found = [r for place in self._everywhere() if (r := self.catalog.relation(name, place, (), temp))]
+        if len(found) > 1:
+            raise SqlFault("42501", f'"{name}" cannot be resolved within this text', hint=SEPARATELY)
+        return found[0] if found else None
+
+    def functions(self, name: str, schema: str | None) -> tuple[Function, ...]:
+        """All candidates. Raises ``SqlFault`` 3F000."""
+        self._need_fresh("functions", schema, name)
+        if schema is not None:
+            self._need_schema(schema)
+        path = self._everywhere() if self.names.path is None else self.names.path
+        return self.catalog.functions(name, schema, path, self.names.temp)
+
+    def operators(self, name: str, schema: str | None) -> tuple[Operator, ...]:
+        self._need_fresh("functions", schema, name)
+        if schema is not None:
+            self._need_schema(schema)
+        path = self._everywhere() if self.names.path is None else self.names.path
+        return self.catalog.operators(name, schema, path, self.names.temp)
+
+    def type(self, name: str, schema: str | None, *, temporary: bool = True) -> Type | None:
+        if schema != "pg_catalog" and ("pg_catalog", name) not in self.catalog.builtin.objects.types_by_name:
+            self._need_fresh("types", schema, name)
+        path = self._everywhere() if self.names.path is None else self.names.path
+        return self.catalog.type(name, schema, path, self.names.temp, temporary=temporary)
+
+    def shape(self, relation: Relation) -> Shape:
+        return self.knowledge.shape(relation)
+
+    def _everywhere(self) -> tuple[str, ...]:
+        """Every schema that could be on the path."""
+        return tuple(s for s in sorted(self.catalog.schemas) if not s.startswith(("pg_temp_", "pg_toast")) or s == self.names.temp)
+
+    def _need_fresh(self, kind: str, schema: str | None, name: str) -> None:
+        if kind in self.names.stale:
+            raise SqlFault("42501", f'"{dotted(schema, name)}" cannot be resolved within this text', hint=SEPARATELY)
+
+    def _need_schema(self, schema: str | None) -> None:
+        if schema is not None and schema != "pg_temp" and schema not in self.catalog.schemas:
+            raise SqlFault("3F000", f'schema "{schema}" does not exist')
+
+
 def outputs(walk: Walk, names: Iterable[str], values: Iterable[Value]) -> tuple[Output, ...]:
     """Result columns; a domain is answered as its base type (RowDescription)."""
     return tuple(Output(name, value.flow, base_type(walk, value.type)) for name, value in zip(names, values, strict=True))
@@ -235,3 +241,9 @@ def split_name(nodes: Iterable[Mapping[str, Any]], database: str) -> tuple[str |
     if len(parts) > 2:
         raise SqlFault("0A000", "cross-database references are not implemented")
     return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
+
+
+PURE: dict[str, Any] = {"base_type": base_type, "split_name": split_name}
+
+if fast is not None and not TYPE_CHECKING:
+    outputs = fast.outputs

@@ -1,0 +1,1536 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3, boundscheck=True, nonecheck=True
+"""The compiled twin of what nearly every statement passes through: ``values``, ``scope``, the state of ``walk``, and the common
+handlers of ``expressions``, ``calls``, ``functions``, ``select``, ``tables``, ``draft`` and ``parse``.
+
+Function by function the same rules as in those modules. Whatever is not written out here is handed to the pure form of the same
+function, which works on the same values: ``bind_pure`` is told them when the package is loaded.
+"""
+
+cimport cython
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject, PyObject_GenericSetAttr
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromString
+from libc.stdint cimport uintptr_t
+from libc.string cimport memchr
+
+from dataclasses import MISSING, fields
+
+from gateway.model import Operation
+from gateway.protocols.postgres.statement import Flow, Literal, Output, Sink, SqlFault, Statement, Write
+
+cdef frozenset _NONE = frozenset()
+cdef tuple _EMPTY = ()
+cdef int BOOL = 16, INT4 = 23, TEXT = 25, UNKNOWN = 705, RECORD = 2249
+cdef int MAX_STEPS = 200_000
+cdef int MAX_COLUMNS = 1664
+cdef int MOST_NESTED = 400
+cdef int nested = 0
+
+NO_ORIGINS = _NONE
+
+
+# values made without their frozen dataclass's slow __init__
+
+
+cdef object _new(object kind):
+    return kind.__new__(kind)
+
+
+cdef object _flow_of(frozenset origins, bint plain, bint unknown, bint system):
+    made = _new(Flow)
+    PyObject_GenericSetAttr(made, "origins", origins)
+    PyObject_GenericSetAttr(made, "plain", plain)
+    PyObject_GenericSetAttr(made, "unknown", unknown)
+    PyObject_GenericSetAttr(made, "system", system)
+    return made
+
+
+cdef object _literal_of(frozenset origins, object start, object end, object parameter, bint secret):
+    made = _new(Literal)
+    PyObject_GenericSetAttr(made, "origins", origins)
+    PyObject_GenericSetAttr(made, "start", start)
+    PyObject_GenericSetAttr(made, "end", end)
+    PyObject_GenericSetAttr(made, "parameter", parameter)
+    PyObject_GenericSetAttr(made, "secret", secret)
+    return made
+
+
+# values.py
+
+
+@cython.no_gc
+@cython.final
+cdef class Value:
+    """``values.Value``."""
+
+    cdef readonly frozenset origins
+    cdef readonly bint plain
+    cdef readonly bint unknown
+    cdef readonly bint system
+    cdef readonly long type
+    cdef readonly tuple fields
+    cdef readonly tuple literals
+    cdef object _flow
+    cdef object _output
+
+    def __init__(self, frozenset origins=_NONE, bint plain=False, bint unknown=False, bint system=True, long type=0,
+                 tuple fields=None, tuple literals=_EMPTY):
+        self.origins = origins
+        self.plain = plain
+        self.unknown = unknown
+        self.system = system
+        self.type = type
+        self.fields = fields
+        self.literals = literals
+
+    @property
+    def flow(self):
+        return _flow(self)
+
+    @property
+    def carries(self):
+        return self.unknown or len(self.origins) > 0
+
+    def derived(self, long type=0, *, bint keep_literals=True):
+        return _value(self.origins, False, self.unknown, self.system, type, None, self.literals if keep_literals else _EMPTY)
+
+    def as_type(self, long type):
+        return _as_type(self, type)
+
+    def field(self, name):
+        for own, value in self.fields or ():
+            if own == name:
+                return value
+        return None
+
+
+cdef Value _value(frozenset origins, bint plain, bint unknown, bint system, long type, tuple fields, tuple literals):
+    cdef Value made = Value.__new__(Value)
+    made.origins = origins
+    made.plain = plain
+    made.unknown = unknown
+    made.system = system
+    made.type = type
+    made.fields = fields
+    made.literals = literals
+    return made
+
+
+cdef Value _typed(long type, tuple literals):
+    return _value(_NONE, False, False, True, type, None, literals)
+
+
+cdef Value _derived(Value value, long type, bint keep):
+    return _value(value.origins, False, value.unknown, value.system, type, None, value.literals if keep else _EMPTY)
+
+
+cdef Value _as_type(Value value, long type):
+    return _value(value.origins, value.plain, value.unknown, value.system, type, value.fields, value.literals)
+
+
+cdef object _flow(Value value):
+    if value._flow is None:
+        value._flow = _flow_of(value.origins, value.plain, value.unknown, value.system)
+    return value._flow
+
+
+def combine(values, long type=0):
+    """``values.combine``."""
+    return _combine(values if isinstance(values, list) else list(values), type)
+
+
+cdef Value _combine(list values, long type):
+    cdef Value value
+    cdef Py_ssize_t count = len(values)
+    if count < 2:
+        return _derived(<Value?>values[0], type, True) if count else _typed(type, _EMPTY)
+    cdef bint unknown = False, system = True
+    cdef frozenset origins = _NONE, last = _NONE
+    cdef tuple literals = _EMPTY
+    cdef list several_origins = None, several_literals = None
+    for entry in values:
+        value = <Value?>entry
+        if len(value.origins):
+            if last is _NONE:
+                origins = value.origins
+            elif last is not value.origins:
+                if several_origins is None:
+                    several_origins = []
+                several_origins.append(value.origins)
+            last = value.origins
+        unknown = unknown or value.unknown
+        system = system and value.system
+        if len(value.literals):
+            if not len(literals):
+                literals = value.literals
+            else:
+                if several_literals is None:
+                    several_literals = [literals]
+                if several_literals[-1] is not value.literals:
+                    several_literals.append(value.literals)
+    if several_origins is not None:
+        origins = origins.union(*several_origins)
+    if several_literals is not None and len(several_literals) > 1:
+        literals = _each_once(several_literals)
+    return _value(origins, False, unknown, system, type, None, literals)
+
+
+cdef Value _pair(Value left, Value right, long type):
+    """``combine([left, right], type)``."""
+    cdef frozenset origins
+    cdef tuple literals
+    if not len(left.origins) or left.origins is right.origins:
+        origins = right.origins
+    elif not len(right.origins):
+        origins = left.origins
+    else:
+        origins = left.origins.union(right.origins)
+    if not len(left.literals) or left.literals is right.literals:
+        literals = right.literals
+    elif not len(right.literals):
+        literals = left.literals
+    else:
+        literals = _each_once([left.literals, right.literals])
+    return _value(origins, False, left.unknown or right.unknown, left.system and right.system, type, None, literals)
+
+
+cdef tuple _each_once(list found):
+    cdef dict seen = {}
+    for literals in found:
+        for literal in <tuple>literals:
+            seen[literal] = None
+    return tuple(seen)
+
+
+def union_type(values):
+    """``values.union_type``."""
+    return _union_type(list(values))
+
+
+cdef long _union_type(list values):
+    cdef long found = 0
+    cdef bint any = False
+    cdef Value value
+    for entry in values:
+        value = <Value?>entry
+        if value.type == UNKNOWN:
+            continue
+        if any and value.type != found:
+            return 0
+        found, any = value.type, True
+    return found if any else TEXT
+
+
+def row(names, values, long type=RECORD):
+    """``values.row``."""
+    cdef list listed = list(values)
+    cdef Value whole = _combine(listed, type)
+    return _value(whole.origins, False, whole.unknown, whole.system, type, tuple(zip(names, listed, strict=True)), whole.literals)
+
+
+def constant(long type):
+    """``values.constant``."""
+    return _typed(type, _EMPTY)
+
+
+# scope.py
+
+AMBIGUOUS = Value(unknown=True)
+cdef Value _AMBIGUOUS = AMBIGUOUS
+SYSTEM_COLUMNS = {"tableoid": constant(26), "xmin": constant(28), "cmin": constant(29), "xmax": constant(28), "cmax": constant(29),
+                  "ctid": constant(27)}
+cdef dict _SYSTEM_COLUMNS = SYSTEM_COLUMNS
+
+
+def indexed(names, values):
+    """``scope.indexed``."""
+    return _indexed(names, values)
+
+
+cdef dict _indexed(names, values):
+    cdef dict found = {}
+    for name, value in zip(names, values, strict=True):
+        found[name] = _AMBIGUOUS if name in found else value
+    return found
+
+
+@cython.final
+cdef class Item:
+    """``scope.Item``; its index is made when a column is looked for."""
+
+    cdef public object name
+    cdef public object names
+    cdef public object values
+    cdef dict _index
+    cdef public object relation
+    cdef public bint aliased
+    cdef public long row_type
+    cdef public Value any_column
+    cdef public bint named
+    cdef public bint open_columns
+    cdef public bint target
+    cdef Value _whole
+
+    def __init__(self, name, names, values, *, dict index=None, relation=None, bint aliased=False, long row_type=2249,
+                 Value any_column=None):
+        self.name = name
+        self.names = names
+        self.values = values
+        self._index = index
+        if index is None and len(names) != len(values):
+            raise ValueError("an item has a name for each of its values")
+        self.relation = relation
+        self.aliased = aliased
+        self.row_type = row_type
+        self.any_column = any_column
+        self.named = name is not None
+        self.open_columns = True
+        self.target = False
+
+    @property
+    def index(self):
+        return self.by_name()
+
+    cdef dict by_name(self):
+        if self._index is None:
+            self._index = _indexed(self.names, self.values)
+        return self._index
+
+    def column(self, name):
+        return self.find(name)
+
+    cdef Value find(self, name):
+        found = self.by_name().get(name)
+        if found is None:
+            if self.relation is not None and name in _SYSTEM_COLUMNS and self.relation.kind in "rpmft":
+                return <Value>_SYSTEM_COLUMNS[name]
+            return self.any_column
+        if found is _AMBIGUOUS:
+            raise SqlFault("42702", f'column reference "{name}" is ambiguous')
+        return <Value?>found
+
+    def whole(self):
+        cdef Value whole
+        if self._whole is None:
+            if self.any_column is not None:
+                whole = _as_type(self.any_column, self.row_type)
+            else:
+                whole = row(self.names, self.values, self.row_type)
+                if self.row_type != RECORD and self.relation is not None and not self._own_names():
+                    whole = _derived(whole, self.row_type, True)
+            self._whole = whole
+        return self._whole
+
+    def _own_names(self):
+        return self.relation is not None and list(self.names) == [column.name for column in self.relation.columns]
+
+    def renamed(self, dict alias):
+        return _renamed(self, alias)
+
+
+cdef Item _renamed(Item item, dict alias):
+    cdef list new = [entry["String"]["sval"] for entry in alias["colnames"]] if "colnames" in alias else []
+    cdef Py_ssize_t count = len(new)
+    if count > len(item.names) and item.any_column is None:
+        raise SqlFault("42P10", f'table "{alias["aliasname"]}" has fewer columns than its alias names')
+    cdef Item made = Item.__new__(Item)
+    made.name = alias["aliasname"]
+    made.names = [*new, *item.names[count:]] if count else item.names
+    made.values = item.values
+    if len(made.names) > len(made.values) and item.any_column is not None:
+        made.values = [*made.values, *([item.any_column] * (len(made.names) - len(made.values)))]
+    made._index = None if count else item.by_name()
+    made.relation = item.relation
+    made.aliased = True
+    made.row_type = item.row_type
+    made.any_column = item.any_column
+    made.named = made.name is not None
+    made.open_columns = True
+    made.target = item.target
+    return made
+
+
+cdef Item _shaped(relation, shape):
+    """The item of a relation: ``Item(relation.name, shape.names, shape.values, …)``."""
+    cdef Item made = Item.__new__(Item)
+    made.name = relation.name
+    made.names = shape.names
+    made.values = shape.values
+    made._index = <dict?>shape.index
+    made.relation = relation
+    made.row_type = shape.row_type
+    made.named = made.name is not None
+    made.open_columns = True
+    return made
+
+
+@cython.final
+cdef class Scope:
+    """``scope.Scope``."""
+
+    cdef public Scope outer
+    cdef public list items
+    cdef public dict ctes
+
+    def __init__(self, Scope outer=None, list items=None, dict ctes=None):
+        self.outer = outer
+        self.items = [] if items is None else items
+        self.ctes = ctes
+
+    def cte(self, name):
+        return _cte(self, name)
+
+    def column(self, name, position=0):
+        return _find_column(self, name, position)
+
+    def item(self, name):
+        return _find_item(self, name)
+
+    def relation_item(self, relation):
+        cdef Scope level = self
+        cdef Item item
+        while level is not None:
+            for entry in level.items:
+                item = <Item?>entry
+                if item.named and not item.aliased and item.relation is not None and item.relation.oid == relation.oid:
+                    return item
+            level = level.outer
+        return None
+
+
+cdef object _cte(Scope scope, name):
+    while scope is not None:
+        if scope.ctes is not None and name in scope.ctes:
+            return scope.ctes[name]
+        scope = scope.outer
+    return None
+
+
+cdef tuple _find_column(Scope scope, name, position):
+    """The innermost column of that name and its item, or ``None``."""
+    cdef Value value, best = None
+    cdef Item item, where = None
+    while scope is not None:
+        for entry in scope.items:
+            item = <Item?>entry
+            if item.open_columns:
+                value = item.find(name)
+                if value is not None:
+                    if best is not None and where.any_column is None and item.any_column is None:
+                        raise SqlFault("42702", f'column reference "{name}" is ambiguous', position)
+                    if best is None or where.any_column is not None:
+                        best, where = value, item
+        if best is not None:
+            return best, where
+        scope = scope.outer
+    return None
+
+
+cdef Item _find_item(Scope scope, name):
+    cdef Item item, found
+    while scope is not None:
+        found = None
+        for entry in scope.items:
+            item = <Item?>entry
+            if item.named and item.name == name:
+                if found is not None:
+                    raise SqlFault("42P09", f'table reference "{name}" is ambiguous')
+                found = item
+        if found is not None:
+            return found
+        scope = scope.outer
+    return None
+
+
+# knowledge.py: what is looked up again and again
+
+
+@cython.final
+cdef class Facts:
+    """What one catalog snapshot says of common names; made by ``knowledge.facts_of``.
+
+    ``operators``: built-in operators whose name no user operator has; ``functions``: likewise, and simple; ``types``: built-in types by
+    name that no user cast converts to; ``implicit``: types that a user cast may convert unseen. ``relations`` and ``reads`` grow, and hold
+    nothing but what the catalog has.
+    """
+
+    cdef public frozenset operators
+    cdef public frozenset predicates
+    cdef public dict results
+    cdef public dict functions
+    cdef public dict types
+    cdef public dict shapes
+    cdef public frozenset implicit
+    cdef public dict relations
+    cdef public dict reads
+
+    def __init__(self, frozenset operators, frozenset predicates, dict results, dict functions, dict types, dict shapes,
+                 frozenset implicit):
+        self.operators = operators
+        self.predicates = predicates
+        self.results = results
+        self.functions = functions
+        self.types = types
+        self.shapes = shapes
+        self.implicit = implicit
+        self.relations = {}
+        self.reads = {}
+
+
+# walk.py
+
+
+cdef class State:
+    """``walk.State``: what ``walk.Walk`` adds its look-ups to."""
+
+    cdef public object knowledge
+    cdef public object catalog
+    cdef public object names
+    cdef public object context
+    cdef public bint quiet
+    cdef public object depth
+    cdef public long steps
+    cdef public set reads
+    cdef public set named
+    cdef public object unseen
+    cdef public object condition
+    cdef public dict relations
+    cdef public dict operations
+    cdef public list sinks
+    cdef public list writes
+    cdef public dict bound
+    cdef public dict reasons
+    cdef public bint early
+    cdef public bint user_code
+    cdef public bint volatile_code
+    cdef public set target_refs
+    cdef public dict settings
+    cdef public bint changes_context
+    cdef public bint changes_catalog
+    cdef public set dml
+    cdef public object uses_cursor
+    cdef public object version
+    cdef Facts facts
+    cdef bint fresh
+    cdef object where
+
+    def __init__(self, knowledge, names, context, *, bint quiet=False, depth=0):
+        self.knowledge = knowledge
+        self.catalog = knowledge.catalog
+        self.names = names
+        self.context = context
+        self.quiet = quiet
+        self.depth = depth
+        self.reads = set()
+        self.named = set()
+        self.relations = {}
+        self.operations = {}
+        self.sinks = []
+        self.writes = []
+        self.bound = {}
+        self.reasons = {}
+        self.early = True
+        self.target_refs = set()
+        self.settings = {}
+        self.dml = set()
+        self.version = self.catalog.server_version
+        self.facts = knowledge.facts
+        self.fresh = not names.stale
+        self.where = (names.path, names.temp)
+
+    def step(self, long count=1):
+        _step(self, count)
+
+    def on_relation(self, str verb, relation, **attributes):
+        if verb == "select" and not attributes:
+            _selected(self, relation)
+            return
+        name = f"{relation.schema}.{relation.name}"
+        self.relations[name] = relation.oid
+        self.operation(verb, name, None, relations=(name,), **attributes)
+
+    def operation(self, verb, name="", objects=None, **attributes):
+        if self.quiet:
+            return
+        key = (verb, name)
+        known = self.operations.get(key)
+        merged = {**known.attributes, **attributes} if known is not None else attributes
+        shown = objects if objects is not None else (name,) if name else ()
+        self.operations[key] = Operation("postgres", verb, shown, merged)
+
+    def uncertain(self, reason):
+        self.reasons[reason] = None
+
+    def read(self, Value value not None):
+        return _read(self, value)
+
+    def sink(self, what, Value value not None):
+        if (value.unknown or len(value.origins)) and not self.quiet:
+            self.sinks.append(Sink(what, _flow(value)))
+
+    def write(self, tuple column, Value value not None):
+        made = _new(Write)
+        PyObject_GenericSetAttr(made, "column", column)
+        PyObject_GenericSetAttr(made, "flow", _flow(value))
+        self.writes.append(made)
+        if len(value.literals):
+            _bind(self, value, frozenset((column,)))
+
+    def bind(self, Value value not None, frozenset origins not None):
+        _bind(self, value, origins)
+
+    def compare(self, values):
+        _compare(self, values if isinstance(values, list) else list(values))
+
+    def mark_target(self, Item item not None, node):
+        if item.target:
+            self.target_refs.add(<uintptr_t><PyObject*>node)
+
+
+cdef int _step(State walk, long count) except -1:
+    walk.steps += count
+    if walk.steps > MAX_STEPS:
+        raise SqlFault("54001", "the statement is too complex")
+    return 0
+
+
+cdef int _deeper() except -1:
+    """One level further down the C stack. Raises ``RecursionError``."""
+    global nested
+    if nested >= MOST_NESTED:
+        raise RecursionError("the statement is nested too deeply")
+    nested += 1
+    return 0
+
+
+cdef object _read(State walk, Value value):
+    if len(value.origins):
+        walk.reads.update(value.origins)
+    if value.type >= 16384:
+        walk.early = False
+    return value
+
+
+cdef int _bind(State walk, Value value, frozenset origins) except -1:
+    if not len(origins) or not len(value.literals) or walk.quiet:
+        return 0
+    _step(walk, len(value.literals))
+    for literal in value.literals:
+        known = walk.bound.get(literal)
+        if known is None:
+            walk.bound[literal] = set(origins)
+        else:
+            (<set?>known).update(origins)
+    return 0
+
+
+cdef int _compare(State walk, list values) except -1:
+    cdef frozenset origins = _NONE
+    cdef bint literals = False
+    cdef Value value
+    for entry in values:
+        value = <Value?>entry
+        if len(value.origins):
+            origins = value.origins if not len(origins) else origins | value.origins
+        literals = literals or len(value.literals) > 0
+    if literals and len(origins):
+        for entry in values:
+            _bind(walk, <Value>entry, origins)
+    return 0
+
+
+cdef int _selected(State walk, relation) except -1:
+    """``walk.on_relation("select", relation)``: the operation of a relation is made once for each catalog."""
+    cdef tuple kept = walk.facts.reads.get(relation.oid)
+    if kept is None or kept[3] is not relation:
+        name = f"{relation.schema}.{relation.name}"
+        kept = (name, ("select", name), Operation("postgres", "select", (name,), {"relations": (name,)}), relation)
+        if len(walk.facts.reads) >= 65_536:
+            walk.facts.reads.clear()
+        walk.facts.reads[relation.oid] = kept
+    walk.relations[kept[0]] = relation.oid
+    if walk.quiet:
+        return 0
+    if kept[1] in walk.operations:
+        walk.operation("select", kept[0], None, relations=(kept[0],))
+    else:
+        walk.operations[kept[1]] = kept[2]
+    return 0
+
+
+cdef object _relation(State walk, name, schema, location):
+    """``walk.relation``: what was found under a name once is found there again."""
+    if not walk.fresh:
+        return walk.relation(name, schema, location)
+    cdef tuple key = (name, schema, walk.where)
+    found = walk.facts.relations.get(key)
+    if found is None:
+        found = walk.relation(name, schema, location)
+        if len(walk.facts.relations) >= 65_536:
+            walk.facts.relations.clear()
+        walk.facts.relations[key] = found
+    return found
+
+
+# expressions.py
+
+ctypedef Value (*Native)(State, dict, Scope)
+
+
+@cython.final
+cdef class Handler:
+    cdef Native run
+
+
+cdef dict _NATIVE = {}
+cdef dict _HANDLERS = {}
+cdef dict _PURE = {}
+
+
+def bind_pure(handlers, pure):
+    """The table of node kinds, and the pure functions by name, for what is not written out here."""
+    global _HANDLERS, _PURE
+    _HANDLERS, _PURE = handlers, pure
+
+
+cdef int _native(str kind, Native run) except -1:
+    cdef Handler made = Handler.__new__(Handler)
+    made.run = run
+    _NATIVE[kind] = made
+    return 0
+
+
+def expression(State walk not None, dict node not None, Scope scope not None):
+    """``expressions.expression``."""
+    return _expression(walk, node, scope)
+
+
+def each(State walk not None, nodes, Scope scope not None):
+    """``expressions.each``."""
+    return _each(walk, nodes, scope)
+
+
+cdef Value _expression(State walk, dict node, Scope scope):
+    global nested
+    cdef PyObject *kind_slot = NULL
+    cdef PyObject *body_slot = NULL
+    cdef Py_ssize_t at = 0
+    walk.steps += 1
+    if walk.steps > MAX_STEPS:
+        _step(walk, 1)
+    if not PyDict_Next(node, &at, &kind_slot, &body_slot):
+        return _typed(0, _EMPTY)
+    kind, body = <object>kind_slot, <object>body_slot
+    _deeper()
+    try:
+        native = _NATIVE.get(kind)
+        if native is not None:
+            return (<Handler>native).run(walk, <dict?>body, scope)
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            raise SqlFault("0A000", f"{kind} is not supported here")
+        return <Value?>handler(walk, body, scope)
+    finally:
+        nested -= 1
+
+
+cdef list _each(State walk, nodes, Scope scope):
+    cdef list values = []
+    for node in nodes:
+        values.append(_expression(walk, <dict?>node, scope))
+    return values
+
+
+cdef Value _const(State walk, dict body, Scope scope):
+    cdef tuple literals = _EMPTY
+    cdef long kind
+    cdef long location
+    if "ival" in body:
+        kind = INT4
+        if "isnull" in body or "sval" in body:
+            return <Value?>_PURE["_constant"](walk, body, scope)
+    elif "sval" in body:
+        kind = UNKNOWN
+        if "isnull" in body:
+            return _typed(kind, _EMPTY)
+    elif "isnull" in body:
+        return _typed(UNKNOWN, _EMPTY)
+    elif "boolval" in body:
+        kind = BOOL
+    else:
+        return <Value?>_PURE["_constant"](walk, body, scope)
+    location = body.get("location", 0)
+    if location >= 0 and not walk.quiet:
+        literals = (location + 1,)
+    return _typed(kind, literals)
+
+
+cdef Value _parameter(State walk, dict body, Scope scope):
+    cdef long number = body.get("number", 0)
+    cdef long kind = 0
+    types = walk.context.parameter_types
+    if 0 < number <= len(types):
+        kind = types[number - 1]
+    return _typed(kind if kind else UNKNOWN, (-number,) if number > 0 and not walk.quiet else _EMPTY)
+
+
+cdef Value _column(State walk, dict body, Scope scope):
+    cdef list fields = <list?>body["fields"]
+    cdef Py_ssize_t count = len(fields)
+    cdef dict last = <dict?>fields[count - 1] if count else None
+    cdef Item item
+    cdef Value value
+    cdef tuple found
+    if count == 0 or count > 2 or "String" not in last:
+        return <Value?>_PURE["_column"](walk, body, scope)
+    name = last["String"]["sval"]
+    if count == 1:
+        found = _find_column(scope, name, body.get("location", 0) + 1)
+        if found is None:
+            return <Value?>_PURE["_column"](walk, body, scope)
+        value, item = <Value>found[0], <Item>found[1]
+    else:
+        first = <dict?>fields[0]
+        if "String" not in first:
+            return <Value?>_PURE["_column"](walk, body, scope)
+        item = _find_item(scope, first["String"].get("sval", ""))
+        value = item.find(name) if item is not None else None
+        if value is None:
+            return <Value?>_PURE["_column"](walk, body, scope)
+    if item.target:
+        walk.target_refs.add(<uintptr_t><PyObject*>body)
+    return <Value>_read(walk, value)
+
+
+# operators
+
+
+cdef object _one_name(nodes):
+    """The name of a list of one String node, ``None`` for a qualified one."""
+    cdef list listed = <list?>nodes
+    if len(listed) != 1:
+        return None
+    node = <dict?>listed[0]
+    return node["String"].get("sval", "") if "String" in node else None
+
+
+cdef Value _operator(State walk, dict body, Scope scope):
+    cdef str kind = body.get("kind", "AEXPR_OP")
+    if kind == "AEXPR_OP":
+        return _binary(walk, body, scope)
+    if kind == "AEXPR_IN":
+        return _in(walk, body, scope)
+    return <Value?>_PURE["_operator"](walk, body, scope)
+
+
+cdef Value _binary(State walk, dict body, Scope scope):
+    cdef Value left = _expression(walk, <dict?>body["lexpr"], scope) if "lexpr" in body else None
+    cdef Value right = _expression(walk, <dict?>body["rexpr"], scope)
+    name = _one_name(body["name"])
+    if name is None:
+        schema, name = _PURE["split_name"](body["name"], "")
+        return <Value?>_PURE["_rowwise"](walk, schema, name, left, right)
+    return _rowwise(walk, name, left, right, False)
+
+
+cdef Value _rowwise(State walk, name, Value left, Value right, bint predicate):
+    if left is not None and left.fields is not None and right.fields is not None:
+        return <Value?>_PURE["_rowwise"](walk, None, name, left, right, predicate=predicate)
+    return _operate(walk, None, name, left, right, predicate)
+
+
+cdef Value _in(State walk, dict body, Scope scope):
+    cdef Value left = _expression(walk, <dict?>body["lexpr"], scope)
+    name = _one_name(body["name"])
+    schema = None
+    if name is None:
+        schema, name = _PURE["split_name"](body["name"], "")
+    cdef list items = _each(walk, body["rexpr"]["List"]["items"], scope)
+    cdef Value found
+    if schema is not None:
+        found = <Value?>_PURE["_rowwise"](walk, schema, name, left, items[0], predicate=True)
+    else:
+        found = _rowwise(walk, name, left, <Value>items[0], True)
+    if len(items) == 1:
+        return found
+    if left.fields is None:
+        _compare(walk, [left, *items])
+    if left.fields is not None or name in walk.knowledge.user_operators:
+        found = _combine([found, *[_PURE["_rowwise"](walk, schema, name, left, item, predicate=True) for item in items[1:]]], 0)
+    return _derived(_combine([found, *items], BOOL), BOOL, False)
+
+
+def operate(State walk not None, schema, name, Value left, Value right not None, *, bint predicate=False):
+    """``calls.operate``."""
+    return _operate(walk, schema, name, left, right, predicate)
+
+
+cdef Value _operate(State walk, schema, name, Value left, Value right, bint predicate):
+    cdef Facts facts = walk.facts
+    cdef Value value
+    cdef long result
+    if not (walk.fresh and name in facts.operators and (schema is None or schema == "pg_catalog")) or len(facts.implicit) and (
+            _converted(facts, right) or left is not None and _converted(facts, left)):
+        return <Value?>_PURE["operate"](walk, schema, name, left, right, predicate=predicate)
+    if left is not None:
+        if len(left.literals) or len(right.literals):
+            _compare(walk, [left, right])
+    elif len(right.literals):
+        _bind(walk, right, right.origins)
+    if predicate or name in facts.predicates:
+        result = BOOL
+    elif left is None or name == "||":
+        result = _PURE["_operator_type"](walk, name, left, right)
+    else:
+        result = _operator_type(facts, name, left.type, right.type)
+    value = _pair(left, right, result) if left is not None else _derived(right, result, True)
+    if result == BOOL and len(value.literals):
+        value.literals = _EMPTY
+    return value
+
+
+cdef bint _converted(Facts facts, Value value) except -1:
+    """Whether a user cast may run unseen on this value: ``calls._implicit_casts``."""
+    return value.type != UNKNOWN and (value.type == 0 or value.type in facts.implicit)
+
+
+cdef long _operator_type(Facts facts, name, long own, long other) except -1:
+    """``calls._operator_type`` of two operands and any operator but ``||``."""
+    cdef bint open_right = other == UNKNOWN
+    if own == UNKNOWN:
+        own = other
+    elif other == UNKNOWN:
+        other = own
+    if own == 1043:
+        own = TEXT
+    if other == 1043:
+        other = TEXT
+    found = facts.results.get((name, own, other), 0)
+    if not found and open_right:
+        found = facts.results.get((name, own, TEXT), 0)
+    return 0 if found in _POLYMORPHIC else found
+
+
+cdef frozenset _POLYMORPHIC = frozenset({2276, 2277, 2283, 2776, 3500, 3831, 4537, 4538, 5077, 5078, 5079, 5080})
+
+
+cdef Value _boolean(State walk, dict body, Scope scope):
+    return _derived(_combine(_each(walk, body["args"], scope), BOOL), BOOL, False)
+
+
+cdef Value _test(State walk, dict body, Scope scope):
+    return _derived(_expression(walk, <dict?>body["arg"], scope), BOOL, False)
+
+
+cdef Value _coalesce(State walk, dict body, Scope scope):
+    cdef list values = _each(walk, body["args"], scope)
+    _compare(walk, values)
+    return _combine(values, _union_type(values))
+
+
+cdef Value _case(State walk, dict body, Scope scope):
+    cdef Value subject = _expression(walk, <dict?>body["arg"], scope) if "arg" in body else None
+    cdef Value condition
+    cdef list conditions = [], results = []
+    for when in body["args"]:
+        inner = <dict?>when["CaseWhen"]
+        condition = _expression(walk, <dict?>inner["expr"], scope)
+        if subject is not None:
+            condition = _operate(walk, None, "=", subject, condition, True)
+        conditions.append(_derived(condition, BOOL, False))
+        results.append(_expression(walk, <dict?>inner["result"], scope))
+    if "defresult" in body:
+        results.append(_expression(walk, <dict?>body["defresult"], scope))
+    _compare(walk, results)
+    return _combine(results + conditions, _union_type(results))
+
+
+cdef Value _cast(State walk, dict body, Scope scope):
+    cdef Value value = _expression(walk, <dict?>body["arg"], scope)
+    cdef dict named = <dict?>body["typeName"]
+    cdef list names
+    cdef long oid
+    if "names" in named and "arrayBounds" not in named and "pct_type" not in named:
+        names = <list?>named["names"]
+        if len(names) == 2 and names[0]["String"].get("sval") == "pg_catalog":
+            kind = walk.facts.types.get(names[1]["String"].get("sval"))
+            if kind is not None:
+                return _derived(value, kind, True)
+    return <Value?>_PURE["cast"](walk, value, _PURE["type_named"](walk, named))
+
+
+cdef Value _called(State walk, dict body, Scope scope):
+    """FuncCall of a built-in function that is simple: no effect, no user function of that name, no clause of an aggregate."""
+    cdef list names = <list?>body["funcname"]
+    cdef Py_ssize_t count = len(names)
+    cdef list args
+    if len(walk.facts.implicit) or not walk.fresh or "agg_order" in body or "agg_filter" in body or "over" in body or "agg_within_group" in body:
+        return <Value?>_PURE["_function"](walk, body, scope)
+    name = names[count - 1]["String"].get("sval", "")
+    if count > 2 or (count == 2 and names[0]["String"].get("sval", "") != "pg_catalog"):
+        return <Value?>_PURE["_function"](walk, body, scope)
+    kept = walk.facts.functions.get(name)
+    if kept is None:
+        return <Value?>_PURE["_function"](walk, body, scope)
+    known, result, key, operation = <tuple?>kept
+    if "args" in body:
+        nodes = body["args"]
+        for node in nodes:
+            if "NamedArgExpr" in node:
+                return <Value?>_PURE["_function"](walk, body, scope)
+        args = _each(walk, nodes, scope)
+        if len(args) > 1:
+            _compare(walk, args)
+    else:
+        args = []
+    if not walk.quiet and key not in walk.operations:
+        walk.operations[key] = operation
+    return _combine(args, result if result else _PURE["_result"](walk, known, args))
+
+
+_native("A_Const", _const)
+_native("ParamRef", _parameter)
+_native("ColumnRef", _column)
+_native("A_Expr", _operator)
+_native("BoolExpr", _boolean)
+_native("NullTest", _test)
+_native("BooleanTest", _test)
+_native("CoalesceExpr", _coalesce)
+_native("MinMaxExpr", _coalesce)
+_native("CaseExpr", _case)
+_native("TypeCast", _cast)
+_native("FuncCall", _called)
+
+
+# select.py
+
+
+@cython.final
+cdef class Columns:
+    """``select.Columns``."""
+
+    cdef public list names
+    cdef public list values
+
+    def __init__(self, list names, list values):
+        self.names = names
+        self.values = values
+
+
+cdef frozenset _PLAIN = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "op", "withClause"})
+cdef frozenset _ORDERED = frozenset({"sortClause", "limitCount", "limitOffset"})
+
+
+def query(State walk not None, dict body not None, Scope outer):
+    """``select.query``."""
+    return _query(walk, body, outer)
+
+
+cdef Columns _query(State walk, dict body, Scope outer):
+    global nested
+    _deeper()
+    try:
+        if "withClause" in body or "lockingClause" in body or "intoClause" in body or "larg" in body or "valuesLists" in body:
+            return <Columns?>_PURE["query"](walk, body, outer)
+        _step(walk, 1)
+        return _simple(walk, body, outer)
+    finally:
+        nested -= 1
+
+
+def simple(State walk not None, dict body not None, Scope outer):
+    """``select._simple``."""
+    return _simple(walk, body, outer)
+
+
+cdef Columns _simple(State walk, dict body, Scope outer):
+    cdef Scope scope = Scope.__new__(Scope)
+    cdef Columns columns
+    cdef bint clauses = False, ordered = True
+    scope.outer = outer
+    scope.items = []
+    outside = walk.condition
+    walk.condition = None
+    if "fromClause" in body:
+        _from_clause(walk, body["fromClause"], scope)
+    walk.condition = body.get("whereClause")
+    if walk.unseen is body:
+        columns = <Columns?>_PURE["_unseen"](walk, body, scope)
+    else:
+        columns = _targets(walk, body.get("targetList", _EMPTY), scope, False)
+    walk.condition = None
+    if "whereClause" in body:
+        _expression(walk, <dict?>body["whereClause"], scope)
+    for key in body:
+        if key not in _PLAIN:
+            clauses = True
+            if key not in _ORDERED:
+                ordered = False
+    if clauses and ordered:
+        _order_by(walk, body, scope, columns)
+    elif clauses:
+        _PURE["_clauses"](walk, body, scope, columns)
+    walk.condition = outside
+    return columns
+
+
+def order_by(State walk not None, dict body not None, Scope scope not None, Columns columns not None):
+    """``select.order_by``."""
+    _order_by(walk, body, scope, columns)
+
+
+cdef int _order_by(State walk, dict body, Scope scope, Columns columns) except -1:
+    if "sortClause" in body:
+        for entry in body["sortClause"]:
+            sort = <dict?>entry["SortBy"]
+            node = <dict?>sort["node"]
+            name = _bare_name(node)
+            if node and "A_Const" not in node and not (name is not None and name in columns.names):
+                _expression(walk, node, scope)
+            if "useOp" in sort:
+                _PURE["sort_operator"](walk, sort, scope)
+    if "limitOffset" in body:
+        _expression(walk, <dict?>body["limitOffset"], scope)
+    if "limitCount" in body:
+        _expression(walk, <dict?>body["limitCount"], scope)
+    return 0
+
+
+cdef object _bare_name(dict node):
+    cdef list fields
+    if "ColumnRef" not in node:
+        return None
+    fields = <list?>node["ColumnRef"]["fields"]
+    return fields[0]["String"]["sval"] if len(fields) == 1 and "String" in fields[0] else None
+
+
+def targets(State walk not None, nodes, Scope scope not None, *, bint keep_unknown=False):
+    """``select.targets``."""
+    return _targets(walk, nodes, scope, keep_unknown)
+
+
+cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
+    cdef Columns columns = Columns.__new__(Columns)
+    cdef list names = [], values = []
+    cdef dict target, val
+    cdef Value value
+    cdef Item item
+    for node in nodes:
+        target = <dict?>node["ResTarget"]
+        val = <dict?>target["val"]
+        if _may_be_star(val):
+            found = _PURE["_star"](walk, val, scope)
+            if found is not None:
+                for name, value in found:
+                    names.append(name)
+                    values.append(value)
+                if len(names) > MAX_COLUMNS:
+                    raise SqlFault("54011", f"target lists can have at most {MAX_COLUMNS} entries")
+                continue
+        value = _expression(walk, val, scope)
+        if value.type == UNKNOWN and not keep_unknown:
+            value = _as_type(value, TEXT)
+        names.append(target["name"] if "name" in target else _column_name(val))
+        values.append(value)
+        if len(names) > MAX_COLUMNS:
+            raise SqlFault("54011", f"target lists can have at most {MAX_COLUMNS} entries")
+    columns.names = names
+    columns.values = values
+    return columns
+
+
+cdef bint _may_be_star(dict val) except -1:
+    cdef list fields
+    if "ColumnRef" in val:
+        fields = <list?>val["ColumnRef"]["fields"]
+        return "A_Star" in fields[len(fields) - 1]
+    return "A_Indirection" in val
+
+
+cdef object _column_name(dict val):
+    """``naming.column_name``."""
+    cdef list names
+    if len(val) == 1:
+        if "ColumnRef" in val:
+            names = <list?>val["ColumnRef"]["fields"]
+            last = names[len(names) - 1]
+            if "String" in last:
+                return last["String"]["sval"] or "?column?"
+        elif "FuncCall" in val:
+            names = <list?>val["FuncCall"]["funcname"]
+            return names[len(names) - 1]["String"]["sval"] or "?column?"
+    return _PURE["column_name"](val)
+
+
+def item_columns(State walk not None, Item item not None):
+    """``expressions.item_columns``."""
+    if item.any_column is not None:
+        return _PURE["item_columns"](walk, item)
+    cdef Py_ssize_t count = len(item.names)
+    _step(walk, count // 8 + 1)
+    cdef list found = []
+    for at in range(count):
+        found.append((item.names[at], _read(walk, <Value?>item.values[at])))
+    return found
+
+
+# tables.py
+
+cdef str _READABLE = "rpvmfSt"
+
+
+def from_clause(State walk not None, nodes, Scope scope not None):
+    """``tables.from_clause``."""
+    _from_clause(walk, nodes, scope)
+
+
+cdef int _from_clause(State walk, nodes, Scope scope) except -1:
+    for node in nodes:
+        scope.items.extend(<list>_entry(walk, <dict?>node, scope)[1])
+    return 0
+
+
+def entry(State walk not None, dict node not None, Scope scope not None):
+    """``tables._entry``."""
+    return _entry(walk, node, scope)
+
+
+cdef tuple _entry(State walk, dict node, Scope scope):
+    global nested
+    cdef Item item
+    _deeper()
+    try:
+        if len(node) != 1:
+            return <tuple?>_PURE["_entry"](walk, node, scope)
+        if "RangeVar" in node:
+            item = _range_var(walk, <dict?>node["RangeVar"], scope)
+            return item, [item]
+        if "JoinExpr" in node:
+            return _join(walk, <dict?>node["JoinExpr"], scope)
+        return <tuple?>_PURE["_entry"](walk, node, scope)
+    finally:
+        nested -= 1
+
+
+cdef Item _range_var(State walk, dict body, Scope scope):
+    cdef Item item
+    cdef long location
+    name, schema = body["relname"], body.get("schemaname")
+    if schema is None and _cte(scope, name) is not None:
+        return <Item?>_PURE["_range_var"](walk, body, scope)
+    location = body.get("location", 0)
+    item = _relation_item(walk, _relation(walk, name, schema, location if location > 0 else 0))
+    _selected(walk, item.relation)
+    return _renamed(item, <dict?>body["alias"]) if "alias" in body else item
+
+
+def relation_item(State walk not None, relation):
+    """``tables.relation_item``."""
+    return _relation_item(walk, relation)
+
+
+cdef Item _relation_item(State walk, relation):
+    if relation.kind not in _READABLE:
+        raise SqlFault("42809", f'"{relation.name}" is not a table')
+    shape = walk.facts.shapes.get(relation.oid)
+    if shape is None:
+        shape = walk.shape(relation)
+    if not shape.early:
+        walk.early = False
+    if shape.code:
+        walk.user_code = True
+    for reason in shape.reasons:
+        walk.reasons[reason] = None
+    return _shaped(relation, shape)
+
+
+cdef tuple _join(State walk, dict body, Scope scope):
+    cdef Item left, right, item
+    cdef list left_items, right_items, inside
+    cdef Scope beside
+    if "isNatural" in body or "usingClause" in body or "alias" in body or "join_using_alias" in body:
+        return <tuple?>_PURE["_join"](walk, body, scope)
+    left, left_items = _entry(walk, <dict?>body["larg"], scope)
+    beside = Scope.__new__(Scope)
+    beside.outer = scope.outer
+    beside.items = scope.items + left_items
+    right, right_items = _entry(walk, <dict?>body["rarg"], beside)
+    inside = left_items + right_items
+    if "quals" in body:
+        beside = Scope.__new__(Scope)
+        beside.outer = scope.outer
+        beside.items = inside
+        _expression(walk, <dict?>body["quals"], beside)
+    item = Item.__new__(Item)
+    item.names = [*left.names, *right.names]
+    item.values = [*left.values, *right.values]
+    item.row_type = RECORD
+    item.any_column = left.any_column if left.any_column is not None else right.any_column
+    item.open_columns = True
+    for entry in inside:
+        (<Item?>entry).open_columns = False
+    return item, [*inside, item]
+
+
+# draft.py
+
+cdef frozenset _OF_THE_WALK = frozenset({
+    "verb", "operations", "start", "end", "reads", "writes", "sinks", "literals", "early", "dml", "uses_cursor", "settings",
+    "changes_context", "changes_catalog", "relations", "hidden_reasons"})
+cdef list _DEFAULTS = [(field.name, field.default) for field in fields(Statement) if field.name not in _OF_THE_WALK]
+if any(default is MISSING for _, default in _DEFAULTS):
+    raise ImportError("a field of Statement that this module does not know: build it anew")
+
+
+def outputs(State walk not None, names, values):
+    """``walk.outputs``."""
+    return _outputs(walk, names if isinstance(names, list) else list(names), values if isinstance(values, list) else list(values))
+
+
+cdef tuple _outputs(State walk, list names, list values):
+    cdef Value value
+    cdef list found = []
+    cdef Py_ssize_t count = len(names)
+    if len(values) != count:
+        raise ValueError("as many names as values")
+    for at in range(count):
+        name, value = names[at], <Value?>values[at]
+        if value._output is not None and (<tuple>value._output)[0] == name:
+            found.append((<tuple>value._output)[1])
+            continue
+        made = _new(Output)
+        PyObject_GenericSetAttr(made, "name", name)
+        PyObject_GenericSetAttr(made, "flow", _flow(value))
+        PyObject_GenericSetAttr(made, "type_oid", _PURE["base_type"](walk, value.type) if value.type > 10000 else value.type)
+        if value.type <= 10000:
+            value._output = (name, made)
+        found.append(made)
+    return tuple(found)
+
+
+def select_statement(job):
+    """``containers.select_statement``."""
+    cdef State walk = <State?>job.walk()
+    cdef Columns columns = _query(walk, <dict?>job.body, None)
+    cdef bint named = False
+    for verb, _ in walk.operations:
+        if verb == "select":
+            named = True
+            break
+    if not named:
+        walk.operations = {("select", ""): Operation("postgres", "select"), **walk.operations}
+    return _finish(job, walk, "select", {"returns": "rows", "columns": _outputs(walk, columns.names, columns.values)})
+
+
+def finish(job, State walk not None, str verb not None, **fields):
+    """``draft.finish``."""
+    return _finish(job, walk, verb, fields)
+
+
+cdef object _finish(job, State walk, str verb, dict fields):
+    made = _new(Statement)
+    cdef list operations = list(walk.operations.values())
+    if operations and operations[0].verb != verb:
+        operations = [op for op in operations if op.verb == verb] + [op for op in operations if op.verb != verb]
+    for name, value in _DEFAULTS:
+        PyObject_GenericSetAttr(made, name, value)
+    PyObject_GenericSetAttr(made, "verb", verb)
+    PyObject_GenericSetAttr(made, "operations", tuple(operations))
+    PyObject_GenericSetAttr(made, "start", job.start)
+    PyObject_GenericSetAttr(made, "end", job.end)
+    PyObject_GenericSetAttr(made, "reads", frozenset(walk.reads | walk.named) if walk.named else frozenset(walk.reads))
+    PyObject_GenericSetAttr(made, "writes", tuple(walk.writes))
+    PyObject_GenericSetAttr(made, "sinks", tuple(walk.sinks))
+    PyObject_GenericSetAttr(made, "literals", _literals(job, walk))
+    PyObject_GenericSetAttr(made, "early", walk.early)
+    PyObject_GenericSetAttr(made, "dml", frozenset(walk.dml))
+    PyObject_GenericSetAttr(made, "uses_cursor", walk.uses_cursor)
+    PyObject_GenericSetAttr(made, "settings", walk.settings)
+    PyObject_GenericSetAttr(made, "changes_context", walk.changes_context or walk.user_code)
+    PyObject_GenericSetAttr(made, "changes_catalog", walk.changes_catalog or walk.volatile_code)
+    PyObject_GenericSetAttr(made, "relations", tuple(walk.relations.items()))
+    PyObject_GenericSetAttr(made, "hidden_reasons", tuple(walk.reasons))
+    for name in fields:
+        PyObject_GenericSetAttr(made, name, fields[name])
+    return made
+
+
+cdef tuple _literals(job, State walk):
+    cdef list found = []
+    cdef dict shared = {}
+    cdef bytes data = <bytes?>job.offsets.data
+    cdef bint ascii = job.offsets.ascii
+    cdef Py_ssize_t start, end
+    cdef frozenset origins
+    cdef long place
+    text = job.text
+    for entry, columns in walk.bound.items():
+        place = entry
+        origins = frozenset(columns)
+        origins = <frozenset>shared.setdefault(origins, origins)
+        if place < 0:
+            found.append(_literal_of(origins, 0, 0, -place, False))
+            continue
+        start = place - 1
+        end = _literal_end(data, &start) if ascii else 0
+        if end:
+            found.append(_literal_of(origins, start, end, 0, False))
+        else:
+            span = _PURE["literal_span"](text, job.offsets.character(place - 1))
+            found.append(_literal_of(origins, span[0], span[1], 0, False))
+    if not ascii or job.kind in _SECRETIVE or _may_call(data, job.start, job.end):
+        for span in _PURE["secret_spans"](job.kind, job.body, text, job.start, job.end, job.offsets):
+            found.append(_literal_of(_NONE, span[0], span[1], 0, True))
+    return tuple(found)
+
+
+cdef frozenset _SECRETIVE = frozenset()
+
+
+def bind_secretive(frozenset kinds):
+    """The statement kinds whose literals may be secrets: ``passwords.SECRETIVE``."""
+    global _SECRETIVE
+    _SECRETIVE = kinds
+
+
+cdef Py_ssize_t _literal_end(bytes data, Py_ssize_t *start) except -1:
+    """The end of a plain decimal or quoted literal of an ASCII text; 0 for any other: ``literals.literal_span`` reads those."""
+    cdef const char *text = PyBytes_AsString(data)
+    cdef Py_ssize_t size = len(data), at = start[0]
+    cdef char c
+    if at < 0 or at >= size:
+        return 0
+    c = text[at]
+    if c == 45 or c == 43:                      # - +
+        at += 1
+        if at >= size or not 48 <= text[at] <= 57:
+            return 0
+        c = text[at]
+    if 48 <= c <= 57:
+        start[0] = at
+        while at < size and 48 <= text[at] <= 57:
+            at += 1
+        if at < size and (_is_word(text[at]) or text[at] == 46):
+            return 0
+        return at
+    if c != 39:
+        return 0
+    cdef const char *quote = <const char *>memchr(text + at + 1, 39, size - at - 1)
+    if quote == NULL:
+        return 0
+    cdef Py_ssize_t end = quote - text + 1
+    at = end
+    if at < size and text[at] == 39:
+        return 0
+    while at < size and (text[at] == 32 or text[at] == 9 or text[at] == 11 or text[at] == 12):
+        at += 1
+    if at < size and (text[at] == 45 or text[at] == 10 or text[at] == 13):
+        return 0
+    return end
+
+
+cdef bint _is_word(char c):
+    return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 95 or c == 36
+
+
+cdef bint _may_call(bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
+    """Whether an ASCII text holds ``dblink``, ``crypt`` or ``u&"`` in any case: ``passwords.secret_spans`` looks closer."""
+    cdef const char *text = PyBytes_AsString(data)
+    cdef Py_ssize_t at
+    cdef char c
+    if start < 0 or end > len(data):
+        return True
+    for at in range(start, end):
+        c = text[at] | 32
+        if c == 100 and end - at >= 6 and _is(text + at, b"dblink", 6):
+            return True
+        if c == 99 and end - at >= 5 and _is(text + at, b"crypt", 5):
+            return True
+        if c == 117 and end - at >= 3 and text[at + 1] == 38 and text[at + 2] == 34:
+            return True
+    return False
+
+
+cdef bint _is(const char *text, const char *word, int size):
+    cdef int at
+    for at in range(size):
+        if (text[at] | 32) != word[at]:
+            return False
+    return True
+
+
+# parse.py
+
+cdef struct Fault:
+    char *message
+    char *funcname
+    char *filename
+    int lineno
+    int cursorpos
+    char *context
+
+
+cdef struct Answer:
+    char *parse_tree
+    char *stderr_buffer
+    Fault *error
+
+
+ctypedef Answer (*Parse)(const char *) noexcept
+ctypedef void (*Free)(Answer) noexcept
+
+cdef Parse _parse = NULL
+cdef Free _free = NULL
+
+
+def bind_library(uintptr_t parse, uintptr_t free):
+    """The addresses of ``pg_query_parse`` and ``pg_query_free_parse_result``."""
+    global _parse, _free
+    _parse, _free = <Parse>parse, <Free>free
+
+
+def tree(bytes data not None):
+    """The parser's JSON for a text without NUL, or (its message, its position)."""
+    if _parse == NULL or _free == NULL:
+        raise RuntimeError("the library is not bound")
+    cdef Answer answer = _parse(PyBytes_AsString(data))
+    try:
+        if answer.error != NULL:
+            return (PyBytes_FromString(answer.error.message) if answer.error.message != NULL else b"", answer.error.cursorpos)
+        if answer.parse_tree == NULL:
+            raise MemoryError("the parser gave no answer")
+        return PyBytes_FromString(answer.parse_tree)
+    finally:
+        _free(answer)
+
+
+def ordinary(bytes data not None):
+    """Whether a text is ASCII without NUL, without a long run of operator characters and without ``) =``: nothing that
+    ``parse`` has to look at more closely."""
+    cdef const unsigned char *text = <const unsigned char *>PyBytes_AsString(data)
+    cdef Py_ssize_t size = len(data), at, ahead
+    cdef int run = 0
+    cdef unsigned char c
+    for at in range(size):
+        c = text[at]
+        if c == 0 or c >= 128:
+            return False
+        if _OPERATOR[c]:
+            run += 1
+            if run >= 512:
+                return False
+        else:
+            run = 0
+        if c == 41:
+            ahead = at + 1
+            while ahead < size and (text[ahead] == 32 or 9 <= text[ahead] <= 13 or 28 <= text[ahead] <= 31):
+                ahead += 1
+            if ahead < size and (text[ahead] == 61 or text[ahead] == 45 or text[ahead] == 47):
+                return False
+    return True
+
+
+cdef bint[128] _OPERATOR
+for _code in range(128):
+    _OPERATOR[_code] = chr(_code) in "-+*/<>=~!@#%^&|`?"
