@@ -186,3 +186,51 @@ def test_strict_blocks_follow_the_contract(case: Case, strict_catalog: Appliance
     with through(strict_catalog, case) as wire:
         frames = play(wire, case)
     assert codes(frames) == (["LG001"] if case.id == "b-delete-taut-exists" else [])
+
+
+STRICT_TIER = [case for case in corpus() if case.kind == "mask" and case.tier == "strict"]
+DETECTOR_TIER = [case for case in corpus() if case.kind == "mask" and case.tier == "detector"]
+OFF = "    detect: {private-key: redact, aws-access-key: redact, jwt: redact, payment-card: {keep_last: 4}}"
+
+
+@pytest.fixture(scope="module")
+def modes(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Appliance]:
+    """The masks strict, and a pattern for what the detector tier looks for."""
+    def change(appliance: Appliance) -> None:
+        ssn = "patterns: {ssn: {match: '[0-9]{3}-[0-9]{2}-[0-9]{4}'}}}"
+        appliance.rewrite("policy/resources.yaml", {"credential: orders-db": "catalog: {max_age: 0s}\n    credential: orders-db"})
+        appliance.rewrite("policy/masks.yaml", {OFF: f"{OFF.rstrip('}')}}}, {ssn}\n    strict: true"})
+
+    with running(tmp_path_factory.mktemp("modes"), postgres, role="modes_app", change=change) as appliance:
+        yield appliance
+    fresh(postgres)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in STRICT_TIER])
+def test_the_strict_tier_in_its_mode(case: Case, modes: Appliance, strict_catalog: Appliance, postgres: PostgresServer) -> None:
+    """Refused under `strict: true`; without it the statement runs and the value is hidden."""
+    fresh(postgres)
+    with through(modes, case) as wire:
+        frames = play(wire, case)
+    assert codes(frames) == ["42501"]
+    assert not any(secret in shown(frames, "DdENASVCtT") for secret in SECRETS)
+    with through(strict_catalog, case) as wire:
+        assert not any(secret in shown(play(wire, case), "DdENAS") for secret in SECRETS)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in DETECTOR_TIER])
+def test_the_detector_tier_in_its_mode(case: Case, modes: Appliance, postgres: PostgresServer) -> None:
+    fresh(postgres)
+    with through(modes, case) as wire:
+        frames = play(wire, case)
+    assert codes(frames) == [] and not re.search(case.extra["leak_regex"], shown(frames, "DdENASVCtT"))
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in corpus() if case.category == "benign"])
+def test_ordinary_statements_in_strict_mode(case: Case, modes: Appliance, postgres: PostgresServer) -> None:
+    fresh(postgres)
+    with directly(postgres) as wire:
+        expected = play(wire, case)
+    fresh(postgres)
+    with through(modes, case) as wire:
+        assert played(play(wire, case)) == played(expected)
