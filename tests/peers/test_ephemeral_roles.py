@@ -9,12 +9,14 @@ import re
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
+from gateway.errors import AuditUnavailable
 from gateway.protocols.postgres import ephemeral
 from gateway.protocols.postgres.ephemeral import Mark
 from gateway.protocols.postgres.messages import Query
@@ -243,6 +245,27 @@ def test_a_role_of_that_name_that_is_not_ours_is_neither_used_nor_dropped(tmp_pa
         assert taken in roles(server)
     finally:
         server.execute(f'drop role "{taken}"')
+
+
+def test_without_its_record_no_role_is_made(tmp_path: Path, server: PostgresServer) -> None:
+    async def scenario() -> None:
+        async with inside(tmp_path, server, change=with_roles) as (gateway, appliance):
+            record = gateway.audit.record
+
+            def failing(kind: str, fields: Mapping[str, Any], recording: bytes | None = None) -> asyncio.Future[int]:
+                if kind == "credential.issued":
+                    raise AuditUnavailable("the disk is full")
+                return record(kind, fields, recording)
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(gateway.audit, "record", failing)
+                with pytest.raises(asyncpg.PostgresError) as refused:
+                    await connect(appliance)
+                assert refused.value.sqlstate == "58030"
+
+    before = len(server.log)
+    asyncio.run(scenario())
+    assert "create role" not in server.log[before:].replace("create role \"gateway_", "")
 
 
 async def connect(appliance: Appliance) -> asyncpg.Connection[asyncpg.Record]:

@@ -116,5 +116,17 @@ def test_a_schema_that_may_not_be_usable_does_not_shadow() -> None:
             analyze(f"set search_path = {given}; select secret from orders", replace(CONTEXT, switched=given == "alt, public"), CATALOG)
 
 
+def test_what_only_the_other_role_may_use_does_not_shadow() -> None:
+    """The catalog's reader may not use the schema ``alt``; who did SET ROLE may, or has a role of its own."""
+    objects = replace(CATALOG.user, schemas=CATALOG.user.schemas - {"alt"})
+    hidden = replace(CATALOG, user=objects)
+    text = "set search_path = alt, public; select id from orders"
+    assert analyze(text, CONTEXT, hidden)[1].operations[0].objects == ("public.orders",)
+    for switched in (text, "reset search_path; select id from orders"):
+        with pytest.raises(SqlFault):
+            analyze(switched, replace(CONTEXT, switched=True), hidden)
+    assert analyze("set search_path = public; select id from orders", replace(CONTEXT, switched=True), hidden)
+
+
 def test_constraints_set_immediate_run_what_was_deferred() -> None:
     assert one("set constraints all immediate").changes_context
