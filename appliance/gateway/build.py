@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from gateway import version
 from gateway.approvals.book import DeskLimits
 from gateway.approvals.desk import ApprovalsDesk
@@ -48,6 +50,7 @@ class _Open:
     name: str
     server: Server
     handler: PostgresListener
+    settings: Listener
 
 
 class Gateway:
@@ -148,29 +151,26 @@ class Gateway:
 
     async def _listen(self, name: str, settings: Listener) -> None:
         host, port = settings.place
-        handler = PostgresListener(self, self._tls(settings), is_loopback(host))
+        handler = PostgresListener(self, listener_tls(self.folder, settings), is_loopback(host))
         try:
-            self._listeners.append(_Open(name, await serve(handler.handle, host, port), handler))
+            self._listeners.append(_Open(name, await serve(handler.handle, host, port), handler, settings))
         except OSError as error:
             raise ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}") from None
         self._catalogs.append(self._background.start(handler.warm(), "catalogs"))
         self._background.start(handler.roles.tend(), "session roles")
 
-    def _tls(self, settings: Listener) -> ssl.SSLContext | None:
-        if settings.tls is None:
-            return None
-        return server_context(self.folder.resolve(settings.tls.certificate), self.folder.resolve(settings.tls.key), alpn=(ALPN,))
-
     async def reload(self, path: Path | None = None) -> str | None:
         """Read the folder again. A good one reaches live sessions at their next operation; a bad one changes nothing.
 
-        Gives what is wrong, or ``None``. Listeners, limits of the gateway and audit settings stay as at start.
+        Gives what is wrong, or ``None``. Listeners, limits of the gateway and audit settings stay as at start; what a protocol's listener
+        shows and believes in TLS is read again.
         """
         try:
             folder = load_folder(path or self.folder.named)
             policy = compile_policy(folder)
             authenticator = self.authenticator.reloaded(folder)
             notifier = Notifier(folder)
+            contexts = {one.name: listener_tls(folder, one.settings) for one in self._listeners}
             await self.audit.record("policy.loaded", {"policy": policy.digest, "previous": self.policy.digest})
         except (ConfigError, AuditUnavailable) as problem:
             return await self._rejected(str(problem))
@@ -179,7 +179,7 @@ class Gateway:
         await notifier.take_over(former)
         self.approvals.policy_changed(policy.digest)
         for one in self._listeners:
-            await one.handler.reloaded()
+            await one.handler.reloaded(contexts[one.name])
         for session in self.live.all():
             if reason := policy.ended(session, self.now()):
                 self.live.end(session.id, reason)
@@ -238,6 +238,18 @@ class Gateway:
 def _seen(recorded: asyncio.Future[int]) -> None:
     if not recorded.cancelled():
         recorded.exception()
+
+
+def listener_tls(folder: Folder, settings: Listener) -> ssl.SSLContext | None:
+    """What a listener shows its callers, and whose client certificates it believes. Raises ``ConfigError``."""
+    if settings.tls is None:
+        return None
+    authorities = (one.public_bytes(Encoding.DER) for bundle in folder.bundles.values() for one in bundle)
+    certificate, key = folder.resolve(settings.tls.certificate), folder.resolve(settings.tls.key)
+    try:
+        return server_context(certificate, key, authorities=authorities, alpn=(ALPN,))
+    except (OSError, ssl.SSLError) as wrong:
+        raise ConfigError(f"listener {settings.address}: its certificate and key cannot be used: {type(wrong).__name__}") from None
 
 
 def prepare_state(state: Path) -> None:

@@ -21,7 +21,8 @@ class Identity:
 
     ``expires`` and ``session_until`` are seconds since the epoch: when the token ends, and when a
     session begun with it must end at the latest (issuer key ``session``). ``entry`` is the digest of the identity entry
-    and issuer that admitted it: a reload that changes them ends the session.
+    and issuer that admitted it: a reload that changes them ends the session. ``certificate`` is the serial number (hexadecimal) of a
+    caller that showed a client certificate in place of a token; ``key_id`` is then its authority's fingerprint.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Identity:
     person: bool = False
     token_id: str | None = None
     key_id: str | None = None
+    certificate: str | None = None
     expires: float = 0.0
     session_until: float = 0.0
     claims: Mapping[str, str] = field(default_factory=dict)

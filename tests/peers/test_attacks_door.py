@@ -34,7 +34,7 @@ def test_t10_a_cookie_is_nobody(gateway: Appliance) -> None:
 
 
 def test_t12_a_client_certificate_is_no_identity(gateway: Appliance, tmp_path: Path) -> None:
-    """Certificates are not accepted yet: one that names an identity does not spare its token."""
+    """Where no issuer signs certificates none is asked for: one that names an identity does not spare its token."""
     pair = Authority(tmp_path).issue("ci-bot")
     context = ssl.create_default_context(cafile=str(gateway.ca))
     context.load_cert_chain(pair.certificate, pair.key)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.config import keyfiles, speaks
-from gateway.config.draft import Draft, Item
+from gateway.config.draft import AUTHORITIES, Draft, Item
 from gateway.config.problem import Problem, file_name
 from gateway.errors import ConfigError
 
@@ -27,7 +27,7 @@ def advise(draft: Draft, now: float) -> None:
 def _nothing_served(draft: Draft) -> Iterator[Problem]:
     for kind, effect in (("issuers", "no token is believed"), ("identities", "no robot can come in"), ("resources", "there is no target"),
                          ("grants", "nothing is allowed")):
-        if not draft.lists[kind]:
+        if not draft.lists[kind] and not (kind == "issuers" and draft.lists[AUTHORITIES]):
             yield Problem("policy", 0, kind, f"there are none: {effect}")
 
 

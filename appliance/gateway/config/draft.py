@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509 import Certificate
+
 from gateway.config import keyfiles, speaks
 from gateway.config.document import Document, read_document
 from gateway.config.document import Path as KeyPath
@@ -16,6 +18,7 @@ from gateway.config.modes import files, walk
 from gateway.config.problem import Problem, file_name
 from gateway.config.schema import (
     ApprovalRule,
+    CertificateIssuer,
     GatewayConfig,
     Grant,
     IdentityEntry,
@@ -36,6 +39,8 @@ MODELS: Mapping[str, type[Keys]] = {
     "masks": MaskSetEntry, "revoked": RevokedEntry,
 }
 """The lists a policy file may have."""
+AUTHORITIES = "authorities"
+"""Where the issuers of kind ``certificate`` are kept: nothing that is said of tokens holds for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,10 @@ class Draft:
     folder: Path
     gateway: GatewayConfig | None = None
     main: Document = field(default_factory=lambda: Document("gateway.yaml"))
-    lists: dict[str, list[Item]] = field(default_factory=lambda: {kind: [] for kind in MODELS})
+    lists: dict[str, list[Item]] = field(default_factory=lambda: {kind: [] for kind in (*MODELS, AUTHORITIES)})
     cases: list[Item] = field(default_factory=list)
     credentials: dict[str, Credential] = field(default_factory=dict)
+    bundles: dict[str, tuple[Certificate, ...]] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     documents: list[Document] = field(default_factory=list)
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -153,12 +159,15 @@ def _read_list(draft: Draft, document: Document, key: str, entries: object) -> N
         for number, entry in enumerate(entries or ()):
             value = _entry(key, entry, document, (key, number))
             if value is not None:
-                draft.lists[key].append(Item(value, document, (key, number)))
+                kind = AUTHORITIES if isinstance(value, CertificateIssuer) else key
+                draft.lists[kind].append(Item(value, document, (key, number)))
             elif isinstance(entry, dict):
                 draft.broken.add(f"{key}:{entry.get('name')}")
 
 
 def _entry(key: str, entry: object, document: Document, path: KeyPath) -> Keys | None:
+    if key == "issuers" and isinstance(entry, dict) and entry.get("kind") == "certificate":
+        return validate(CertificateIssuer, entry, document, path)
     if key != "resources" or not isinstance(entry, dict) or not isinstance(entry.get("protocol"), str):
         return validate(MODELS[key], entry, document, path)
     try:

@@ -49,6 +49,20 @@ def first_certificate(pem: bytes, where: str) -> x509.Certificate:
         raise ValueError(_say(wrong, f"expected one or more PEM certificates in {where}")) from None
 
 
+def check_authorities(path: Path) -> tuple[x509.Certificate, ...]:
+    """A bundle of authorities' certificates: each of them is one (RFC 5280 section 4.2.1.9)."""
+    try:
+        found = x509.load_pem_x509_certificates(content(path))
+        authorities = [one for one in found if one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca]
+    except x509.ExtensionNotFound:
+        authorities = []
+    except _PARSING as wrong:
+        raise ValueError(_say(wrong, f"expected one or more PEM certificates in {path}")) from None
+    if not authorities or len(authorities) != len(found):
+        raise ValueError(f"expected certificates of authorities alone (basic constraints: CA) in {path}")
+    return tuple(authorities)
+
+
 def check_tls_key(path: Path, certificate: Path) -> None:
     """A PKCS 8 PEM key (RFC 7468 section 10) without passphrase that belongs to the first certificate."""
     check_pair(content(path), str(path), check_certificates(certificate), str(certificate))

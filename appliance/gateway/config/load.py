@@ -12,11 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cryptography.x509 import Certificate
+
 from gateway.config import modes, references
 from gateway.config.advice import advise
-from gateway.config.draft import Draft, read_cases, read_credentials, read_gateway, read_policy
+from gateway.config.draft import AUTHORITIES, Draft, read_cases, read_credentials, read_gateway, read_policy
 from gateway.config.problem import InvalidFolder, Problem, file_name, printable
-from gateway.config.schema import GatewayConfig, PolicyFile, TestCase
+from gateway.config.schema import CertificateIssuer, GatewayConfig, PolicyFile, TestCase
 from gateway.credentials import Credential
 from gateway.identity.keys import KeySet
 
@@ -24,8 +26,9 @@ from gateway.identity.keys import KeySet
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A checked folder. ``digest`` (``sha256:…``) covers the policy files and ``trust/``; ``key_sets`` are the pinned key sets by issuer
-    name as they were checked; ``warnings`` is what an operator should look at but may be meant. ``path`` is the folder that was read, links
-    to it followed; ``named`` is how it was asked for, and what the next reload reads."""
+    name as they were checked; ``authorities`` are the issuers of kind ``certificate``, ``bundles`` their pinned certificates; ``warnings``
+    is what an operator should look at but may be meant. ``path`` is the folder that was read, links to it followed; ``named`` is how it was
+    asked for, and what the next reload reads."""
 
     path: Path
     named: Path
@@ -35,6 +38,8 @@ class Folder:
     tests: tuple[TestCase, ...]
     digest: str
     key_sets: Mapping[str, KeySet] = field(default_factory=dict)
+    authorities: tuple[CertificateIssuer, ...] = ()
+    bundles: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -99,6 +104,7 @@ def _load(draft: Draft, named: Path, now: float, *, check_modes: bool, need_test
 
 def _finish(draft: Draft, named: Path, gateway: GatewayConfig, key_sets: Mapping[str, KeySet]) -> Folder:
     lists: dict[str, Any] = {kind: tuple(item.value for item in items) for kind, items in draft.lists.items()}
+    authorities = lists.pop(AUTHORITIES)
     places = {
         (kind, item.value.name): f"{item.document.file}:{item.document.line(item.path)}"
         for kind, items in draft.lists.items() if kind != "revoked" for item in items
@@ -106,7 +112,8 @@ def _finish(draft: Draft, named: Path, gateway: GatewayConfig, key_sets: Mapping
     return Folder(
         path=draft.folder, named=named, gateway=gateway, policy=PolicyFile(**lists), credentials=MappingProxyType(draft.credentials),
         tests=tuple(item.value for item in draft.cases), digest=_digest(draft), key_sets=MappingProxyType(dict(key_sets)),
-        warnings=tuple(sorted(draft.warnings)), places=MappingProxyType(places),
+        authorities=authorities, bundles=MappingProxyType(draft.bundles), warnings=tuple(sorted(draft.warnings)),
+        places=MappingProxyType(places),
     )
 
 

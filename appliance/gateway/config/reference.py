@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from gateway.config import speaks
 from gateway.config.masks import MaskSpec
 from gateway.config.quantities import show_duration, show_rate, show_size
-from gateway.config.schema import GatewayConfig, Listener, PolicyFile, Resource
+from gateway.config.schema import CertificateIssuer, GatewayConfig, Issuer, Listener, PolicyFile, Resource
 from gateway.credentials.credential import KINDS, MAX_NAMES, Key
 
 Json = dict[str, Any]
@@ -46,6 +46,7 @@ def policy_schema() -> Json:
         choices.append(_into(schema, found.resource))
         schema["$defs"][found.resource.__name__]["properties"]["protocol"]["const"] = found.protocol
     schema["$defs"].pop(Resource.__name__, None)
+    schema["properties"]["issuers"]["items"] = {"oneOf": [{"$ref": _REF + Issuer.__name__}, _into(schema, CertificateIssuer)]}
     schema["properties"]["resources"]["items"] = {"oneOf": choices}
     return schema
 
@@ -113,6 +114,7 @@ def page() -> str:
     parts += ["## policy/**/*.yaml\n", *_sections(PolicyFile, "", 3, skip=frozenset({"resources"}))]
     for found in speaks.every():
         parts += [f"### resources[] with `protocol: {found.protocol}`\n", *_sections(found.resource, "resources[]", 3, heading=False)]
+    parts += ["### issuers[] with `kind: certificate`\n", *_sections(CertificateIssuer, "issuers[]", 3, heading=False)]
     parts += ["## policy/tests/*.yaml\n", "`tests:` and a list of cases.\n"]
     for found in speaks.every():
         parts += [f"### tests[] for a resource of protocol {found.protocol}\n", *_sections(found.case, "tests[]", 3, heading=False)]

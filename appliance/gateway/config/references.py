@@ -12,16 +12,20 @@ from typing import Any
 from gateway import protocols
 from gateway.config import keyfiles, speaks
 from gateway.config.address import same_place
-from gateway.config.draft import Draft, Item
+from gateway.config.draft import AUTHORITIES, Draft, Item
 from gateway.config.schema import GatewayConfig, Grant, Issuer, MaskSetEntry, Rule
+from gateway.identity.certificate import NAMES as CERTIFICATE_NAMES
 from gateway.identity.keys import KeySet
 
 
 def check(draft: Draft, now: float) -> dict[str, KeySet]:
     """Everything below; what is wrong is added to the documents. Gives the pinned key sets by issuer name."""
-    for kind in ("issuers", "identities", "resources", "grants", "approvals", "masks"):
+    _unique(draft, "issuers", AUTHORITIES)
+    for kind in ("identities", "resources", "grants", "approvals", "masks"):
         _unique(draft, kind)
     key_sets = {item.value.name: keys for item in draft.lists["issuers"] if (keys := _issuer(draft, item)) is not None}
+    for item in draft.lists[AUTHORITIES]:
+        _authority(draft, item)
     _identities(draft)
     for item in draft.lists["resources"]:
         _resource(draft, item)
@@ -40,9 +44,9 @@ def check(draft: Draft, now: float) -> dict[str, KeySet]:
     return key_sets
 
 
-def _unique(draft: Draft, kind: str) -> None:
+def _unique(draft: Draft, *kinds: str) -> None:
     first: dict[str, Item] = {}
-    for item in draft.lists[kind]:
+    for item in (item for kind in kinds for item in draft.lists[kind]):
         other = first.setdefault(item.value.name, item)
         if other is not item:
             where = f"{other.document.file}:{other.document.line((*other.path, 'name'))}"
@@ -55,7 +59,7 @@ def _known(draft: Draft, kind: str) -> list[str]:
 
 def _expect(draft: Draft, item: Item, kind: str, one: str, name: str, *inside: str | int) -> bool:
     """That ``name`` is one of the list ``kind``. An entry that is wrong itself is not reported a second time."""
-    known = _known(draft, kind)
+    known = _known(draft, kind) + (_known(draft, AUTHORITIES) if kind == "issuers" else [])
     if name in known:
         return True
     if f"{kind}:{name}" not in draft.broken:
@@ -93,9 +97,19 @@ def _issuer(draft: Draft, item: Item) -> KeySet | None:
     return keys
 
 
+def _authority(draft: Draft, item: Item) -> None:
+    path = draft.resolve(item.value.ca)
+    found = _file(item, lambda: keyfiles.check_authorities(path), "ca")
+    draft.bundles[item.value.name] = found or ()
+
+
 def _identities(draft: Draft) -> None:
+    authorities = _known(draft, AUTHORITIES)
     for item in draft.lists["identities"]:
         _expect(draft, item, "issuers", "an issuer", item.value.issuer, "issuer")
+        for name in item.value.match if item.value.issuer in authorities else ():
+            if name not in CERTIFICATE_NAMES:
+                item.complain(f"expected one of {', '.join(CERTIFICATE_NAMES)}: {item.value.issuer!r} signs certificates", "match", name)
 
 
 def _group_possible(draft: Draft, group: str, *, people: bool = False) -> bool:

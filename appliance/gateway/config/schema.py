@@ -8,10 +8,11 @@ What belongs to one protocol alone (its resource, listener and test keys, its cr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 
 from gateway.config.address import is_loopback, split_address
 from gateway.config.masks import Column, DetectSpec, Mask
@@ -154,21 +155,35 @@ class GatewayConfig(Keys):
 
 
 _SESSION: dict[str, Any] = {"x-kind": "`token` or duration", "type": ["string", "number"]}
+_SESSION_OF_CERTIFICATE = _SESSION | {"x-kind": "`certificate` or duration"}
 
 
 def _session(value: object) -> object:
-    if value == "token":
+    return _session_of(value, "token")
+
+
+def _session_of_certificate(value: object) -> object:
+    return _session_of(value, "certificate")
+
+
+def _session_of(value: object, word: str) -> object:
+    if value == word:
         return value
     try:
         return parse_duration(value)
     except ValueError:
-        raise ValueError("expected `token` or a duration such as 8h") from None
+        raise ValueError(f"expected `{word}` or a duration such as 8h") from None
+
+
+SessionOfCertificate = Annotated[
+    float | Literal["certificate"], BeforeValidator(_session_of_certificate), WithJsonSchema(_SESSION_OF_CERTIFICATE)]
 
 
 class Issuer(Keys):
     """Who signs tokens, and what is believed of them."""
 
     name: Name = Field(description="The name that identities refer to.")
+    kind: Literal["token"] = Field(default="token", description="It signs tokens (JWT).")
     issuer: Text = Field(description="The `iss` claim, exactly.")
     audience: Text = Field(description="The `aud` claim that a token for this segment carries.")
     jwks: FilePath | None = Field(default=None, description="Pinned public keys (JWK Set, RFC 7517). Either this or `jwks_url`.")
@@ -196,12 +211,25 @@ class Issuer(Keys):
         return self
 
 
+class CertificateIssuer(Keys):
+    """Who signs client certificates: a robot shows one in TLS in place of a token. Every certificate of the bundle is trusted as it is."""
+
+    name: Name = Field(description="The name that identities refer to.")
+    kind: Literal["certificate"] = Field(description="It signs client certificates (X.509).")
+    ca: FilePath = Field(description="Pinned bundle of its authorities' certificates, PEM.")
+    max_lifetime: Duration = Field(default=7 * 86400.0, gt=0, description="Longest time for which a certificate may be good.")
+    session: SessionOfCertificate = Field(
+        default="certificate", description="`certificate` ends a session with its certificate; a duration lets it run on to that bound.")
+
+
 class IdentityEntry(Keys):
-    """A robot: which tokens it is."""
+    """A robot: which tokens, or certificates, it is."""
 
     name: Name = Field(description="The name that grants, records and approvals show.")
-    issuer: Name = Field(description="The issuer that signs its tokens.")
-    match: Mapping[str, Text] = Field(min_length=1, description="Claims and their values as strings; `*` matches any characters.")
+    issuer: Name = Field(description="The issuer that signs its tokens or certificates.")
+    match: Mapping[str, Text] = Field(
+        min_length=1, description="Claims and their values as strings; `*` matches any characters. Of a certificate: `subject` and "
+        "`issuer` (RFC 4514), `cn`, `dns`, `uri`, `email`, `address`, `serial` (hexadecimal, without leading zeros).")
     groups: tuple[Text, ...] = Field(default=(), description="Groups it belongs to.")
     owner: Text | None = Field(default=None, description="The person who answers for it, and who may not approve for it.")
     sources: tuple[Source, ...] = Field(default=(), description="Networks it may come from; none given means any.")
@@ -350,6 +378,15 @@ class MaskSetEntry(Keys):
         "(WHERE, JOIN, ORDER BY, GROUP BY, DISTINCT, functions, casts …); `lookups`: but for `column = $1` as a condition of WHERE.")
 
 
+_SERIAL = re.compile(r"(?:0x)?[0-9A-Fa-f]{1,64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){1,31}")
+
+
+def _serial(value: str) -> str:
+    if not _SERIAL.fullmatch(value):
+        raise ValueError("expected a serial number, such as 4711, 0x0a1b or 0A:1B")
+    return value
+
+
 class RevokedEntry(Keys):
     """What is no longer believed. `issuer` and `subject` go together; every other key stands alone."""
 
@@ -359,7 +396,8 @@ class RevokedEntry(Keys):
     identity: Name | None = Field(default=None, description="An identity.")
     person: Text | None = Field(default=None, description="A person.")
     key_id: Text | None = Field(default=None, description="A signing key, by its `kid`.")
-    certificate: Text | None = Field(default=None, description="A certificate, by its serial number.")
+    certificate: Annotated[Text, AfterValidator(_serial)] | None = Field(
+        default=None, description="A certificate, by its serial number, decimal or hexadecimal; digits alone are taken for both.")
     until: Moment | None = Field(default=None, description="When the entry ends; without it never.")
 
     @model_validator(mode="after")

@@ -27,10 +27,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One credential. ``username`` and ``password`` belong to the kinds ``password``, ``certificate`` and ``ephemeral-role`` (there they are
-    the administrative login), ``token`` to ``bearer``, ``certificate`` and ``private_key`` (PEM) to ``certificate``; ``member_of`` and
-    ``owner`` say what a session's own role is a member of, and who gets what it leaves behind (``""``: nobody, it is dropped); ``key`` belongs to
-    ``mask-key``."""
+    """One credential. ``username`` and ``password`` belong to the kinds ``password``, ``certificate`` and ``ephemeral-role`` (there they
+    are the administrative login), ``token`` to ``bearer``, ``certificate`` and ``private_key`` (PEM) to ``certificate``; ``member_of`` and
+    ``owner`` say what a session's own role is a member of, and who gets what it leaves behind (``""``: nobody, it is dropped); ``key``
+    belongs to ``mask-key``."""
 
     name: str
     kind: str

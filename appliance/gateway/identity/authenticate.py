@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.config.load import Folder
 from gateway.config.schema import IdentityEntry, Issuer
 from gateway.errors import ConfigError
+from gateway.identity import certificate
 from gateway.identity.keys import ALGORITHMS, Key, KeySet
 from gateway.identity.match import Network, claim_text, fits, inside
 from gateway.identity.remote_keys import KeySource, RemoteKeys
@@ -62,6 +63,7 @@ class Authenticator:
         self._trusts = tuple(_trust(folder, issuer) for issuer in policy.issuers)
         self._names = frozenset(entry.name for entry in policy.identities)
         self._revocations = revocations(folder)
+        self._certificates = certificate.trusts(folder.authorities, folder.bundles, policy.identities)
 
     def reloaded(self, folder: Folder) -> Authenticator:
         """The authenticator of a new policy; used tokens and fetched keys stay known."""
@@ -79,6 +81,10 @@ class Authenticator:
         if trust.config.single_use:
             return await asyncio.to_thread(self.authenticate, text, source, now, people=people)
         return self.authenticate(text, source, now, people=people)
+
+    def admit_certificate(self, chain: Sequence[bytes], source: str, now: float) -> Identity:
+        """Who showed this chain in TLS (DER, the caller's own first, verified there). Raises ``CertificateRefused``."""
+        return certificate.identify(self._certificates, self._revocations, chain, source, now)
 
     def authenticate(self, text: str, source: str, now: float, *, people: bool = False) -> Identity:
         """Who presents this token. ``source`` is the peer's address; ``people`` asks for a person (the console).

@@ -35,6 +35,8 @@ def bearer(folder: Folder, name: str) -> Bearer:
     people = read_people(folder.path / "demo" / "people.yaml")
     issuers = {issuer.name: issuer for issuer in folder.policy.issuers}
     for entry in folder.policy.identities:
+        if entry.name == name and entry.issuer not in issuers:
+            raise ConfigError(f"identity {name!r} has no tokens: its issuer {entry.issuer!r} signs certificates")
         if entry.name == name:
             return Bearer(issuers[entry.issuer], _robot(entry))
     if name in people:

@@ -22,6 +22,7 @@ class Revocations:
     identities: dict[str, float] = field(default_factory=dict)
     people: dict[str, float] = field(default_factory=dict)
     key_ids: dict[str, float] = field(default_factory=dict)
+    certificates: dict[int, float] = field(default_factory=dict)
 
     def reason(self, who: Identity, now: float) -> str | None:
         """Why this identity is revoked, or ``None``. An issuer is named by its name in the policy."""
@@ -30,7 +31,8 @@ class Revocations:
             ("the subject is revoked", self.subjects.get((who.issuer, who.subject))),
             ("the person is revoked" if who.person else "the identity is revoked",
              (self.people if who.person else self.identities).get(who.name)),
-            ("the key that signed the token is revoked", self.key_ids.get(who.key_id) if who.key_id is not None else None),
+            ("the key that signed for it is revoked", self.key_ids.get(who.key_id) if who.key_id is not None else None),
+            ("the certificate is revoked", self.certificates.get(int(who.certificate, 16)) if who.certificate is not None else None),
         )
         return next((text for text, until in checks if until is not None and now < until), None)
 
@@ -44,10 +46,22 @@ def compile_revocations(entries: Iterable[RevokedEntry], issuers: Mapping[str, s
         _add(found.identities, entry.identity, last)
         _add(found.people, entry.person, last)
         _add(found.key_ids, entry.key_id, last)
+        for serial in serials(entry.certificate or ""):
+            _add(found.certificates, serial, last)
         if entry.issuer is not None and entry.subject is not None:
             for name in _named(entry.issuer, issuers):
                 _add(found.subjects, (name, entry.subject), last)
     return found
+
+
+def serials(text: str) -> set[int]:
+    """The serial numbers that a text may mean. Programs print them in decimal and in hexadecimal, many without saying which: digits
+    alone are both, so that none slips through."""
+    digits = text.replace(":", "").removeprefix("0x")
+    if not digits:
+        return set()
+    plain = digits == text and digits.isdecimal()
+    return {int(digits, 16)} | ({int(digits)} if plain else set())
 
 
 def _named(issuer: str, issuers: Mapping[str, str]) -> list[str]:

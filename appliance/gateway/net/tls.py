@@ -5,24 +5,29 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 MODES = ("verify-full", "verify-ca", "require", "disable")
 
 
-def server_context(certificate: Path, key: Path, *, client_ca: Path | None = None, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-    """For a listener. With ``client_ca`` a client certificate is asked for and, when given, verified.
+def server_context(certificate: Path, key: Path, *, authorities: Iterable[bytes] = (), alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """For a listener. With ``authorities`` (DER) a client certificate is asked for and, when given, has to lead to one of them: each is
+    trusted as it is, whoever signed it. Nothing is resumed then, so that every session is verified.
 
     Raises ``OSError`` or ``ssl.SSLError`` on unusable files.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     context.load_cert_chain(certificate, key, password=_no_passphrase)
-    if client_ca is not None:
-        context.load_verify_locations(client_ca)
+    if trusted := b"".join(authorities):
+        context.load_verify_locations(cadata=trusted)
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
@@ -62,6 +67,21 @@ def _in_memory(text: str) -> Iterator[str]:
         file.write(text.encode())
         file.flush()
         yield f"/proc/self/fd/{file.fileno()}"
+
+
+def verified_chain(session: ssl.SSLObject) -> tuple[bytes, ...]:
+    """The peer's certificate and what leads from it to a trusted one, DER, as TLS verified them; empty where it showed none.
+
+    Raises ``ssl.SSLError`` for a session that was resumed: nothing was verified in it.
+    """
+    if session.getpeercert(binary_form=True) is None:
+        return ()
+    if session.session_reused:
+        raise ssl.SSLError("a session with a client certificate was resumed")
+    if sys.version_info >= (3, 13):
+        return tuple(session.get_verified_chain())
+    inner = session._sslobj  # type: ignore[attr-defined]
+    return tuple(ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in inner.get_verified_chain() or ())
 
 
 def _harden(context: ssl.SSLContext) -> None:

@@ -10,6 +10,7 @@ from gateway.config.masks import MaskSpec
 from gateway.config.schema import ApprovalRule, Grant, IdentityEntry, MaskSetEntry, Resource
 from gateway.credentials import Credential
 from gateway.errors import ConfigError
+from gateway.identity import certificate
 from gateway.identity.authenticate import entry_digest, issuer_digest, revocations
 from gateway.masking.model import MaskSet, Strictness, add_up
 from gateway.masking.rules import MaskRule, hashed
@@ -101,7 +102,8 @@ class Policy:
             return None
         identity = session.identity
         limits = self.session_limits(identity, session.resource, now)
-        ends = [("the token has ended", identity.session_until), ("no grant is in its window any more", limits.until),
+        shown = "token" if identity.certificate is None else "certificate"
+        ends = [(f"the {shown} has ended", identity.session_until), ("no grant is in its window any more", limits.until),
                 ("the session has reached its longest duration", None if limits.max is None else session.started + limits.max)]
         if session.resource not in self.resources:
             return "the resource is no longer there"
@@ -140,7 +142,11 @@ def _admitted(folder: Folder) -> dict[tuple[bool, str], frozenset[str]]:
     """By (is a person, name of the identity or of the people's issuer): the digests of what lets such callers in."""
     issuers = {one.name: one for one in folder.policy.issuers}
     found = {(True, one.name): frozenset({issuer_digest(one)}) for one in issuers.values() if one.people}
+    authorities = {one.name: one for one in folder.authorities}
     for entry in folder.policy.identities:
+        if entry.issuer in authorities:
+            found[False, entry.name] = frozenset({certificate.entry_digest(authorities[entry.issuer], entry)})
+            continue
         issuer = issuers[entry.issuer]
         key = (True, issuer.name) if issuer.people else (False, entry.name)
         found[key] = found.get(key, frozenset()) | {entry_digest(issuer, entry)}

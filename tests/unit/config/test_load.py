@@ -510,6 +510,48 @@ def test_credentials(text: str, wanted: str, demo: Demo) -> None:
     assert "hunter2-secret" not in problem
 
 
+PKI = """\
+issuers:
+  - {name: plant-pki, kind: certificate, ca: trust/robots.pem}
+identities:
+  - {name: deploy-bot, issuer: plant-pki, match: {uri: "spiffe://plant-a/deploy/*"}}
+"""
+
+
+@pytest.fixture
+def pki(demo: Demo, tmp_path: Path) -> Demo:
+    (tmp_path / "robots").mkdir()
+    shutil.copyfile(Authority(tmp_path / "robots").ca, demo.file("trust/robots.pem"))
+    return demo.write("policy/pki.yaml", PKI)
+
+
+def test_an_issuer_of_certificates(pki: Demo) -> None:
+    folder = pki.load()
+    assert [issuer.name for issuer in folder.policy.issuers] == ["ci", "staff"]
+    [issuer] = folder.authorities
+    assert (issuer.name, issuer.max_lifetime, issuer.session) == ("plant-pki", 7 * 86400, "certificate")
+    assert len(folder.bundles["plant-pki"]) == 1
+    before = folder.digest
+    pki.file("trust/robots.pem").write_text(pki.file("trust/robots.pem").read_text() + "\n")
+    assert pki.load().digest != before, "what is trusted is part of the policy"
+
+
+@pytest.mark.parametrize(("old", "new", "wanted"), [
+    ("uri:", "urn:", "policy/pki.yaml:4: identities[0].match.urn: expected one of address, cn, dns, email, issuer, serial, subject, uri"),
+    ("plant-pki, match", "plant-pkj, match", "identities[0].issuer: expected the name of an issuer; there is no 'plant-pkj', did you mean"),
+    ("name: plant-pki", "name: ci", "expected a name of its own; 'ci' already stands at"),
+    ("trust/robots.pem", "tls/gateway.crt", "issuers[0].ca: expected certificates of authorities alone"),
+    ("trust/robots.pem", "trust/ci.jwks.json", "issuers[0].ca: expected one or more PEM certificates"),
+    ("trust/robots.pem", "trust/no.pem", "issuers[0].ca: expected a file"),
+    ("kind: certificate", "kind: certificates", "issuers[0].kind: expected 'token'"),
+    ("ca: trust", "jwks: x, ca: trust", "issuers[0].jwks: expected one of ca, kind, max_lifetime, name, session; there is no key 'jwks'"),
+    ("robots.pem}", "robots.pem, session: token}", "issuers[0].session: expected `certificate` or a duration"),
+])
+def test_issuers_of_certificates_that_are_wrong(pki: Demo, old: str, new: str, wanted: str) -> None:
+    problems = pki.replace("policy/pki.yaml", old, new).problems()
+    assert any(wanted in problem for problem in problems), problems
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     folder = tmp_path / "client"

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import AuditUnavailable, ClientFault, Refused, TargetFault
 from gateway.govern import session_fields
+from gateway.identity.certificate import CertificateRefused
 from gateway.identity.token import TokenRefused
 from gateway.model import Identity, Session
 from gateway.net.stream import ByteStream
+from gateway.net.tls import verified_chain
 from gateway.protocols.postgres import door, greeting, messages
 from gateway.protocols.postgres.cancelkeys import CancelKeys
 from gateway.protocols.postgres.ending import fatal
@@ -99,12 +101,23 @@ class PostgresListener:
             startup = door.check(packet)
             claimed |= dict(startup.claimed) | {"resource": startup.resource}
             startup = replace(startup, minor=greeting.negotiate(stream, startup.minor, startup.unknown_extensions))
-            identity = await self._gateway.authenticator.admit(await greeting.password(stream), stream.peer, self._gateway.now())
+            identity = await self._identity(stream)
             resource = self._admit(identity, startup)
         except Refused as no:
-            await self._record_refused(claimed, no.reason if isinstance(no, TokenRefused) else str(no))
+            await self._record_refused(claimed, no.reason if isinstance(no, TokenRefused | CertificateRefused) else str(no))
             raise
         return identity, startup, resource
+
+    async def _identity(self, stream: ByteStream) -> Identity:
+        """Who shows a client certificate is whom that names, or nobody; everybody else is asked for a token."""
+        gateway, session = self._gateway, stream.tls_object()
+        try:
+            chain = verified_chain(session) if session is not None else ()
+        except ssl.SSLError as error:
+            raise CertificateRefused("not verified", str(error)) from None
+        if chain:
+            return gateway.authenticator.admit_certificate(chain, stream.peer, gateway.now())
+        return await gateway.authenticator.admit(await greeting.password(stream), stream.peer, gateway.now())
 
     def _admit(self, identity: Identity, startup: door.Startup) -> PostgresResource:
         gateway = self._gateway
@@ -151,6 +164,8 @@ class PostgresListener:
         start = session_fields(session, gateway.policy)
         start.update(subject=session.identity.subject, token_id=session.identity.token_id, claims=dict(session.identity.claims),
                      claimed=dict(startup.claimed), database=database)
+        if session.identity.certificate is not None:
+            start["certificate"] = session.identity.certificate
         await gateway.audit.record("session.start", start)
         try:
             if (target := await self._connect(stream, session, startup, resource)) is not None:
@@ -219,8 +234,9 @@ class PostgresListener:
         await shared.adopt(connection)
         await shared.catalog()
 
-    async def reloaded(self) -> None:
-        """The policy changed: let go of targets that are not in it any more."""
+    async def reloaded(self, tls: ssl.SSLContext | None) -> None:
+        """The policy changed: let go of targets that are not in it any more. ``tls`` is for who comes from now on."""
+        self._tls = tls
         self._towards = Towards(self._gateway.folder)
         await self.roles.reloaded()
         kept = set(self._gateway.policy.resources.values())
