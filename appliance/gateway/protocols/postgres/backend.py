@@ -244,7 +244,7 @@ class Backend:
             raise TargetFault("the target describes rows for a statement that returns none", "08P01")
         now = (plan, self.relay.context.known(), self.relay.context.masks())
         known = self._described.get(payload)
-        if known is not None and all(one is other for one, other in zip(known[0], now, strict=True)):
+        if known is not None and known[0][1] is now[1] and known[0][2] is now[2] and (known[0][0] is plan or known[0][0] == plan):
             return known[1], known[2]
         fields = messages.parse_row_description(payload).fields
         verified = check_row_description(plan, fields, expect.formats, now[1], now[2])

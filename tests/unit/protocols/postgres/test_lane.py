@@ -5,6 +5,7 @@ records. And nothing that stops an operation elsewhere is passed by here."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -226,13 +227,52 @@ async def test_an_identity_over_its_rate(tmp_path: Path) -> None:
 
 
 async def test_a_catalog_that_changed(tmp_path: Path) -> None:
+    """The table is not there any more: the next operation is refused, and nothing of it is sent."""
     async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
         await warm(talk)
-        known = talk.relay.lane._known
-        await talk.query("set search_path = public")
+        shared: Any = talk.relay.context._shared
+        catalog = shared._catalog
+        kept = tuple(one for one in catalog.user.relations if one.name != "orders")
+        shared._catalog = dataclasses.replace(catalog, epoch="another", user=dataclasses.replace(catalog.user, relations=kept))
+        before = bytes(talk.to_target)
+        assert errors(await talk.say(again("s", b"1"))) == ["42P01"]
+        assert bytes(talk.to_target) == before
+
+
+async def test_a_catalog_that_changed_while_the_target_worked(tmp_path: Path) -> None:
+    """The answer is looked at with the catalog as it is now, by the long way."""
+    async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        talk.pump = False
         await talk.say(again("s", b"1"))
-        await talk.say(again("s", b"1"))
-        assert talk.relay.lane._known[1] is not known[1]
+        taken = talk.relay.lane.taken
+        shared: Any = talk.relay.context._shared
+        shared._catalog = dataclasses.replace(shared._catalog, epoch="another")
+        talk.target_says(talk.target.feed(again("s", b"1")))
+        talk.pump = True
+        assert kinds(await talk.quiet()) == "2TDCZ"
+        assert talk.relay.lane.taken == taken
+
+
+async def test_settings_that_changed(tmp_path: Path) -> None:
+    async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        taken = talk.relay.lane.taken
+        await talk.query("set search_path = pg_catalog")
+        talk.target.context = ("{pg_catalog}", *talk.target.context[1:])
+        before = bytes(talk.to_target)
+        assert errors(await talk.say(again("s", b"1"))) == ["42P01"]
+        assert ONE.encode() not in bytes(talk.to_target)[len(before):]
+        assert talk.relay.lane.taken == taken
+
+
+async def test_a_statement_of_another_meaning(tmp_path: Path) -> None:
+    """The same name was prepared anew: what the lane knew of it is of no use."""
+    async with talking(make_room(tmp_path, grant(masks=True)), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        await talk.run(Close("S", "s"), Parse("s", HIDES))
+        for _ in range(3):
+            assert values(await talk.say(again("s", b"1")))[0][1] == "****"
 
 
 @pytest.mark.parametrize("strict", [False, True])
