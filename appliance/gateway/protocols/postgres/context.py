@@ -15,9 +15,11 @@ from gateway.model import Binding, Command, Operation, Session
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.masking import MaskPlan, plan
+from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.literals import hide_all_literals
+from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, checked
 from gateway.protocols.postgres.statement import Context, Output, SqlFault, Statement
 from gateway.protocols.postgres.strict import Uses
 from gateway.protocols.postgres.targets import SharedTarget
@@ -98,25 +100,33 @@ class SessionContext:
         """Understand ``text`` as the target would now. Raises ``SqlFault``, ``TargetFault``."""
         if self._too_long(text):
             raise SqlFault("54000", f"the statement is longer than {self._text_limit} bytes (limits.statement_text)")
-        if self.stale and not self._independent(text):
+        answer = await self._parsed_apart(text)
+        if self.stale and not self._independent(text, answer):
             await self._refresh()
         catalog = await self.catalog()
         try:
-            return self._compiled(text, catalog, types)
+            return self._compiled(text, catalog, types, answer)
         except SqlFault as fault:
             if fault.code not in ("42P01", "42703", "42883", "3F000", "42704", "42P02"):
                 raise
-            return self._compiled(text, await self.catalog(fresh=True), types)
+            return self._compiled(text, await self.catalog(fresh=True), types, answer)
 
     def compile_now(self, text: str, types: tuple[int, ...] = ()) -> Compiled | None:
         """As ``compile``, or ``None`` where that would have to ask the target first or would raise ``SqlFault``."""
         now = self.generation()
-        if now is None or self._too_long(text):
+        if now is None or 4 * len(text) > DEFAULT_LIMIT or self._too_long(text):
             return None
         try:
             return self._compiled(text, now[1], types)
         except SqlFault:
             return None
+
+    async def _parsed_apart(self, text: str) -> bytes | None:
+        """What the parser says of a text that is too long for this process; ``None`` for any other. Raises ``SqlFault``."""
+        if 4 * len(text) <= DEFAULT_LIMIT:
+            return None
+        data = checked(text, self._text_limit)
+        return await sandbox().parse(data) if len(data) > DEFAULT_LIMIT else None
 
     def _too_long(self, text: str) -> bool:
         return 4 * len(text) > self._text_limit and len(text.encode(errors="surrogatepass")) > self._text_limit
@@ -133,10 +143,10 @@ class SessionContext:
         """Whether these are what texts are understood by, as far as is known without a look at the target."""
         return self._context is context and self._shared.last is catalog and not self.own_changes
 
-    def _independent(self, text: str) -> bool:
+    def _independent(self, text: str, answer: bytes | None) -> bool:
         """True when every statement of the text means the same under any search_path (SET, BEGIN …)."""
         try:
-            statements = analyze(text, self._context_now(), self._overlay or self._shared_now(), self._text_limit)
+            statements = analyze(text, self._context_now(), self._overlay or self._shared_now(), self._text_limit, answer)
         except SqlFault:
             return False
         return all(s.verb in NO_NAMES and not s.reads and not s.relations for s in statements)
@@ -158,12 +168,12 @@ class SessionContext:
         self._made = None if self.cursors else (self._context, types, made)
         return made
 
-    def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> Compiled:
+    def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None = None) -> Compiled:
         masks = self.masks()
         key = (text, types, self._understood_by(catalog))
         found: Compiled | None = self._shared.compiled.get(key)
         if found is None:
-            found = self._compile_anew(text, catalog, masks, types, key)
+            found = self._compile_anew(text, catalog, masks, types, key, answer)
             if self._shared.compiled.again(key) and not any(s.uses_prepared or s.uses_cursor for s in found.statements):
                 self._shared.compiled.put(key, found, found.weight)
         return found
@@ -192,8 +202,8 @@ class SessionContext:
         return found
 
     def _compile_anew(self, text: str, catalog: Catalog, masks: MaskSet, types: tuple[int, ...],
-                      key: tuple[object, ...]) -> Compiled:
-        statements = analyze(text, self._context_now(types), catalog, self._text_limit)
+                      key: tuple[object, ...], answer: bytes | None) -> Compiled:
+        statements = analyze(text, self._context_now(types), catalog, self._text_limit, answer)
         plans: list[MaskPlan | None] = []
         refusal = ""
         uses = Uses(text, self._context_now(types), catalog, statements, self._text_limit) if masks.strict else None

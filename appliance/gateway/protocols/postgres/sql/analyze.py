@@ -23,14 +23,17 @@ from gateway.protocols.postgres.sql.walk import Names
 from gateway.protocols.postgres.statement import Context, SqlFault, Statement
 
 
-def analyze(text: str, context: Context, catalog: Catalog, limit: int = DEFAULT_LIMIT) -> tuple[Statement, ...]:
-    """The statements of a text; ``()`` where it holds none. ``limit`` bounds the text in bytes.
+def analyze(
+    text: str, context: Context, catalog: Catalog, limit: int = DEFAULT_LIMIT, answer: bytes | None = None
+) -> tuple[Statement, ...]:
+    """The statements of a text; ``()`` where it holds none. ``limit`` bounds the text in bytes; ``answer`` is the parser's, of a text
+    that is too long to be parsed in this process.
 
     Raises ``SqlFault`` and nothing else: with the target's own code for what it would refuse too, 42501, 54001 or 0A000 for
     what the gateway refuses to understand.
     """
     try:
-        return _analyze(text, context, catalog, limit)
+        return _analyze(text, context, catalog, limit, answer)
     except RecursionError:
         raise SqlFault("54001", "the statement is nested too deeply") from None
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as fault:
@@ -38,8 +41,8 @@ def analyze(text: str, context: Context, catalog: Catalog, limit: int = DEFAULT_
         raise SqlFault("0A000", f"this form of the statement is not supported ({type(fault).__name__})") from fault
 
 
-def _analyze(text: str, context: Context, catalog: Catalog, limit: int) -> tuple[Statement, ...]:
-    parsed, data = parse(text, limit)
+def _analyze(text: str, context: Context, catalog: Catalog, limit: int, answer: bytes | None) -> tuple[Statement, ...]:
+    parsed, data = parse(text, limit, answer)
     if not parsed:
         return ()
     knowledge = knowledge_of(catalog, shape_of)

@@ -80,7 +80,7 @@ def parse(text: str, limit: int = DEFAULT_LIMIT, answer: bytes | None = None) ->
     data = checked(text, limit)
     if answer is None and len(data) > DEFAULT_LIMIT:
         raise SqlFault("54001", f"a statement longer than {DEFAULT_LIMIT} bytes cannot be parsed here")
-    return _statements(_decoded(_answer(data, text) if answer is None else answer), len(data)), data
+    return _statements(_decoded(answer_of(data) if answer is None else answer), len(data)), data
 
 
 def checked(text: str, limit: int) -> bytes:
@@ -148,8 +148,8 @@ def unfolded(text: str) -> int:
     return total
 
 
-def _answer(data: bytes, text: str) -> bytes:
-    """The parser's JSON. Raises ``SqlFault`` 42601, 54001."""
+def answer_of(data: bytes) -> bytes:
+    """The parser's JSON for a text without NUL. Raises ``SqlFault`` 42601, 54001."""
     if fast is not None:
         found: bytes | tuple[bytes, int] = fast.tree(data)
         if isinstance(found, tuple):
