@@ -60,7 +60,8 @@ def _mask_set(draft: Draft, item: Item) -> Iterator[Problem]:
 
 def _columns(draft: Draft, item: Item, name: str, resource: Any) -> Iterator[Problem]:
     path = draft.folder / "policy" / "schemas" / f"{name}.json"
-    known_columns = speaks.settings(resource.protocol).columns
+    settings = speaks.settings(resource.protocol)
+    known_columns = settings.columns
     if known_columns is None or not path.exists():
         return
     try:
@@ -75,3 +76,6 @@ def _columns(draft: Draft, item: Item, name: str, resource: Any) -> Iterator[Pro
                 hint = f", did you mean {close[0]!r}?" if close else ""
                 inside = column if key == "columns" else number
                 yield item.document.problem((*item.path, key, inside), f"{name} has no such column, as its schema file says{hint}")
+    for column, spec in item.value.columns.items():
+        if column in known and (said := settings.mask_problem(known[column], spec)):
+            yield item.document.problem((*item.path, "columns", column), said)

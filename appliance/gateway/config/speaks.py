@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from gateway import protocols
+from gateway.config.masks import MaskSpec
 from gateway.config.schema import Listener, Resource, Rule, TestCase
 from gateway.credentials import Credential
 
@@ -22,7 +23,8 @@ class Settings:
 
     ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
     ``test`` is the key of a test case that holds what is asked. ``columns`` gives every SCHEMA.RELATION.COLUMN that a file
-    ``policy/schemas/NAME.json`` knows, and raises ``ConfigError`` for what is no such file; ``None`` where there are no columns.
+    ``policy/schemas/NAME.json`` knows, with the number of its type, and raises ``ConfigError`` for what is no such file; ``None`` where
+    there are no columns. ``mask_problem`` says what a mask will not do on a type.
     ``rule_problem`` says what is wrong with a rule beyond its matcher, ``resource_problem`` which key of a resource does not go with its
     credential, and why. ``destinations`` gives every place that the gateway connects to for
     one of its resources: a firewall opens those and no others.
@@ -36,7 +38,8 @@ class Settings:
     credentials: frozenset[str]
     destinations: Callable[[Any], tuple[Place, ...]]
     later: frozenset[str] = frozenset()
-    columns: Callable[[bytes], frozenset[str]] | None = None
+    columns: Callable[[bytes], Mapping[str, int]] | None = None
+    mask_problem: Callable[[int, MaskSpec], str | None] = lambda type_number, spec: None
     rule_problem: Callable[[Rule], str | None] = lambda rule: None
     resource_problem: Callable[[Any, Credential], tuple[str, str] | None] = lambda resource, credential: None
 

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.config.address import is_loopback, split_address
+from gateway.config.masks import MaskSpec
 from gateway.config.quantities import Duration
 from gateway.config.schema import Listener, Resource, Rule, TargetTls, TestCase
 from gateway.config.speaks import Place, Settings
 from gateway.config.values import Addresses, Keys
 from gateway.credentials import Credential
 from gateway.errors import ConfigError
+from gateway.masking.rules import MaskRule
 
 
 def _database(value: str) -> str:
@@ -131,8 +134,8 @@ class PostgresCase(TestCase):
     database: Database | None = Field(default=None, description="Out of the resource's `databases`; the first otherwise.")
 
 
-def known_columns(schema: bytes) -> frozenset[str]:
-    """Every column of a pulled catalog, as masks write it. Raises ``ConfigError``."""
+def known_columns(schema: bytes) -> Mapping[str, int]:
+    """Every column of a pulled catalog, as masks write it, with its type's oid. Raises ``ConfigError``."""
     from gateway.protocols.postgres.catalog.offline import from_json
 
     try:
@@ -140,7 +143,20 @@ def known_columns(schema: bytes) -> frozenset[str]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ConfigError("not a pulled catalog") from None
     relations = catalog.user.relations
-    return frozenset(f"{relation.schema}.{relation.name}.{column.name}" for relation in relations for column in relation.columns)
+    return {f"{relation.schema}.{relation.name}.{column.name}": column.type_oid for relation in relations for column in relation.columns}
+
+
+TYPED = frozenset({"value", "round", "date", "json", "hash", "each"})
+"""Masks that speak of some types alone."""
+
+
+def mask_problem(type_oid: int, spec: MaskSpec) -> str | None:
+    """What a mask will not do on a built-in type."""
+    from gateway.protocols.postgres.typed import shows
+
+    rule = MaskRule(spec.kind, spec.keep, spec.text, b"any", tuple((path, MaskRule(inner.kind)) for path, inner in spec.inner))
+    seen = shows(rule, type_oid) if spec.kind in TYPED and type_oid < 16384 else "parts"
+    return None if seen == "parts" else f"{spec.kind} does not speak of this column's type: every value will be {seen}"
 
 
 COUNTED = frozenset({"insert", "update", "delete", "merge"})
@@ -175,5 +191,6 @@ def resource_problem(resource: PostgresResource, credential: Credential) -> tupl
 SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
     credentials=frozenset({"password", "certificate", "ephemeral-role"}),
-    destinations=destinations, columns=known_columns, rule_problem=rule_problem, resource_problem=resource_problem,
+    destinations=destinations, columns=known_columns, mask_problem=mask_problem,
+    rule_problem=rule_problem, resource_problem=resource_problem,
 )

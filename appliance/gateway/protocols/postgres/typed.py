@@ -13,7 +13,7 @@ from uuid import UUID
 from gateway.masking.rules import GONE, HIDDEN, MaskRule, on_bytes
 from gateway.protocols.postgres import documents, moments, numbers
 from gateway.protocols.postgres.arrays import element_wise
-from gateway.protocols.postgres.catalog.model import Catalog
+from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
 from gateway.protocols.postgres.fixed import UUID_TYPE, written
 from gateway.protocols.postgres.rows import KERNELS, NULL, Change, Column, encoded
 
@@ -119,3 +119,14 @@ def _array(rule: MaskRule, type_oid: int, code: int, catalog: Catalog) -> Column
     hidden = inner.constant[4:] if inner.constant is not None else b""
     change = inner.change if inner.change is not None else lambda value: hidden
     return Column(change=element_wise(change, element, code == BINARY))
+
+
+_BUILTIN = Catalog("", 0, "", BuiltinCatalog(0, Objects()))
+
+
+def shows(rule: MaskRule, type_oid: int) -> str:
+    """What of a built-in type can be seen through a rule: ``parts`` (or what the rule says instead), ``****``, or ``NULL``."""
+    column = column_of(rule, type_oid, TEXT, _BUILTIN)
+    if column.constant is None or rule.kind == "value" and column.constant != NULL:
+        return "parts"
+    return "NULL" if column.constant == NULL else HIDDEN

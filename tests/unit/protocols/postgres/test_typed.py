@@ -13,7 +13,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from gateway.config.masks import Mask
 from gateway.masking.rules import (
     EMAIL,
     GONE,
@@ -34,6 +36,7 @@ from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Ob
 from gateway.protocols.postgres.moments import DAY, cut, date_of, days_of
 from gateway.protocols.postgres.numbers import nearest, numeric, read_numeric
 from gateway.protocols.postgres.rows import NULL
+from gateway.protocols.postgres.settings import mask_problem
 from gateway.protocols.postgres.typed import BINARY, TEXT, column_of
 
 TAGS, POSITIVE = 17101, 17102
@@ -468,3 +471,31 @@ def test_an_empty_binary_array() -> None:
     raw = struct.pack("!iiI", 0, 0, 25)
     assert shown(each(keep_last(2)), 1009, raw, BINARY) == raw
     assert shown(each(REDACT), 1009, struct.pack("!iiIii", 1, 0, 25, 2**31 - 1, 1), BINARY) is None
+
+
+# what a mask will not do, told by `lockgate check`
+
+
+@pytest.mark.parametrize(
+    ("mask", "oid", "problem"),
+    [
+        ({"value": "x"}, 23, "value does not speak of this column's type: every value will be NULL"),
+        ({"value": 5}, 23, None),
+        ({"value": "x"}, 25, None),
+        ({"round": 10}, 25, "round does not speak of this column's type: every value will be ****"),
+        ({"round": 10}, 1700, None),
+        ({"date": "day"}, 1083, "date does not speak of this column's type: every value will be NULL"),
+        ({"json": {"$.a": "redact"}}, 3802, None),
+        ({"json": {"$.a": "redact"}}, 25, "json does not speak of this column's type: every value will be ****"),
+        ({"hash": "k"}, 2950, None),
+        ({"hash": "k"}, 20, "hash does not speak of this column's type: every value will be NULL"),
+        ({"each": "email"}, 1009, None),
+        ({"each": "email"}, 25, "each does not speak of this column's type: every value will be ****"),
+        ("redact", 23, None),
+        ({"keep_last": 4}, 23, None),
+        ({"round": 10}, POSITIVE, None),
+    ],
+)
+def test_what_check_says(mask: object, oid: int, problem: str | None) -> None:
+    spec = TypeAdapter(Mask).validate_python(mask)
+    assert mask_problem(oid, spec) == problem
