@@ -7,6 +7,7 @@ functions raise what ``fetch`` raises, and ``TargetFault`` where an answer has a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -37,6 +38,10 @@ Fetch = Callable[[str], Awaitable[list[Row]]]
 
 _Value = TypeVar("_Value")
 _ATTEMPTS = 3
+_SLICE = 256
+"""Rows that are taken in before other sessions get their turn."""
+_INDEXES = ("relations_by_name", "relations_by_oid", "functions_by_name", "functions_by_oid", "operators_by_name", "types_by_name",
+            "types_by_oid", "casts_by_pair", "casts_by_source", "casts_by_target", "children_by_parent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,9 @@ async def load_catalog(fetch: Fetch, builtin: BuiltinCatalog, database: str, pre
     known = previous if previous and previous.loaded_temp_schema == temp else None
     epoch = await _epoch(fetch)
     for _ in range(_ATTEMPTS):
-        versions = dict(_made(rows.version, await fetch(queries.VERSIONS)))
+        versions = dict(await _made(rows.version, await fetch(queries.VERSIONS)))
         texts = await _texts(fetch, versions, known)
-        called = _made(rows.type_function, await fetch(queries.TYPE_FUNCTIONS))
+        called = await _made(rows.type_function, await fetch(queries.TYPE_FUNCTIONS))
         objects, before = await _objects(fetch, queries.USER, texts, called, every_schema), epoch
         epoch = await _epoch(fetch)
         if epoch == before:
@@ -131,47 +136,61 @@ async def _epoch(fetch: Fetch) -> str:
 
 async def _texts(fetch: Fetch, versions: Mapping[Key, str], known: Catalog | None) -> Mapping[Key, str]:
     """Every definition and expression, those with a known version out of the known catalog."""
-    kept = _kept(versions, known) if known else {}
+    kept = await _kept(versions, known) if known else {}
     stale = versions.keys() - kept.keys()
     if not stale:
         return kept
     views = ",".join(sorted(str(oid) for oid, number in stale if number == 0))
     tables = ",".join(sorted({str(oid) for oid, number in stale if number != 0}))
-    return kept | dict(_made(rows.text, await fetch(queries.DEFINITIONS.format(views=views, tables=tables))))
+    return kept | dict(await _made(rows.text, await fetch(queries.DEFINITIONS.format(views=views, tables=tables))))
 
 
-def _kept(versions: Mapping[Key, str], known: Catalog) -> dict[Key, str]:
+async def _kept(versions: Mapping[Key, str], known: Catalog) -> dict[Key, str]:
     same = {key for key, version in versions.items() if known.versions.get(key) == version}
     kept: dict[Key, str] = {}
-    for oid in {oid for oid, _ in same}:
-        found = known.relation_by_oid(oid)
+    for found in await _in_slices(known.relation_by_oid(oid) for oid in {oid for oid, _ in same}):
         if found is None:
             continue
         texts = {0: found.definition, **{column.number: column.default or column.generated for column in found.columns}}
-        kept.update({(oid, number): text for number, text in texts.items() if text and (oid, number) in same})
+        kept.update({(found.oid, number): text for number, text in texts.items() if text and (found.oid, number) in same})
     return kept
 
 
 async def _objects(fetch: Fetch, range_: str, texts: Mapping[Key, str], called: Iterable[tuple[int, int]],
                    every_schema: bool = False) -> Objects:
     async def read(query: str, make: Callable[..., _Value]) -> tuple[_Value, ...]:
-        return _made(make, await fetch(query.format(range=range_)))
+        return await _made(make, await fetch(query.format(range=range_)))
 
     columns: dict[int, list[Column]] = {}
     for oid, column in await read(queries.COLUMNS, rows.column):
         columns.setdefault(oid, []).append(column)
-    return Objects(
+    relations = await read(queries.RELATIONS, rows.relation)
+    made = Objects(
         schemas=frozenset(await read(queries.EVERY_SCHEMA if every_schema else queries.SCHEMAS, rows.schema)),
-        relations=tuple(rows.with_columns(found, columns, texts) for found in await read(queries.RELATIONS, rows.relation)),
+        relations=await _in_slices(rows.with_columns(found, columns, texts) for found in relations),
         functions=await read(queries.FUNCTIONS, rows.function),
         operators=await read(queries.OPERATORS, rows.operator),
-        types=tuple(rows.with_functions(await read(queries.TYPES, rows.type_), called)),
+        types=await _in_slices(rows.with_functions(await read(queries.TYPES, rows.type_), called)),
         casts=await read(queries.CASTS, rows.cast),
     )
+    for name in _INDEXES:
+        getattr(made, name)         # made at first use: here, not in the middle of somebody's statement
+        await asyncio.sleep(0)
+    return made
 
 
-def _made(make: Callable[..., _Value], answer: Iterable[Row]) -> tuple[_Value, ...]:
+async def _made(make: Callable[..., _Value], answer: Iterable[Row]) -> tuple[_Value, ...]:
     try:
-        return tuple(make(*row) for row in answer)
+        return await _in_slices(make(*row) for row in answer)
     except (TypeError, ValueError) as fault:
         raise TargetFault("the target answered a catalog query with another shape") from fault
+
+
+async def _in_slices(entries: Iterable[_Value]) -> tuple[_Value, ...]:
+    """What is given one after the other; a catalog of many thousand relations keeps no session waiting for longer than a slice."""
+    found: list[_Value] = []
+    for entry in entries:
+        found.append(entry)
+        if not len(found) % _SLICE:
+            await asyncio.sleep(0)
+    return tuple(found)

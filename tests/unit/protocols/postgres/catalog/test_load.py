@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,15 @@ async def test_a_catalog_that_keeps_changing_keeps_the_older_epoch() -> None:
     catalog = await load_catalog(fetch, shipped_builtin(150018), "orders")
     assert catalog.epoch == "2"
     assert next(epochs) == "4"
+
+
+async def test_a_large_catalog_leaves_turns_for_other_sessions() -> None:
+    count = 20_000
+    tables: list[Row] = [(str(20000 + n), "public", f"t{n}", "r", "p", None, "f", "f", "f", "f") for n in range(count)]
+    answers: dict[str, list[Row]] = {SERVER: [("150008", None)], EPOCH_SQL: [("1",)], RELATIONS.format(range=USER): tables}
+    loading = asyncio.create_task(load_catalog(answering(answers), shipped_builtin(15), "db"))
+    turns = 0
+    while not loading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len((await loading).user.relations) == count and turns > 2 * count // 256
