@@ -54,7 +54,7 @@ for folder in $2; do
 done
 ip link set lo up
 # The shell is the first process of its namespace and reaps what libvirtd leaves behind; libvirtd itself would wait for the zombies.
-libvirtd --config /etc/libvirt/libvirtd.conf &
+libvirtd --pid-file /run/libvirt/libvirtd.pid --config /etc/libvirt/libvirtd.conf &
 wait $!
 """
 
