@@ -29,6 +29,7 @@ from gateway.protocols.postgres.messages import (
 
 _MARK = re.compile(rb"/\* evil ([a-z0-9_]+) \*/")
 _LIMIT = 1 << 28
+_V3 = messages.PROTOCOL_3_0
 
 READY = ReadyForQuery("I").encode()
 DESCRIBED = RowDescription((Field("id", type_oid=23), Field("ssn"))).encode()
@@ -97,6 +98,13 @@ LOGIN: Mapping[str, Callable[[], Iterator[bytes]]] = {
     "settings_without_end": lambda: _flood(lambda number: ParameterStatus(f"s{number}", "x").encode())(),
     "notices_without_end": _flood(lambda number: _NOTICE),
     "closes": _once(),
+    "negotiates_up": _once(messages.NegotiateProtocolVersion(_V3 + 3).encode(), messages.Authentication(0).encode(), READY),
+    "negotiates_nothing": _once(messages.NegotiateProtocolVersion(_V3 + 2).encode(), messages.Authentication(0).encode(), READY),
+    "negotiates_options": _once(messages.NegotiateProtocolVersion(_V3, ("_pq_.x",)).encode(), messages.Authentication(0).encode(), READY),
+    "negotiates_late": _once(messages.Authentication(0).encode(), messages.NegotiateProtocolVersion(_V3).encode(), READY),
+    "key_of_257": _once(messages.Authentication(0).encode(), messages.BackendKeyData(1, b"x" * 257).encode(), READY),
+    "key_of_32_in_3_0": _once(messages.NegotiateProtocolVersion(_V3).encode(), messages.Authentication(0).encode(),
+                              messages.BackendKeyData(1, b"x" * 32).encode(), READY),
 }
 """What it says instead of logging anybody in. ``scram_*`` need a look at the client's nonce: see ``_scram``."""
 

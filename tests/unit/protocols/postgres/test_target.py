@@ -15,7 +15,8 @@ from gateway.net.tls import client_context
 from gateway.protocols.postgres import messages as m
 from gateway.protocols.postgres import scram
 from gateway.protocols.postgres.codec import frame
-from gateway.protocols.postgres.target import Address, TargetConnection, login
+from gateway.protocols.postgres.login import Rules
+from gateway.protocols.postgres.target import DEFAULT_RULES, Address, TargetConnection, login
 from gateway.testing.memory import joined
 
 
@@ -51,14 +52,15 @@ def says(*answers: bytes) -> Script:
     return script
 
 
-async def log_in(script: Script, *, tls: bool = False, credential: Credential = Credential()) -> TargetConnection:
+async def log_in(script: Script, *, tls: bool = False, credential: Credential = Credential(),
+                 rules: Rules = DEFAULT_RULES) -> TargetConnection:
     near, far = joined()
     connection = TargetConnection(near, Address("db.example", 5432), client_context("require") if tls else None)
     target = asyncio.create_task(script(far))
     try:
         async with asyncio.timeout(5):
             return await login(
-                connection, "orders", credential, {"TimeZone": "UTC", "CLIENT_ENCODING": "SJIS", "user": "root"}, scram.KeyCache()
+                connection, "orders", credential, {"TimeZone": "UTC", "CLIENT_ENCODING": "SJIS", "user": "root"}, scram.KeyCache(), rules
             )
     finally:
         if target.done():
@@ -84,6 +86,45 @@ async def test_md5() -> None:
     """Whoever sees the answer can log in with it, and it can be guessed at leisure: it is never given."""
     with pytest.raises(TargetFault, match="md5 password, which is refused"):
         await log_in(says(m.Authentication(5, b"salt").encode()))
+
+
+@pytest.mark.parametrize("length", [4, 32, 256])
+async def test_long_cancel_keys(length: int) -> None:
+    """Protocol 3.2: from 4 to 256 bytes, kept as they came."""
+    connection = await log_in(says(OK + m.BackendKeyData(7, b"k" * length).encode() + READY))
+    assert connection.key == m.BackendKeyData(7, b"k" * length)
+
+
+@pytest.mark.parametrize(("rules", "said"), [
+    (Rules(max_minor=0), m.NegotiateProtocolVersion(V3)), (Rules(max_minor=0), m.NegotiateProtocolVersion(V3 + 2)),
+    (Rules(min_minor=2), m.NegotiateProtocolVersion(V3)),
+])
+async def test_versions_that_are_not_wanted(rules: Rules, said: m.NegotiateProtocolVersion) -> None:
+    with pytest.raises(TargetFault):
+        await log_in(says(said.encode() + OK + READY), rules=rules)
+
+
+async def test_the_version_that_is_asked_for() -> None:
+    seen: list[bytes] = []
+
+    async def script(stream: ByteStream) -> None:
+        seen.append(await stream.read())
+        stream.write(OK + SETTINGS + KEY + READY)
+
+    for rules in (Rules(max_minor=0), Rules()):
+        assert (await log_in(script, rules=rules)).key is not None
+    assert [m.parse_startup(one[4:]).minor for one in seen] == [0, 2]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("rules", "answer", "wanted"), [
+    (Rules(methods=frozenset({"scram-sha-256"})), OK, "require_auth does not have 'none'"),
+    (Rules(channel_binding="require"), OK, "channel_binding is require"),
+    (Rules(methods=frozenset({"none"})), m.Authentication(10, b"SCRAM-SHA-256\0\0").encode(), "require_auth does not have 'scram-sha-256'"),
+    (Rules(), m.Authentication(3).encode(), "in clear: refused without TLS"),
+])
+async def test_ways_that_are_not_allowed(rules: Rules, answer: bytes, wanted: str) -> None:
+    with pytest.raises(TargetFault, match=wanted):
+        await log_in(says(answer), rules=rules)
 
 
 FATAL = m.error("password authentication failed for hunter2-hunter2", "28P01", severity="FATAL").encode()
