@@ -198,9 +198,15 @@ def test_t36_nothing_of_a_session_reaches_the_next(gateway: Appliance) -> None:
         assert codes(frames) == ["26000"] and status(frames) == "I"
 
 
-def test_t28_replication_and_binary_copy_are_refused(wire: Wire, gateway: Appliance) -> None:
-    assert refused(wire.query("copy customers to stdout (format binary)"))
-    assert refused(wire.query("copy customers to stdout (format csv)"))
+def test_t28_copy_in_every_format_is_masked_or_refused(wire: Wire) -> None:
+    for form in ("text", "csv", "binary", "csv, header"):
+        frames = wire.query(f"copy customers (id, name, email, ssn, card) to stdout (format {form})")
+        assert not codes(frames) and not any(raw in shown(frames) for raw in RAW)
+    for options in ("format csv, delimiter ';'", "null '-'", "format csv, quote '|'", "format csv, force_quote *", "delimiter ','"):
+        assert refused(wire.query(f"copy customers to stdout ({options})"))
+
+
+def test_t28_replication_is_refused(wire: Wire, gateway: Appliance) -> None:
     assert refused(wire.query("select * from pg_logical_slot_get_changes('s', null, null)"), "42501", "42704")
     for kind in ("database", "true", "on", "1"):
         with Wire.connect(gateway.port, "ci-bot", gateway.token("ci-bot"), "orders-db", ca=gateway.ca,

@@ -17,9 +17,10 @@
 legs, ``frontend`` decides what goes to the target, ``backend`` masks what comes back, ``expect`` is the queue between them, ``names``
 what statements and portals are called, ``bounded`` counts rows under ``max_rows``, ``commands`` and ``ending`` say how commands and
 sessions end. Everything else is pure: ``codec``, ``messages`` and ``runs`` (bytes), ``machine`` (who may say what when), ``sql/`` and
-``catalog/`` (what a text means), ``masking``, ``rows``, ``copytext`` and ``scrub`` (what is hidden), ``door`` (startup parameters),
+``catalog/`` (what a text means), ``masking``, ``typed``, ``rows``, ``copyout`` and ``scrub`` (what is hidden), ``strict`` (what may not be
+used), ``door`` (startup parameters),
 ``recorder`` (the sample for replay).
 
 Refused: protocols other than 3, FunctionCall, replication, GSSAPI encryption, direct TLS without ALPN, startup parameters outside of the
-harmless list, binary and csv COPY of masked data, statements that cannot be understood.
+harmless list, COPY of masked data with other options than the default ones, statements that cannot be understood.
 """
