@@ -18,7 +18,7 @@ from tests.unit.protocols.postgres.sql.shop import CATALOG, CONTEXT
 
 LIMIT = 1 << 20
 LONG = "select id from customers where id in (" + ", ".join(map(str, range(20_000))) + ")"
-SUMS_T21 = "select " + "1+" * 500_000 + "1"
+SUMS = "select " + "1+" * 500_000 + "1"
 
 
 def within(work: Callable[[Sandbox], Awaitable[None]]) -> None:
@@ -47,10 +47,10 @@ def test_a_long_text_is_understood_as_a_short_one_is() -> None:
     within(work)
 
 
-def test_a_parser_that_dies_takes_one_text_with_it_t21() -> None:
+def test_a_parser_that_dies_takes_one_text_with_it() -> None:
     async def work(apart: Sandbox) -> None:
-        assert len(SUMS_T21) <= sandboxed.MOST_TEXT
-        first = asyncio.create_task(refused(apart, SUMS_T21))
+        assert len(SUMS) <= sandboxed.MOST_TEXT
+        first = asyncio.create_task(refused(apart, SUMS))
         beside = asyncio.create_task(apart.parse(LONG.encode()))
         assert await first == "54001"
         assert (await beside).startswith(b'{"version"')
@@ -60,7 +60,7 @@ def test_a_parser_that_dies_takes_one_text_with_it_t21() -> None:
     within(work)
 
 
-def test_what_the_parser_survives_may_still_be_too_deep_t21() -> None:
+def test_what_the_parser_survives_may_still_be_too_deep() -> None:
     async def work(apart: Sandbox) -> None:
         text = "select 1" + " union all select 1" * 17_000
         assert len(text) > 300_000
@@ -73,7 +73,7 @@ def test_what_the_parser_survives_may_still_be_too_deep_t21() -> None:
 
 def test_the_event_loop_goes_on_meanwhile() -> None:
     async def work(apart: Sandbox) -> None:
-        parsing = asyncio.create_task(refused(apart, SUMS_T21))
+        parsing = asyncio.create_task(refused(apart, SUMS))
         turns = 0
         while not parsing.done():
             turns += 1

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, boundscheck=True, nonecheck=True
+# cython: language_level=3, boundscheck=True, nonecheck=True, binding=False
 """The compiled twin of what nearly every statement passes through: ``values``, ``scope``, the state of ``walk``, and the common
 handlers of ``expressions``, ``calls``, ``functions``, ``select``, ``tables``, ``draft`` and ``parse``.
 
 Function by function the same rules as in those modules. Whatever is not written out here is handed to the pure form of the same
-function, which works on the same values: ``bind_pure`` is told them when the package is loaded.
+function, which works on the same values: ``bind_pure`` is told them when the package is loaded. ``binding=False``: a method that is
+called with something else as its object is a ``TypeError``, not a write into foreign memory.
 """
 
 cimport cython
@@ -1173,6 +1174,35 @@ def item_columns(State walk not None, Item item not None):
     for at in range(count):
         found.append((item.names[at], _read(walk, <Value?>item.values[at])))
     return found
+
+
+def expanded(State walk not None, nodes, Scope scope not None):
+    """``expressions.expanded``."""
+    cdef list values = []
+    for node in nodes:
+        star = _PURE["star_columns"](walk, node, scope) if _may_be_star(<dict?>node) else None
+        if star is None:
+            values.append(_expression(walk, <dict?>node, scope))
+        else:
+            for _, value in star:
+                values.append(value)
+    return values
+
+
+# dml.py
+
+
+def write(State walk not None, relation, column, Value value not None):
+    """``dml.write``."""
+    if relation.kind == "v" or walk.knowledge.casting:
+        _PURE["write"](walk, relation, column, value)
+        return
+    name = column.name
+    walk.write((relation.schema, relation.name, name), value)
+    if len(value.literals):
+        under = walk.shape(relation).index.get(name)
+        if under is not None:
+            _bind(walk, value, (<Value?>under).origins)
 
 
 # tables.py

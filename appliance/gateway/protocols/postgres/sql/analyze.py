@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.protocols.postgres.catalog import Catalog
-from gateway.protocols.postgres.sql import calls, containers, draft, expressions, functions, select, session, tables, walk
+from gateway.protocols.postgres.sql import calls, containers, dml, draft, expressions, functions, select, session, tables, walk
 from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.draft import Job, job_of
 from gateway.protocols.postgres.sql.knowledge import knowledge_of
@@ -177,4 +177,4 @@ def _new_context(statement: Statement, context: Context) -> Context:
 
 if fast is not None:
     fast.bind_pure(expressions.HANDLERS, {
-        **walk.PURE, **calls.PURE, **expressions.PURE, **functions.PURE, **select.PURE, **tables.PURE, **draft.PURE})
+        **walk.PURE, **calls.PURE, **expressions.PURE, **functions.PURE, **select.PURE, **tables.PURE, **draft.PURE, **dml.PURE})

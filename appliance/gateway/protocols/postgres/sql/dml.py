@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.catalog import Column, Relation
 from gateway.protocols.postgres.sql import settings
 from gateway.protocols.postgres.sql.casts import assigned
+from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.expressions import expanded, expression, indirect
 from gateway.protocols.postgres.sql.functions import equated, literal_text
 from gateway.protocols.postgres.sql.lineage import runs_user_code
@@ -44,8 +46,15 @@ def target_item(walk: Walk, body: Node) -> tuple[Relation, Item]:
     return relation, item.renamed(body["alias"]) if "alias" in body else item
 
 
-def below(walk: Walk, relation: Relation) -> list[Relation]:
-    """The relation, its children, and for a view everything under it."""
+def below(walk: Walk, relation: Relation) -> tuple[Relation, ...]:
+    """The relation, its children, and for a view everything under it. Found once for each catalog."""
+    known = walk.knowledge.below.get(relation.oid)
+    if known is None:
+        known = walk.knowledge.below[relation.oid] = _below(walk, relation)
+    return known
+
+
+def _below(walk: Walk, relation: Relation) -> tuple[Relation, ...]:
     found: dict[int, Relation] = {}
     waiting = [relation]
     while waiting:
@@ -55,7 +64,7 @@ def below(walk: Walk, relation: Relation) -> list[Relation]:
             waiting.extend(walk.catalog.children(at.oid))
             if at.kind == "v":
                 waiting.extend(r for oid in walk.shape(at).under if (r := walk.catalog.relation_by_oid(oid)))
-    return list(found.values())
+    return tuple(found.values())
 
 
 def _refuse_rules(walk: Walk, relation: Relation) -> None:
@@ -173,6 +182,8 @@ Place = tuple[Column, list[Value]]
 
 
 def _place(walk: Walk, relation: Relation, target: Node, scope: Scope) -> Place:
+    if "indirection" not in target:
+        return _column(relation, target["name"], target.get("location", -1)), []
     steps = [step for step in target.get("indirection", ()) if "A_Indices" in step]
     return _column(relation, target["name"], target.get("location", -1)), [indirect(walk, Value(), step, scope) for step in steps]
 
@@ -368,3 +379,9 @@ def _merge_action(walk: Walk, relation: Relation, body: Node, scope: Scope, sour
 
 _STATEMENTS = {"InsertStmt": _insert, "UpdateStmt": _update, "DeleteStmt": _delete, "MergeStmt": _merge}
 MODIFYING.update(dict.fromkeys(_STATEMENTS, modify))
+
+
+PURE: dict[str, Any] = {"write": write}
+
+if fast is not None and not TYPE_CHECKING:
+    write = fast.write

@@ -430,8 +430,8 @@ def _grouping(walk: Walk, body: Node, scope: Scope) -> Value:
 
 PURE: dict[str, Any] = {
     "_constant": _constant, "_column": _column, "_operator": _operator, "_rowwise": _rowwise, "cast": cast, "type_named": type_named,
-    "item_columns": item_columns,
+    "item_columns": item_columns, "star_columns": star_columns,
 }  # fmt: skip
 
 if fast is not None and not TYPE_CHECKING:
-    expression, each, item_columns = fast.expression, fast.each, fast.item_columns
+    expression, each, item_columns, expanded = fast.expression, fast.each, fast.item_columns, fast.expanded

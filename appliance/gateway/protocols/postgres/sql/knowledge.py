@@ -113,6 +113,7 @@ class Knowledge:
     shapes: dict[int, Shape] = field(default_factory=dict, repr=False)
     making: set[int] = field(default_factory=set, repr=False)
     defaults: dict[str, bool] = field(default_factory=dict, repr=False)
+    below: dict[int, tuple[Relation, ...]] = field(default_factory=dict, repr=False)
 
     def shape(self, relation: Relation) -> Shape:
         found = self.shapes.get(relation.oid)

@@ -31,7 +31,19 @@ _IRREFLEXIVE = frozenset({"<>", "!=", "<", ">"})
 def missing(node: Node | None, target_refs: set[int]) -> bool:
     """True when the condition is absent or does not depend on the target's rows. ``target_refs`` are the ids of the column references
     (their bodies) that read the target."""
-    return node is None or holds(node, target_refs) in (ALWAYS, WITHOUT_TARGET)
+    return node is None or not _plain(node, target_refs) and holds(node, target_refs) in (ALWAYS, WITHOUT_TARGET)
+
+
+def _plain(node: Node, target_refs: set[int]) -> bool:
+    """``column of the target OPERATOR constant``: depends on the row."""
+    body = node.get("A_Expr")
+    if body is None or body.get("kind", "AEXPR_OP") != "AEXPR_OP" or "lexpr" not in body:
+        return False
+    left, right = body["lexpr"].get("ColumnRef"), body["rexpr"]
+    return left is not None and id(left) in target_refs and ("ParamRef" in right or "boolval" not in right.get("A_Const", _BOOLEAN))
+
+
+_BOOLEAN: Node = {"boolval": {}}
 
 
 def holds(node: Node, target_refs: set[int]) -> Holds:
