@@ -367,9 +367,10 @@ cdef bytes _told(_Log log, encoder, entry, dict commands):
     try:
         begun = commands.get(fields.get("begin", 0)) if kind == "command.end" else None
         tail = encoder.tail(fields, None if begun is None else {"duration": max(0, entry.time - begun[0]) / 1e6})
+        opening = encoder.opening(kind)
     except (TypeError, ValueError):
         return None
-    return _line(log, encoder.opening(kind), (), tail, entry.time)
+    return _line(log, opening, (), tail, entry.time)
 
 
 cdef bytes _line(_Log log, Template template, tuple values, bytes tail, long long time):

@@ -177,6 +177,15 @@ def test_the_same_templates(kind: str, fields: dict[str, Any], holes: list[str])
     assert seen(COMPILED) == seen(PURE)
 
 
+def test_what_is_no_record_at_all_is_left_to_be_refused() -> None:
+    encoder, lines = encoder_at(0, 0), list[bytes]()
+    for kind, fields in ((7, {}), ("x", {"a": object()}), ("x", {"seq": 1}), ("command.end", {"begin": []}), ("x", {"a": "\ud800"})):
+        entry = Entry(None, [(kind, fields)], NOW)  # type: ignore[list-item]
+        with COMPILED.chosen():
+            assert _record.fill_many(encoder, [entry], 0, lines, {}) == 0
+    assert (lines, encoder.tree.size, encoder.last) == ([], 0, 0)
+
+
 @given(st.integers(0, 3), st.lists(st.integers(0, 255)))
 def test_a_tree_that_cannot_be_is_not_gone_on_with(count: int, junk: list[int]) -> None:
     encoder = encoder_at(count, 0)
