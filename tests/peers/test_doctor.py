@@ -216,6 +216,7 @@ def test_the_least_of_rights_for_roles_of_sessions(patient: Patient) -> None:
     ("alter role {me} nocreaterole", "admin.createrole"),
     ("alter role {me} superuser", "role.superuser"),
     ("alter role {me} replication", "role.replication"),
+    ("grant pg_execute_server_program to {me}", "role.server-files"),
     ("grant select on public.customers to {me}", "admin.reads"),
 ])
 def test_the_administrative_login(patient: Patient, sql: str, wanted: str) -> None:

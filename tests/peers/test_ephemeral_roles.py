@@ -130,6 +130,8 @@ def test_the_records_name_the_role_and_nothing_secret(gateway: Appliance, server
     started = [one for one in records(gateway, "session.start") if one["session"] == issued["session"]]
     assert len(started) == 1
     assert "SCRAM" not in json.dumps(issued)
+    gateway.run("sessions", "show", str(issued["session"]))
+    gateway.run("sessions", "replay", str(issued["session"]))
 
 
 def test_nothing_that_can_be_logged_in_with_is_in_the_targets_log(gateway: Appliance, server: PostgresServer) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.config.load import Folder
 from gateway.doctor.finding import Check, Finding, Sign, examined
-from gateway.errors import Fault
+from gateway.errors import Fault, TargetFault
 from gateway.protocols.postgres.ephemeral import KIND
 from gateway.protocols.postgres.powers import POWERFUL, Hba, Network, Target, facts
 from gateway.protocols.postgres.settings import PostgresResource
@@ -39,6 +39,8 @@ async def _asked(folder: Folder, resource: PostgresResource, database: str) -> T
     connection = await open_catalog_connection(folder, resource, database)
     try:
         return await facts(connection.query, folder, resource, database)
+    except (ValueError, LookupError, TypeError):
+        raise TargetFault("the target answered with another shape than was asked for") from None
     finally:
         await connection.close()
 
@@ -68,6 +70,12 @@ def _attribute(attribute: str) -> Callable[[Target], Iterator[Sign]]:
             how = f"{name} has it" if name in (target.user, *target.names) else f"{target.who} may become {name}, which has it"
             yield Sign(target.where, f"{attribute.upper()}: {how}")
     return look
+
+
+def _server_files(target: Target) -> Iterator[Sign]:
+    yield from _member(*SERVER_ROLES)(target)
+    for role in sorted(target.admin_rights & set(SERVER_ROLES)):
+        yield Sign(target.where, f"{target.user} has the rights of {role}")
 
 
 def _member(*roles: str) -> Callable[[Target], Iterator[Sign]]:
@@ -168,7 +176,7 @@ CHECKS: tuple[Check[Target], ...] = (
     Check("role.superuser", "high", "The login is a superuser, or may become one: nothing on the target holds it.",
           "ALTER ROLE … NOSUPERUSER, or give the gateway a role of its own.", _attribute("superuser")),
     Check("role.server-files", "high", "The login may read or write files of the server, or run programs there: as good as a superuser.",
-          "REVOKE the role from it.", _member(*SERVER_ROLES)),
+          "REVOKE the role from it.", _server_files),
     Check("role.replication", "high", "The login may read the whole cluster as a replica would.", "ALTER ROLE … NOREPLICATION.",
           _attribute("replication")),
     Check("role.createrole", "high", "The sessions' login may make roles, and with them what it has no right to.",

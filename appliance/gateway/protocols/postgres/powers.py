@@ -59,8 +59,8 @@ class Target:
     """One database of a resource as the gateway's login sees it.
 
     ``user`` is that login. ``names`` are the roles whose rights a session has: the login itself, or ``member_of``. ``rights`` are all
-    roles whose rights come with them, ``becomes`` those that a session may be or become (SET ROLE). ``masked`` are the relations with
-    masked columns, by owner.
+    roles whose rights come with them (``admin_rights``: with the administrative login), ``becomes`` those that a session may be or become
+    (SET ROLE). ``masked`` are the relations with masked columns, by owner.
     """
 
     where: str
@@ -72,6 +72,7 @@ class Target:
     ungrantable: tuple[str, ...] = ()
     admin: Role | None = None
     admin_reads: int = 0
+    admin_rights: frozenset[str] = frozenset()
     rights: frozenset[str] = frozenset()
     becomes: Mapping[str, Role] = field(default_factory=dict)
     masks: bool = False
@@ -147,6 +148,7 @@ async def facts(ask: Ask, folder: Folder, resource: PostgresResource, database: 
         missing=tuple(name for name in credential.member_of if name not in roles),
         ungrantable=_ungrantable(names, user or "", edges) if own and version >= 16 else (),
         admin=roles.get(user or "") if own else None, admin_reads=int((await ask(READABLE))[0][0] or "0") if own else 0,
+        admin_rights=_closure((user or "",), edges, lambda inherits, sets: inherits or sets) if own else frozenset(),
         rights=_closure(names, edges, lambda inherits, sets: inherits or (sets and not (own and version >= 16))),
         becomes=_becomes(names, edges, roles, own, version),
         masks=bool(masked), narrow=not _reads_everything(folder, resource),

@@ -50,7 +50,6 @@ DOWN = 1.0
 CLOSE_TIMEOUT = 5.0
 INSTANCE = "roles.instance"
 
-Rows = list[tuple[str | None, ...]]
 _T = TypeVar("_T")
 
 
@@ -76,6 +75,8 @@ class Admin:
             connection = await self._connected()
             try:
                 return await work(connection)
+            except (ValueError, LookupError, TypeError):
+                raise TargetFault("the target answered a query of the gateway's own with another shape", "08P01") from None
             finally:
                 self._used = time.monotonic()
                 await self._settle(connection)
@@ -87,7 +88,11 @@ class Admin:
             self._connection = None
         if self._connection is None:
             self._connection = await self._opened()
-            self.version = int((await self._connection.query("show server_version_num"))[0][0] or "0") // 10000
+            match await self._connection.query("show server_version_num"):
+                case [(str(number),)] if number.isdecimal():
+                    self.version = int(number) // 10000
+                case _:
+                    raise TargetFault("the target did not say its version", "08P01")
         return self._connection
 
     async def _opened(self) -> TargetConnection:
@@ -187,10 +192,12 @@ class SessionRoles:
             await connection.query(ephemeral.create(login, lease.mark, admin.credential.member_of, until, admin.version))
 
         try:
-            await admin.run(work)
-        except (TargetFault, OSError) as fault:
-            log.error("%s: the role %s could not be made: %s", lease.mark.resource, lease.role, fault)
-            raise TargetFault(f"no role could be made for this session: {fault}", "28000") from None
+            async with asyncio.timeout(self._gateway.folder.gateway.limits.target_connect):
+                await admin.run(work)
+        except (TargetFault, OSError, TimeoutError) as fault:
+            reason = "the target did not make it in time" if isinstance(fault, TimeoutError) else str(fault)
+            log.error("%s: the role %s could not be made: %s", lease.mark.resource, lease.role, reason)
+            raise TargetFault(f"no role could be made for this session: {reason}", "28000") from None
 
     def _latest_end(self, session: Session) -> float:
         limits = self._gateway.policy.session_limits(session.identity, session.resource, self._gateway.now())
@@ -269,15 +276,14 @@ class SessionRoles:
     async def _sweep(self, admin: Admin) -> None:
         name = admin.resource.name
         try:
-            found = await admin.run(lambda connection: connection.query(ephemeral.ours(self._name)))
+            found = await admin.run(lambda connection: named(connection, self._name))
         except (TargetFault, OSError) as fault:
             if self._news(name, f"database {admin.database}", str(fault)):
                 log.warning("%s/%s could not be searched for roles of sessions that are over: %s", name, admin.database, fault)
             return
         self._told.pop((name, f"database {admin.database}"), None)
-        for role, comment, over, _ in found:
-            mark = Mark.parse(comment)
-            if role is not None and mark is not None and self._is_abandoned(role, mark, admin, over == "true"):
+        for role, mark, over in found:
+            if self._is_abandoned(role, mark, admin, over):
                 await self._drop(Lease(role, mark, admin, self._swept_fields(role, mark, admin), asked=True), {"swept": True})
 
     def _is_abandoned(self, role: str, mark: Mark, admin: Admin, over: bool) -> bool:
@@ -332,13 +338,19 @@ class SessionRoles:
             await admin.close()
 
 
+async def named(connection: TargetConnection, gateway: str) -> list[tuple[str, Mark, bool]]:
+    """Every role that bears the gateway's prefix and a mark, and whether its time is over. Raises ``TargetFault``, ``ValueError``."""
+    rows = await connection.query(ephemeral.ours(gateway))
+    found = [(name, Mark.parse(comment), over == "true") for name, comment, over, _ in rows]
+    return [(name, mark, over) for name, mark, over in found if name is not None and mark is not None]
+
+
 async def drop_role(connection: TargetConnection, role: str, mark: Mark, admin: Admin) -> bool:
     """Drop one role with everything it holds here. False where there is none with this mark: it comes into being together with it.
 
     Raises ``Left`` and ``TargetFault``.
     """
-    found: Rows = await connection.query(ephemeral.ours(mark.gateway))
-    if not any(name == role and Mark.parse(comment) == mark for name, comment, *_ in found):
+    if not any((name, found) == (role, mark) for name, found, _ in await named(connection, mark.gateway)):
         return False
     owner, version = admin.credential.owner, admin.version
     await connection.query(ephemeral.lock(role))
