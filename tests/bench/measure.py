@@ -9,9 +9,9 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -58,26 +58,33 @@ def _status(pid: int, name: str) -> int:
 def pgbench(server: PostgresServer, peer: Peer, *arguments: str, clients: int, seconds: float, latency: bool = False) -> Run:
     """``pgbench -n`` with ``arguments`` for about ``seconds``. Raises ``BenchFailed``.
 
-    CPU is that of the transactions alone: what a run of one transaction a client took before (its connections, mostly) is taken off.
+    CPU is that of whole seconds after the first: what connecting costs is not in it.
     """
-    first = _first_transactions(server, peer, arguments, clients) if peer.pid and "-C" not in arguments else 0.0
     with tempfile.TemporaryDirectory(prefix="pgbench-") as folder:
         command = [server.program("pgbench"), "-n", "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(max(1, round(seconds))),
                    *arguments, *(["-l", "--log-prefix", f"{folder}/log"] if latency else [])]
-        before = cpu_seconds(peer.pid) if peer.pid else 0.0
-        done = _run(command, peer)
-        spent = cpu_seconds(peer.pid) - before - first if peer.pid else None
-        count = int(_number(r"number of transactions actually processed: (\d+)", done))
+        done, cpu = _watched([*command, "-P", "1"], peer) if peer.pid else (_run(command, peer), None)
         times = [int(line.split()[2]) for path in Path(folder).glob("log*") for line in path.read_text().splitlines()]
     tps = _number(r"tps = ([\d.]+) \((?:without initial|including reconnection)", done)
-    return Run(tps, statistics.median(times) if times else None, spent / (count - clients) * 1e6 if spent is not None and count > clients else None)
+    return Run(tps, statistics.median(times) if times else None, cpu)
 
 
-def _first_transactions(server: PostgresServer, peer: Peer, arguments: Sequence[str], clients: int) -> float:
-    """CPU seconds of the process in between for connecting ``clients`` and one transaction of each."""
-    before = cpu_seconds(peer.pid) if peer.pid else 0.0
-    _run([server.program("pgbench"), "-n", "-c", str(clients), "-j", str(min(clients, 2)), "-t", "1", *arguments], peer)
-    return cpu_seconds(peer.pid) - before if peer.pid else 0.0
+def _watched(command: list[str], peer: Peer) -> tuple[str, float | None]:
+    """What pgbench says in the end; and the CPU of the process in between (µs/tx), from the first report of progress to the last."""
+    seen: list[tuple[float, float, float]] = []             # seconds, transactions a second since the last, CPU seconds
+    said: list[str] = []
+    with subprocess.Popen(command, env=_environment(peer), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stderr is not None and process.stdout is not None
+        for line in process.stderr:
+            said.append(line)
+            if (found := re.match(r"progress: ([\d.]+) s, ([\d.]+) tps", line)) is not None:
+                seen.append((float(found[1]), float(found[2]), cpu_seconds(peer.pid or 0)))
+        done = process.stdout.read()
+    if process.returncode or "aborted" in "".join(said):
+        raise BenchFailed(f"{peer.name}: {' '.join(command)}\n{done[-2000:]}{''.join(said)[-2000:]}")
+    count = sum((here[0] - before[0]) * here[1] for before, here in pairwise(seen))
+    return done, (seen[-1][2] - seen[0][2]) / count * 1e6 if count else None
 
 
 def bulk_select(server: PostgresServer, peer: Peer, size: int) -> tuple[float, float | None]:
@@ -145,11 +152,15 @@ def _timed(command: list[str], peer: Peer, size: int) -> tuple[float, float | No
 
 
 def _run(command: list[str], peer: Peer) -> str:
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": "/nonexistent", **peer.environment}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600, check=False)
+    done = subprocess.run(command, env=_environment(peer), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
+                          check=False)
     if done.returncode or "aborted" in done.stderr:
         raise BenchFailed(f"{peer.name}: {' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
+
+
+def _environment(peer: Peer) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": "/nonexistent", **peer.environment}
 
 
 def _number(pattern: str, text: str) -> float:

@@ -210,7 +210,7 @@ class Lane:
         if found is None:
             return shown(self.relay, entry, data)
         section = data[at:end]
-        if self._detectors is not None and self._detectors.candidates(section) or self._holds_secret(section):
+        if self._detectors is not None and self._detectors.candidates(section) or len(section) >= SECRET and self._holds_secret(section):
             return shown(self.relay, entry, data)
         return found
 
@@ -254,7 +254,8 @@ class Lane:
         """Verify, mask and count a whole answer; False where it is not the lane's."""
         relay = self.relay
         first, described, rows, end, self._count, complete, self._status = found
-        if not self._unchanged():
+        policy, context, catalog = self._known
+        if policy is not relay.gate.policy or not relay.context.still(context, catalog):
             return False
         try:
             if described > first and (raw[first + 5:described] != entry.described):
@@ -276,11 +277,6 @@ class Lane:
             self.state = State.ANSWERED
         return True
 
-    def _unchanged(self) -> bool:
-        """Neither the policy nor the catalog nor the settings changed since the operation was begun."""
-        policy, context, catalog = self._known
-        return policy is self.relay.gate.policy and self.relay.context.still(context, catalog)
-
     def _recorded(self, entry: Entry, rows: bytes) -> bytes | None:
         room = self.relay.sample_bytes
         if not room or not rows and not entry.fields:
@@ -296,21 +292,18 @@ class Lane:
     def durable(self, ticket: Ticket) -> None:
         """A ``command.begin`` is on disk, or never will be (``audit.template.Waiter``). Raises nothing: others wait for the batch too."""
         try:
-            if ticket is self._ticket and self._entry is not None:
-                self._recorded_now(self._entry, ticket)
+            if ticket is self._ticket and (entry := self._entry) is not None:
+                if ticket.failed:
+                    self._failed()
+                elif self.state is State.ANSWERED:
+                    self._finish(entry, ticket.seq)
+                elif self.state is State.HELD and not self.relay.over:
+                    self._send(entry)
             elif (promised := self._promised.pop(ticket, None)) is not None:
                 _keep(promised, ticket)
         except Exception as error:
             log.error("session failed: %s", type(error).__name__)
             self.relay.end("internal error of the gateway", "XX000")
-
-    def _recorded_now(self, entry: Entry, ticket: Ticket) -> None:
-        if ticket.failed:
-            self._failed()
-        elif self.state is State.ANSWERED:
-            self._finish(entry, ticket.seq)
-        elif self.state is State.HELD and not self.relay.over:
-            self._send(entry)
 
     def _failed(self) -> None:
         """No record: what was not sent is told by the frontend, what was sent ends in the backend; both would anyway."""
