@@ -107,9 +107,29 @@ async def test_copy_out_is_masked(tmp_path: Path) -> None:
     assert "078-05-1120" not in talk.audit.text()
 
 
-async def test_t28_binary_copy_of_masked_columns_is_refused(tmp_path: Path) -> None:
+async def test_t28_binary_copy_of_masked_columns_is_masked(tmp_path: Path) -> None:
+    text = f"{MASKED} with (format binary)"
+    row = b"\0\2\0\0\0\4\0\0\0\1\0\0\0\x0b078-05-1120"
+    answer: Answer = [CopyResponse("H", 1, (1, 1)), CopyData(b"PGCOPY\n\xff\r\n\0" + bytes(8) + row), CopyData(row), CopyData(b"\xff\xff"),
+                      CopyDone(), messages.CommandComplete("COPY 2")]
+    async with talking(make_room(tmp_path, grant(masks=True)), ScriptedTarget({text: answer})) as talk:
+        got = await talk.query(text)
+        assert kinds(got) == "HdddcCZ" and all(b"078" not in payload for _, payload in got)
+        assert sum(payload.count(b"\0\0\0\4****") for _, payload in got) == 2
+    assert "078-05-1120" not in talk.audit.text()
+
+
+async def test_t28_a_copy_in_another_format_than_asked_for(tmp_path: Path) -> None:
+    """The target's word on the format does not decide how its rows are read."""
+    answer: Answer = [CopyResponse("H", 1, (1, 1)), CopyData(b"1\t078-05-1120\n"), CopyDone(), messages.CommandComplete("COPY 1")]
+    async with talking(make_room(tmp_path, grant(masks=True)), ScriptedTarget({MASKED: answer})) as talk:
+        got = await talk.query(MASKED)
+        assert "d" not in kinds(got) and all(b"078" not in payload for _, payload in got)
+
+
+async def test_t28_copy_with_other_options_is_refused(tmp_path: Path) -> None:
     async with talking(make_room(tmp_path, grant(masks=True))) as talk:
-        assert errors(await talk.query("copy customers to stdout with (format binary)")) == ["42501"]
+        assert errors(await talk.query("copy customers to stdout with (format csv, delimiter ';')")) == ["42501"]
         assert talk.target.received == []
 
 
