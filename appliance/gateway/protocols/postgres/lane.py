@@ -36,6 +36,7 @@ from gateway.protocols.postgres.recorder import VALUE
 
 if TYPE_CHECKING:
     from gateway.masking.detect import Detectors
+    from gateway.protocols.postgres.messages import Field
     from gateway.protocols.postgres.session import Relay
 
 log = logging.getLogger("gateway.postgres")
@@ -80,6 +81,7 @@ class Lane:
         self.taken = 0                                   # operations that went through to their end
         self._chunk = min(CHUNK, relay.message_limit)
         self._longest = min(ANSWER, relay.message_limit)
+        self.head: tuple[tuple[Field, ...], bytes | None] = ((), None)      # what a recording begins with, of the last description
         self._secrets = tuple(one.encode() for one in relay.secrets if len(one) >= SECRET)
         self._entries: dict[bytes, Entry] = {}
         self._once: dict[int, None] = {}

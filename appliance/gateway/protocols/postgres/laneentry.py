@@ -164,7 +164,10 @@ def verify(relay: Relay, entry: Entry, payload: bytes) -> None:
     asked = Expect(DESCRIBE_PORTAL if entry.shape & BIND else QUERY, entry.compiled.plans, formats=entry.results)
     entry.fields, entry.plan = relay.backend.verified(asked, payload)
     entry.described = payload
-    entry.head = sample_head(entry.fields, relay.secrets)
+    lane = relay.lane
+    if lane.head[0] is not entry.fields:                 # other texts may have the same description
+        lane.head = (entry.fields, sample_head(entry.fields, relay.secrets))
+    entry.head = lane.head[1]
 
 
 def sample_head(fields: tuple[Field, ...], secrets: tuple[str, ...]) -> bytes | None:

@@ -277,7 +277,7 @@ async def test_a_statement_of_another_meaning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("group", [again("s", b"1"), again("i", b"1"), Query("select id from orders").encode(), run(RETURNS)])
-async def test_no_record_no_answer_t14(tmp_path: Path, group: bytes, strict: bool) -> None:
+async def test_no_record_no_answer_t62(tmp_path: Path, group: bytes, strict: bool) -> None:
     audit = FailingAudit(2**60, strict=strict)
     async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
         await warm(talk)
@@ -293,7 +293,7 @@ async def test_no_record_no_answer_t14(tmp_path: Path, group: bytes, strict: boo
 
 
 @pytest.mark.parametrize("group", [again("s", b"1"), again("i", b"1")])
-async def test_the_disk_is_waited_for_t14(tmp_path: Path, group: bytes) -> None:
+async def test_the_disk_is_waited_for_t62(tmp_path: Path, group: bytes) -> None:
     audit = MemoryAudit(strict=True)
     async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
         await warm(talk)
@@ -307,7 +307,7 @@ async def test_the_disk_is_waited_for_t14(tmp_path: Path, group: bytes) -> None:
         assert kinds(await talk.quiet())[-2:] == "CZ"
 
 
-async def test_an_answer_waits_for_its_record_t14(tmp_path: Path) -> None:
+async def test_an_answer_waits_for_its_record_t62(tmp_path: Path) -> None:
     audit = MemoryAudit()
     async with talking(make_room(tmp_path, grant(), audit=audit), ScriptedTarget(ANSWERS)) as talk:
         await warm(talk)
