@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 
 from gateway.masking.model import MaskSet
-from gateway.masking.rules import EMAIL, REDACT, MaskRule, keep_last
+from gateway.masking.rules import EMAIL, REDACT, MaskRule, hashed, keep_last
 from gateway.native import PURE
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
 from gateway.protocols.postgres.codec import frame
+from gateway.protocols.postgres.copybinary import SIGNATURE
 from gateway.protocols.postgres.copyout import copy_masker
 from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows, plan
 from gateway.protocols.postgres.messages import DataRow, Field
@@ -60,9 +61,12 @@ def select_plan(masks: MaskSet) -> MaskPlan:
     return check_row_description(made, [Field(name, 0, 0, oid) for name, oid in COLUMNS], (), CATALOG, masks)
 
 
-def copy_feed(masks: MaskSet) -> Callable[[bytes], object]:
-    made = plan(Statement("copy-to", (), returns="copy-out", columns=outputs(), copy_text=True), masks, CATALOG)
-    return copy_masker(made, len(COLUMNS)).feed
+def copy_feed(masks: MaskSet, form: str = "text") -> Callable[[bytes], object]:
+    made = plan(Statement("copy-to", (), returns="copy-out", columns=outputs(), copy_format=form), masks, CATALOG)
+    masker = copy_masker(made, len(COLUMNS), binary=form == "binary")
+    if form == "binary":
+        masker.feed(frame(b"d", SIGNATURE + bytes(8) + DataRow(row(0)).encode()[5:]))
+    return masker.feed
 
 
 def rate(work: Callable[[bytes], object], data: bytes, rounds: int = 7, seconds: float = 0.15) -> float:
@@ -78,8 +82,8 @@ def rate(work: Callable[[bytes], object], data: bytes, rounds: int = 7, seconds:
     return statistics.median(found)
 
 
-def copy_line(values: tuple[bytes, ...]) -> bytes:
-    return frame(b"d", b"\t".join(values) + b"\n")
+def copy_line(values: tuple[bytes, ...], between: bytes = b"\t") -> bytes:
+    return frame(b"d", between.join(b'"' + value + b'"' if between in value else value for value in values) + b"\n")
 
 
 def measured() -> dict[str, float]:
@@ -98,9 +102,12 @@ def measured() -> dict[str, float]:
         "rows, detectors on rows without a candidate": rate(select(detect), plain),
         "rows, three columns and detectors": rate(select(both), plain),
         "rows, detectors that find a card in each": rate(select(detect), rows),
+        "rows, one column hashed": rate(select(MaskSet({"public.t.ssn": hashed("k", bytes(32))})), rows),
         "COPY text, one column redacted": rate(copy_feed(one), lines),
         "COPY text, three columns with partial rules": rate(copy_feed(three), lines),
         "COPY text, detectors on rows without a candidate": rate(copy_feed(detect), plain_lines),
+        "COPY csv, three columns with partial rules": rate(copy_feed(three, "csv"), block(lambda n: copy_line(row(n), b","))),
+        "COPY binary, three columns with partial rules": rate(copy_feed(three, "binary"), rows.replace(b"D\0", b"d\0")),
     }
 
 

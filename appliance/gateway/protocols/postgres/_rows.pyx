@@ -15,6 +15,7 @@ cdef enum:
     KEEP_FIRST = 2
     EMAIL = 3
     PROGRAMS = 512
+    SPARE = 4 << 20
     LARGEST = 0x7FFFFFFF
 
 cdef struct Step:
@@ -74,8 +75,32 @@ cdef class Out:
             self.used += size
         return 0
 
-    cdef bytes taken(self):
-        return PyBytes_FromStringAndSize(self.data, self.used)
+cdef Out _spare = Out()
+
+
+cdef Out taken_out():
+    """An empty one: that of the call before, so that its memory need not be asked for again."""
+    global _spare
+    cdef Out out = _spare
+    if out is None:
+        return Out()
+    _spare = None
+    out.used = 0
+    return out
+
+
+cdef int give_back(Out out) except -1:
+    global _spare
+    if out.room <= SPARE:
+        _spare = out
+    return 0
+
+
+cdef bytes finished(Out out):
+    """What it holds; it is kept for the next call unless it is large."""
+    cdef bytes made = PyBytes_FromStringAndSize(out.data, out.used)
+    give_back(out)
+    return made
 
 
 cdef class Program:
@@ -298,7 +323,7 @@ def scan_run(bytes data not None, Py_ssize_t at, Py_ssize_t end, int kind):
 
 def mask_rows(bytes data not None, Py_ssize_t width, tuple columns not None):
     cdef Program program = program_of(columns)
-    cdef Out out = Out()
+    cdef Out out = taken_out()
     cdef char* text
     cdef Py_ssize_t end, at = 0, copied = 0, masked = 0
     cdef Py_ssize_t row_end, pos, length, following, head_out, made, i, skip
@@ -370,9 +395,10 @@ def mask_rows(bytes data not None, Py_ssize_t width, tuple columns not None):
             put_int32(out.data + head_out + 1, made)
         at = row_end
     if not masked:
+        give_back(out)
         return data, 0
     out.add(text + copied, end - copied)
-    return out.taken(), masked
+    return finished(out), masked
 
 
 cdef asked(change, const char* text, Py_ssize_t size):
@@ -494,7 +520,7 @@ cdef bint simple(const char* text, Py_ssize_t size, bint csv) noexcept:
 
 def mask_lines(bytes block not None, Py_ssize_t at, Py_ssize_t width, tuple columns not None, bint csv):
     cdef Program program = program_of(columns)
-    cdef Out out = Out()
+    cdef Out out = taken_out()
     cdef char* text
     cdef const char* row
     cdef Py_ssize_t end, following, length, size, masked = 0, begin = at, copied = at, head_out, made, i, place
@@ -562,6 +588,7 @@ def mask_lines(bytes block not None, Py_ssize_t at, Py_ssize_t width, tuple colu
     finally:
         PyMem_Free(spans)
     if not masked:
+        give_back(out)
         return (block if begin == 0 and at == end else block[begin:at]), 0, at
     out.add(text + copied, at - copied)
-    return out.taken(), masked, at
+    return finished(out), masked, at
