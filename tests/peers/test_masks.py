@@ -235,7 +235,8 @@ def test_copy_in_binary(masked: Appliance) -> None:
             assert list(copy.rows()) == FIRST_AND_NULLS
         with cursor.copy("copy typed (id, note, name) to stdout binary") as copy:
             copy.set_types(("int4", "text", "text"))
-            assert next(copy.rows()) == (1, "paid with ***************1111, ticket TKT-******", "Al**********")
+            first, *_ = copy.rows()
+            assert first == (1, "paid with ***************1111, ticket TKT-******", "Al**********")
 
 
 def test_copy_in_text(masked: Appliance) -> None:
