@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("appliance") / "gateway"
 SUFFIX = ".abi3.so"
 API = "0x030B0000"
+CYTHON = ("-3", "-X", "binding=False")
+"""Under the limited API a method with ``binding`` that is called unbound does not look at the type of what it is called on."""
 CFLAGS = ("-O2", "-g0", "-fPIC", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function",
           f"-DPy_LIMITED_API={API}", "-DCYTHON_LIMITED_API=1", "-DNDEBUG")
 LDFLAGS = ("-shared", "-Wl,-z,relro,-z,now", "-Wl,--build-id=none", "-s")
@@ -68,7 +70,7 @@ def _tools() -> tuple[str, str]:
         cython = importlib.metadata.version("cython")
     except importlib.metadata.PackageNotFoundError:
         raise Unbuildable(f"Cython is missing: pip install -r requirements/dev.txt, or set {PURE}=1 for the pure-Python form") from None
-    return compiler, f"{cython} {compiler} {CFLAGS} {LDFLAGS}"
+    return compiler, f"{cython} {compiler} {CYTHON} {CFLAGS} {LDFLAGS}"
 
 
 def _digest(source: Path, root: Path, tools: tuple[str, str]) -> str:
@@ -82,7 +84,7 @@ def _build(source: Path, root: Path, compiler: str) -> None:
     module = ".".join(source.relative_to(root / "appliance").with_suffix("").parts)
     with tempfile.TemporaryDirectory() as scratch:
         c = Path(scratch) / "module.c"
-        _run([sys.executable, "-m", "cython", "-3", "--module-name", module, "-o", str(c), str(source.relative_to(root))], root)
+        _run([sys.executable, "-m", "cython", *CYTHON, "--module-name", module, "-o", str(c), str(source.relative_to(root))], root)
         library = Path(scratch) / "module.so"
         _run([compiler, *CFLAGS, f"-I{sysconfig.get_path('include')}", "module.c", *LDFLAGS, "-o", library.name], Path(scratch))
         library.chmod(0o644)
