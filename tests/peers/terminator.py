@@ -71,15 +71,15 @@ class Terminator:
             if not self.direct:
                 assert near.recv(8) == messages.SslRequest().encode()
                 near.sendall(self.answer)
-            inside = self._context.wrap_socket(near, server_side=True)
-            self._open.append(inside)
-            far = self._far()
-            self._open.append(far)
-            threading.Thread(target=self._back, args=(far, inside), daemon=True).start()
-            while data := inside.recv(1 << 16):
-                self.heard += data
-                far.sendall(data)
-            far.shutdown(socket.SHUT_WR)
+            with self._context.wrap_socket(near, server_side=True) as inside, self._far() as far:
+                self._open += [inside, far]
+                back = threading.Thread(target=self._back, args=(far, inside), daemon=True)
+                back.start()
+                while data := inside.recv(1 << 16):
+                    self.heard += data
+                    far.sendall(data)
+                far.shutdown(socket.SHUT_WR)
+                back.join(10)
 
     def _far(self) -> socket.socket:
         far = socket.create_connection(("127.0.0.1", self.upstream), 10)
