@@ -76,9 +76,10 @@ def look_at(state: Path, limit: int, reserve: int) -> Disk:
     try:
         mount = mount_of(place, Path("/proc/self/mountinfo").read_text())
         space = os.statvfs(place)
+        begun = (state / "audit").is_dir()
         return Disk(
             state, mount, synced_writes(place), _rotational(mount), space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize,
-            used(state / "audit", state / "recordings") if (state / "audit").is_dir() else 0, limit, size_of(state / "reserve") if (state / "audit").is_dir() else reserve, reserve,
+            used(state / "audit", state / "recordings") if begun else 0, limit, size_of(state / "reserve") if begun else reserve, reserve,
             tuple(_open_to_others(state)))
     except OSError as wrong:
         raise ConfigError(f"expected a state folder that can be looked at: {wrong.filename or state}: {wrong.strerror}") from None

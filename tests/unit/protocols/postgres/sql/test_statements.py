@@ -449,7 +449,8 @@ def test_copy_forms() -> None:
         "copy orders to stdout binary": "binary", "copy orders to stdout (format binary)": "binary",
         "copy orders to stdout (format csv, delimiter ',', null '', quote '\"', escape '\"')": "csv",
         "copy orders to stdout (format csv, delimiter ';')": "", "copy orders to stdout (format csv, force_quote *)": "",
-        "copy orders to stdout (format csv, null 'x')": "", "copy orders to stdout (null '')": "", "copy orders to stdout (delimiter ',')": "",
+        "copy orders to stdout (format csv, null 'x')": "", "copy orders to stdout (null '')": "",
+        "copy orders to stdout (delimiter ',')": "",
         "copy orders to stdout (format csv, encoding 'LATIN1')": "", "copy orders to stdout (format csv, escape 'x')": "",
         "copy orders to stdout (format html)": "",
     }.items():
