@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -108,9 +109,11 @@ def test_an_answer_that_is_too_large_is_a_fault(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_process_serves_until_its_input_ends() -> None:
-    out = io.BytesIO()
-    sandboxed.serve(io.BytesIO(b"\0\0\0\x08select 1" + b"\x7f\xff\xff\xffrest"), out)
-    assert out.getvalue()[:1] == b"J"
+    asked = b"\0\0\0\x08select 1" + b"\x7f\xff\xff\xffrest"
+    done = subprocess.run([sys.executable, "-m", sandboxed.__name__], input=asked, capture_output=True, timeout=120, check=True)
+    size = int.from_bytes(done.stdout[1:5])
+    assert done.stdout[:1] == b"J"
+    assert len(done.stdout) == 5 + size
 
 
 def test_a_long_text_is_never_parsed_here() -> None:
