@@ -60,6 +60,14 @@ def newest_shop(tmp_path_factory: pytest.TempPathFactory, newest_postgres: Postg
         yield appliance
 
 
+@pytest.fixture(scope="module")
+def shop_made_anew(postgres: PostgresServer, newest_postgres: PostgresServer) -> Iterator[None]:
+    """What a module leaves in ``shop`` (dead rows, statistics, sequences) is gone for the next: psql prints sizes."""
+    yield
+    for server in (postgres, newest_postgres):
+        make_shop(server)
+
+
 @pytest.fixture(scope="session")
 def attacks(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Attacked]:
     """A gateway in front of the attack tests' own database."""

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -167,16 +165,6 @@ def test_t32_predicates_are_allowed_and_recorded_without_the_value(wire: Wire, g
     told = [line for line in gateway.lines("audit", "export", "--json") if marker in str(line.get("text", ""))]
     assert told and all("078-05-1120" not in str(line) for line in told)
     assert any("ssn = '****'" in str(line["text"]) for line in told)
-
-
-def test_t35_roles_made_for_a_session_are_refused_by_check(gateway: Appliance, tmp_path: Path) -> None:
-    """Ephemeral roles do not exist yet, so none can be left behind: asking for one is an error that says so."""
-    folder = tmp_path / "etc"
-    shutil.copytree(gateway.folder, folder)
-    path = folder / "credentials" / "orders-db.yaml"
-    path.write_text("kind: ephemeral-role\nusername: orders_app\npassword: not-a-real-one\n")
-    said = gateway.run("check", "--config", str(folder), "--json", expect=2, config=False)
-    assert "ephemeral-role" in said and "not supported yet" in said
 
 
 def test_t36_nothing_of_a_session_reaches_the_next(gateway: Appliance) -> None:

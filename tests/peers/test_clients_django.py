@@ -14,6 +14,8 @@ from gateway.testing.postgres import PostgresServer
 from tests.peers.clients import direct
 from tests.peers.gateway import Appliance
 
+pytestmark = pytest.mark.usefixtures("shop_made_anew")
+
 ROOT = Path(__file__).parents[2]
 SITE = "tests.peers.django_site"
 

@@ -13,6 +13,8 @@ from tests.peers import foreign
 from tests.peers.clients import direct
 from tests.peers.gateway import Appliance
 
+pytestmark = pytest.mark.usefixtures("shop_made_anew")
+
 PROGRAMS = {"node": foreign.node, "java": foreign.java, "go": foreign.go}
 MODES: dict[str, list[tuple[str, ...]]] = {
     "node": [()], "java": [(), ("preferQueryMode=simple",), ("autosave=always",)], "go": [()],

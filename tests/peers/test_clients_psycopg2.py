@@ -16,6 +16,8 @@ import pytest
 from gateway.testing.postgres import PostgresServer
 from tests.peers.gateway import Appliance
 
+pytestmark = pytest.mark.usefixtures("shop_made_anew")
+
 
 @contextmanager
 def connected(dsn: str) -> Iterator[Any]:

@@ -26,7 +26,7 @@ def kept_catalog(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresSer
     def change(appliance: Appliance) -> None:
         appliance.rewrite("policy/resources.yaml", {"credential: orders-db": "catalog: {max_age: 1h}\n    credential: orders-db"})
 
-    with running(tmp_path_factory.mktemp("again"), postgres, role="corpus_app", change=change) as appliance:
+    with running(tmp_path_factory.mktemp("again"), postgres, role="corpus_again_app", change=change) as appliance:
         yield appliance
     fresh(postgres)
 

@@ -199,7 +199,7 @@ def running_as_ours(server: PostgresServer) -> bool:
     return found[-1].rows != [("0",)]
 
 
-def test_kill_9_leaves_a_role_that_the_next_start_drops(gateway: Appliance, server: PostgresServer) -> None:
+def test_t35_kill_9_leaves_a_role_that_the_next_start_drops(gateway: Appliance, server: PostgresServer) -> None:
     """Also one whose statement still runs on the target; nobody else's role is touched, whatever its name looks like."""
     server.execute("create role \"lockgate_plant-a-1_00000000000000aa\"; create role \"lockgate_plant-a-12_00000000000000aa\" nologin")
     theirs = Mark("plant-a-1", "plant-a", "another-state-fo", "b" * 32, "orders-db", "orders").text()
