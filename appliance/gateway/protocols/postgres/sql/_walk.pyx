@@ -305,7 +305,7 @@ cdef class Item:
         found = self.by_name().get(name)
         if found is None:
             if self.relation is not None and name in _SYSTEM_COLUMNS and self.relation.kind in "rpmft":
-                return <Value>_SYSTEM_COLUMNS[name]
+                return <Value?>_SYSTEM_COLUMNS[name]
             return self.any_column
         if found is _AMBIGUOUS:
             raise SqlFault("42702", f'column reference "{name}" is ambiguous')
@@ -637,7 +637,7 @@ cdef int _compare(State walk, list values) except -1:
         literals = literals or len(value.literals) > 0
     if literals and len(origins):
         for entry in values:
-            _bind(walk, <Value>entry, origins)
+            _bind(walk, <Value?>entry, origins)
     return 0
 
 
@@ -727,7 +727,7 @@ cdef Value _expression(State walk, dict node, Scope scope):
     try:
         native = _NATIVE.get(kind)
         if native is not None:
-            return (<Handler>native).run(walk, <dict?>body, scope)
+            return (<Handler?>native).run(walk, <dict?>body, scope)
         handler = _HANDLERS.get(kind)
         if handler is None:
             raise SqlFault("0A000", f"{kind} is not supported here")
@@ -790,7 +790,7 @@ cdef Value _column(State walk, dict body, Scope scope):
         found = _find_column(scope, name, body.get("location", 0) + 1)
         if found is None:
             return <Value?>_PURE["_column"](walk, body, scope)
-        value, item = <Value>found[0], <Item>found[1]
+        value, item = <Value?>found[0], <Item?>found[1]
     else:
         first = <dict?>fields[0]
         if "String" not in first:
@@ -801,7 +801,7 @@ cdef Value _column(State walk, dict body, Scope scope):
             return <Value?>_PURE["_column"](walk, body, scope)
     if item.target:
         walk.target_refs.add(<uintptr_t><PyObject*>body)
-    return <Value>_read(walk, value)
+    return <Value?>_read(walk, value)
 
 
 # operators
@@ -852,7 +852,7 @@ cdef Value _in(State walk, dict body, Scope scope):
     if schema is not None:
         found = <Value?>_PURE["_rowwise"](walk, schema, name, left, items[0], predicate=True)
     else:
-        found = _rowwise(walk, name, left, <Value>items[0], True)
+        found = _rowwise(walk, name, left, <Value?>items[0], True)
     if len(items) == 1:
         return found
     if left.fields is None:
