@@ -17,6 +17,7 @@ from gateway.errors import TargetFault
 from gateway.protocols.postgres.settings import PostgresResource
 from gateway.protocols.postgres.towards import Towards
 from gateway.testing.postgres import PostgresServer, free_port
+from tests.peers.cancelling import cancel_ends_a_query
 from tests.peers.gateway import Appliance, running
 from tests.peers.pair import Standby, pair, stop_at_once
 from tests.peers.postgres import make_corpus_database
@@ -144,12 +145,7 @@ def test_a_name_with_several_addresses(servers: Pair, folder: Folder) -> None:
         wanted = PostgresResource.model_validate(resource(servers[0].port).model_dump() | {"address": f"localhost:{servers[0].port}"})
         connection = await Towards(folder).open(wanted, "orders", {})
         assert (connection.address.host, connection.address.ip) == ("localhost", "127.0.0.1")
-        waiting = asyncio.create_task(connection.query("select pg_sleep(60)"))
-        await asyncio.sleep(0.2)
-        await connection.cancel()
-        with pytest.raises(TargetFault) as caught:
-            await waiting
-        assert caught.value.code == "57014"
+        await cancel_ends_a_query(connection)
         await connection.close()
 
     asyncio.run(main())

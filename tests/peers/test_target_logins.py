@@ -23,6 +23,7 @@ from gateway.protocols.postgres.target import DEFAULT_RULES, Address, TargetConn
 from gateway.protocols.postgres.towards import Towards
 from gateway.testing.certificates import Authority, Pair
 from gateway.testing.postgres import PostgresServer, free_port
+from tests.peers.cancelling import cancel_ends_a_query
 from tests.peers.gateway import Appliance, running
 from tests.peers.terminator import Terminator
 
@@ -80,12 +81,7 @@ def login(place: Place, role: str, context: object, *, port: int = 0, password: 
         address = Address("127.0.0.1", port or place.server.port, direct=direct)
         connection: TargetConnection = await connect(address, "postgres", credential, context, rules=rules)  # type: ignore[arg-type]
         [(name,)] = await connection.query("select session_user")
-        waiting = asyncio.create_task(connection.query("select pg_sleep(60)"))
-        await asyncio.sleep(0.2)
-        await connection.cancel()
-        with pytest.raises(TargetFault) as caught:
-            await waiting
-        assert caught.value.code == "57014"
+        await cancel_ends_a_query(connection)
         await connection.close()
         return name or ""
 
@@ -235,12 +231,7 @@ def test_direct_tls(newest_postgres: PostgresServer, place: Place) -> None:
             address = Address("localhost", front.port, direct=True)
             connection = await connect(address, "postgres", credential, place.context(), rules=Rules(min_minor=2))  # type: ignore[arg-type]
             assert connection.key is not None and len(connection.key.secret) == 32
-            waiting = asyncio.create_task(connection.query("select pg_sleep(60)"))
-            await asyncio.sleep(0.2)
-            await connection.cancel()
-            with pytest.raises(TargetFault) as caught:
-                await waiting
-            assert caught.value.code == "57014"
+            await cancel_ends_a_query(connection)
             await connection.close()
 
         asyncio.run(main())

@@ -19,7 +19,6 @@ import pytest
 import uvloop
 
 from gateway.credentials import Credential, Secret
-from gateway.errors import TargetFault
 from gateway.net.server import serve
 from gateway.net.stream import READ_HIGH, ByteStream
 from gateway.net.tls import server_context
@@ -27,6 +26,7 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.target import Address, connect
 from gateway.testing.certificates import Pair
 from gateway.testing.postgres import PostgresServer
+from tests.peers.cancelling import cancel_ends_a_query
 from tests.peers.gateway import Appliance
 from tests.peers.wire import Wire, codes, errors
 
@@ -202,12 +202,7 @@ def test_cancel_keys_of_targets(run: Run, request: pytest.FixtureRequest, which:
         credential = Credential("db", "password", "postgres", Secret(server.password))
         connection = await connect(Address("127.0.0.1", server.port), "postgres", credential, None)
         assert connection.key is not None and len(connection.key.secret) == length
-        waiting = asyncio.create_task(connection.query("select pg_sleep(60)"))
-        await asyncio.sleep(0.2)
-        await connection.cancel()
-        with pytest.raises(TargetFault) as caught:
-            await waiting
-        assert caught.value.code == "57014"
+        await cancel_ends_a_query(connection)
         await connection.close()
 
     run(main())
