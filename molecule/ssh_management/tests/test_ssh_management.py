@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 from evidence import unmet
@@ -46,6 +47,13 @@ def rogue(lab: Lab) -> Person:
     host.check_output("printf '%%s\\n' %s > /root/.ssh/first", lab.host("operator").file("/root/.ssh/first").content_string.rstrip())
     host.check_output("chmod 600 /root/.ssh/first")
     return Person(host)
+
+
+def soon(what: Callable[[], bool], seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while not (seen := what()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return seen
 
 
 def main_pid(host: Host) -> str:
@@ -157,8 +165,8 @@ def test_the_register_of_controls_tells_the_truth(host: Host) -> None:
 
 def test_changed_inputs_reach_what_runs_and_open_sessions_stay(host: Host, operator: Person, playbook: Playbook) -> None:
     pid = main_pid(host)
-    operator.host.check_output(f"(ssh {PLAIN} -i /root/.ssh/first ops@{GATEWAY} 'sleep 600' >/dev/null 2>&1 &) ; sleep 2")
-    assert host.run("pgrep -u ops -x sleep").rc == 0
+    operator.host.check_output(f"(ssh {PLAIN} -i /root/.ssh/first ops@{GATEWAY} 'sleep 600' >/dev/null 2>&1 &)")
+    assert soon(lambda: bool(host.run("pgrep -u ops -x sleep").rc == 0))
     assert not operator.gets_in(key="second")
 
     playbook.changes(people=2, ssh_management_port=2222, revoke_first=True)
@@ -202,9 +210,6 @@ def test_a_dry_run_finds_nothing_to_do(playbook: Playbook) -> None:
 def test_a_host_without_keys_makes_one_at_boot(host: Host, operator: Person, lab: Lab) -> None:
     host.check_output("rm /etc/ssh/ssh_host_*")
     lab.run("reboot", "gw")
-    for _ in range(50):
-        if lab.reaches(lab.namespace("operator"), GATEWAY, 22):
-            break
-        time.sleep(0.1)
+    assert soon(lambda: lab.reaches(lab.namespace("operator"), GATEWAY, 22))
     assert host.check_output("ls /etc/ssh | grep ssh_host_").split() == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
     assert operator.gets_in()
