@@ -16,7 +16,8 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.codec import FrameReader, RunReader, frame
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context, SqlFault
-from tests.fuzz import masked
+from tests.fuzz import lane, masked, masks, twins
+from tests.unit.audit import test_record_twins
 
 ROOT = Path(__file__).parents[2]
 _LIMIT = 4096
@@ -145,6 +146,21 @@ def _sql_seeds() -> Iterable[bytes]:
         yield from (part.encode() for part in ([text] if isinstance(text, str) else text or []))
 
 
+# --- records: the compiled encoder and the pure one ---
+
+
+def records(data: bytes) -> None:
+    """Bytes as Hypothesis's choices."""
+    for compared in (test_record_twins.test_the_same_records, test_record_twins.test_the_same_outcomes):
+        compared.hypothesis.fuzz_one_input(data)    # type: ignore[attr-defined]
+
+
+def _record_seeds() -> Iterable[bytes]:
+    for byte in (0, 1, 7, 128, 255):
+        yield bytes([byte]) * 64
+        yield bytes((byte + 37 * place) % 256 for place in range(256))
+
+
 # --- tokens and files ---
 
 
@@ -184,6 +200,16 @@ TARGETS = {
     "sql": Target(sql, _sql_seeds),
     "copy": Target(masked.copy_rows, masked.copy_seeds),
     "rows": Target(masked.data_rows, masked.row_seeds),
+    "copy-csv": Target(masked.copy_csv, masked.csv_seeds),
+    "copy-binary": Target(masked.copy_binary, masked.binary_seeds),
+    "masks": Target(masks.any_value, masks.value_seeds),
+    "documents": Target(masks.documents, masks.document_seeds),
+    "lane": Target(lane.conversation, lane.seeds),
+    "lane-bytes": Target(twins.lane_bytes, twins.lane_byte_seeds),
+    "walk": Target(twins.walk, twins.walk_seeds),
+    "kernels": Target(twins.kernels, twins.kernel_seeds),
+    "candidates": Target(twins.candidates, twins.candidate_seeds),
+    "records": Target(records, _record_seeds),
     "token": Target(token, _token_seeds),
     "configuration": Target(configuration, _configuration_seeds),
 }

@@ -72,7 +72,9 @@ def _binary(change: Change, element: int, value: bytes) -> bytes:
     count = 1 if dimensions else 0
     for number in range(dimensions):
         (length,) = struct.unpack_from("!i", value, 12 + 8 * number)
-        count *= max(length, 0)
+        if length < 1:                  # an empty array has no dimensions (array_send)
+            return GONE
+        count *= length
     if count > (len(value) - at) // 4:
         return GONE
     out = [value[8:at]]

@@ -59,7 +59,8 @@ def commands(audit: MemoryAudit) -> list[tuple[Any, ...]]:
     return found
 
 
-async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTarget) -> tuple[bytes, bytes, list[tuple[Any, ...]], int]:
+async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTarget,
+                hang_up: bool) -> tuple[bytes, bytes, list[tuple[Any, ...]], int]:
     where = room(masks)
     where.audit = MemoryAudit()
     async with talking(where, target) as talk:
@@ -69,17 +70,20 @@ async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTa
             if len(segment) % 5:                   # now and then the next segment comes before anything has moved
                 await talk.quiet()
         await talk.quiet()
+        if hang_up:
+            talk.near.close()
+            await talk.quiet()
         seen = b"".join(kind.encode() + payload for kind, payload in talk.sent)
         return seen, bytes(talk.to_target), commands(where.audit), talk.relay.lane.taken
 
 
-def both(segments: list[bytes], masks: bool = True, cut: int = 0, answers: dict[str, Answer] = ANSWERS) -> int:
-    """Run it with and without the lane and compare; gives how many operations the lane took."""
+def both(segments: list[bytes], masks: bool = True, cut: int = 0, answers: dict[str, Answer] = ANSWERS, *, hang_up: bool = False) -> int:
+    """Run it with and without the lane and compare; gives how many operations the lane took. ``hang_up``: the caller says no goodbye."""
     found = []
     for lanes in (True, False):
         Relay.lanes = lanes
         try:
-            found.append(asyncio.run(_told(segments, masks, cut, ScriptedTarget(answers))))
+            found.append(asyncio.run(_told(segments, masks, cut, ScriptedTarget(answers), hang_up)))
         finally:
             Relay.lanes = True
     with_it, without = found

@@ -457,7 +457,7 @@ def array_of(*values: bytes | None, oid: int = 25) -> bytes:
     return struct.pack("!iiIii", 1, None in values, oid, len(values), 1) + body
 
 
-@given(st.lists(st.one_of(st.none(), st.text(max_size=6).map(str.encode)), max_size=5))
+@given(st.lists(st.one_of(st.none(), st.text(max_size=6).map(str.encode)), min_size=1, max_size=5))
 def test_binary_arrays(values: list[bytes | None]) -> None:
     raw = array_of(*values)
     mask = [None if value is None else shown(keep_last(2), 25, value) for value in values]
@@ -471,6 +471,13 @@ def test_an_empty_binary_array() -> None:
     raw = struct.pack("!iiI", 0, 0, 25)
     assert shown(each(keep_last(2)), 1009, raw, BINARY) == raw
     assert shown(each(REDACT), 1009, struct.pack("!iiIii", 1, 0, 25, 2**31 - 1, 1), BINARY) is None
+
+
+def test_binary_arrays_hold_nothing_between_their_elements() -> None:
+    """A dimension of no elements would let every other length be anything: servers write none."""
+    for lengths in ((0,), (0, 0x30373830), (0x30373830, 0), (-1, -1)):
+        body = b"".join(struct.pack("!ii", length, 0x35312D30) for length in lengths)
+        assert shown(each(REDACT), 1009, struct.pack("!iiI", len(lengths), 0, 25) + body, BINARY) is None
 
 
 # what a mask will not do, told by `lockgate check`
