@@ -39,6 +39,10 @@ class AuditLog(Protocol):
     def template(self, kind: str, fields: Fields, holes: Sequence[str]) -> Template:
         """Encode ``fields`` once, for records that differ in ``holes`` only. Raises ``AuditUnavailable``."""
 
+    def values(self, template: Template, fields: Fields) -> tuple[bytes, ...]:
+        """``fields`` as the values of ``template``'s holes of these names; ``text_secret`` fills ``text_digest``. The holes that are not
+        among them have to be the last ones, and their values to be added. Raises ``AuditUnavailable``."""
+
     def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
              recording: bytes | None = None) -> Ticket:
         """Queue one record: ``values`` are JSON, one for each hole. ``waiter`` is told once it is on disk or has failed; never raises."""
@@ -121,17 +125,23 @@ def session_fields(session: Session, policy: Policy) -> dict[str, Any]:
 
 def begin_fields(session: Session, policy: Policy, command: Command, decision: Decision) -> dict[str, Any]:
     """The ``command.begin`` record."""
-    verbs = list(dict.fromkeys(op.verb for op in command.operations)) or ["empty"]
     fields = session_fields(session, policy)
-    fields.update(
-        verb=verbs[0], verbs=verbs,
-        objects=list(dict.fromkeys(name for op in command.operations for name in op.objects)),
-        text=command.shown_text, text_secret=command.text, parameters=list(command.shown_parameters),
-        decision={"effect": decision.effect, "rules": list(decision.rules), "reason": decision.reason},
-    )
+    fields.update(command_fields(command, decision))
     if command.phase:
         fields["phase"] = command.phase
     return fields
+
+
+def command_fields(command: Command, decision: Decision) -> dict[str, Any]:
+    """What ``command.begin`` says of the command itself."""
+    operations = command.operations
+    verbs = list(dict.fromkeys([op.verb for op in operations])) or ["empty"]
+    return {
+        "verb": verbs[0], "verbs": verbs,
+        "objects": list(dict.fromkeys([name for op in operations for name in op.objects])),
+        "text": command.shown_text, "text_secret": command.text, "parameters": list(command.shown_parameters),
+        "decision": {"effect": decision.effect, "rules": list(decision.rules), "reason": decision.reason},
+    }
 
 
 async def govern(gate: Gate, session: Session, command: Command) -> Permit:

@@ -493,15 +493,20 @@ cdef bint _is_value(object value) except -1:
 
 
 cdef Py_ssize_t _string_end(const char* at, Py_ssize_t size, Py_ssize_t start) noexcept:
-    """Where the plain string that begins at ``start`` ends: printable ASCII without escapes in quotes; -1 for anything else."""
-    cdef Py_ssize_t place
+    """Where the string that begins at ``start`` ends: printable ASCII in quotes, escapes of one letter; -1 for anything else."""
+    cdef Py_ssize_t place = start + 1
     if start >= size or at[start] != c'"':
         return -1
-    for place in range(start + 1, size):
+    while place < size:
         if at[place] == c'"':
             return place + 1
-        if at[place] == c"\\" or not c" " <= at[place] <= c"~":
+        if at[place] == c"\\":
+            place += 1
+            if place >= size or memchr(b'"\\/bfnrt', at[place], 8) == NULL:
+                return -1
+        elif not c" " <= at[place] <= c"~":
             return -1
+        place += 1
     return -1
 
 

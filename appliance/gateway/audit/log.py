@@ -105,6 +105,14 @@ class AuditLog:
         except (ValueError, TypeError):
             raise AuditUnavailable("not a record the audit log can keep") from None
 
+    def values(self, template: Template, fields: Fields) -> tuple[bytes, ...]:
+        """``fields`` as the values of ``template``'s holes of these names; ``text_secret`` fills ``text_digest``. The holes that are not
+        among them have to be the last ones, and their values to be added. Raises ``AuditUnavailable``."""
+        try:
+            return self._encoder.values(template, fields)
+        except (ValueError, TypeError):
+            raise AuditUnavailable("not a record the audit log can keep") from None
+
     @property
     def fill(self) -> Fill:
         """``fill(template, values, waiter, lazy=…, recording=…)`` queues one record: ``values`` are JSON, one for each hole. ``lazy`` is

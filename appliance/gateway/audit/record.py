@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.audit.template import ENVELOPE, Template, Ticket
+from gateway.audit.template import ENVELOPE, Template, Ticket, values_of
 from gateway.audit.tree import Tree, leaf_hash
 from gateway.native import compiled
 
@@ -113,6 +113,13 @@ class Encoder:
         if "text_secret" in constant:
             constant["text_digest"] = self._digest.of(constant.pop("text_secret"))
         return Template(self.head, kind, self._segment, constant, holes)
+
+    def values(self, template: Template, fields: Mapping[str, Any]) -> tuple[bytes, ...]:
+        """Fields as the values of a template's first holes. Raises ``ValueError`` or ``TypeError``. For any thread."""
+        given = dict(fields)
+        if "text_secret" in given:
+            given["text_digest"] = self._digest.of(given.pop("text_secret"))
+        return values_of(template.holes, given)
 
     def fill(self, ticket: Ticket, extra: Mapping[str, Any] | None = None) -> bytes:
         """The next record's bytes, from a template. Raises as ``encode`` does, ``ValueError`` for values that are not JSON."""

@@ -99,6 +99,18 @@ def form_of(parts: Sequence[bytes], holes: int) -> bytes:
     return b"%b%%d%b%%b%b%%b" % tuple(plain[:3]) + b"%b".join(plain[3:]) + (b"%b" if holes else b"")
 
 
+def values_of(holes: Sequence[str], fields: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """The fields as JSON, in the order of the holes; they are the first of them. Raises ``ValueError`` or ``TypeError``."""
+    first = holes[:len(fields)]
+    try:
+        values = tuple([orjson.dumps(fields[name]) for name in first])
+    except KeyError:
+        values = ()
+    if len(values) != len(fields):
+        raise ValueError("fields that are not the first holes")
+    return values
+
+
 def place_of_begin(kind: str, holes: Sequence[str]) -> int:
     """Which hole says what command ended; -1 for none."""
     return holes.index("begin") if kind == "command.end" and "begin" in holes else -1

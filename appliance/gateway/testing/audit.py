@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.audit.template import Template, Ticket, Waiter
+from gateway.audit.template import Template, Ticket, Waiter, values_of
 from gateway.errors import AuditUnavailable
 from gateway.govern import Fields
 
@@ -53,6 +53,12 @@ class MemoryAudit:
         constant = _kept(fields)
         try:
             return Template(b'{"origin":"memory","seq":', kind, "memory", constant, holes)
+        except (ValueError, TypeError):
+            raise AuditUnavailable("not a record the audit log can keep") from None
+
+    def values(self, template: Template, fields: Fields) -> tuple[bytes, ...]:
+        try:
+            return values_of(template.holes, _kept(fields))
         except (ValueError, TypeError):
             raise AuditUnavailable("not a record the audit log can keep") from None
 

@@ -28,7 +28,8 @@ JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=20)),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)), max_leaves=8)
 PLAIN = st.lists(st.text(st.characters(min_codepoint=0x1F, max_codepoint=0x80), max_size=12), max_size=3)
-LOOSE = st.one_of(st.binary(max_size=12), st.text(st.sampled_from('"[]{},:\\ \n1a'), max_size=8).map(str.encode))
+QUOTED = st.text(st.sampled_from('"\\\\/bfnrtu0 x\n'), max_size=8).map(lambda inner: b'"%b"' % inner.encode())
+LOOSE = st.one_of(QUOTED, st.binary(max_size=12), st.text(st.sampled_from('"[]{},:\\ \n1a'), max_size=8).map(str.encode))
 VALUES = st.one_of(st.one_of(JSON, PLAIN).map(orjson.dumps), st.integers(0, 10**20).map(lambda n: b"%d" % n), LOOSE)
 TIMES = st.one_of(st.integers(NOW - 10**7, NOW + 10**7), st.integers(0, 4 * 10**15))
 KINDS = st.sampled_from(["command.begin", "command.end", "session.start", "session.end", "approval.requested", "a kind"])

@@ -49,6 +49,25 @@ def end_values(seq: int) -> tuple[bytes, ...]:
     return b"%d" % seq, b'"ok"', b"1", b"10", b"0", b'""'
 
 
+async def test_fields_as_the_values_of_a_template(tmp_path: Path) -> None:
+    log, told = open_log(tmp_path), Told()
+    fields = {"text": "SELECT 'é'\n\\", "text_secret": "SELECT 1", "decision": {"effect": "allow"}, "parameters": [None, "x"]}
+    template = log.template("command.begin", BASE, ("text_digest", "decision", "text", "parameters"))
+    log.fill(template, log.values(template, fields), told)
+    del fields["parameters"]
+    log.fill(template, (*log.values(template, fields), b"[]"), told)
+    await log.record("command.begin", {**BASE, **fields, "parameters": [None, "x"]})
+    for bad in ({**fields, "more": 1}, {"text": "x"}, {"text_digest": "x", "text": "x"}, {**fields, "text": "\ud800"}):
+        with pytest.raises(AuditUnavailable):
+            log.values(template, bad)
+    await log.close()
+    first, second, third = [record for record in records(tmp_path) if record["kind"] == "command.begin"]
+    shown = ("text", "text_digest", "decision", "parameters")
+    assert [first[name] for name in shown] == [third[name] for name in shown]
+    assert second["parameters"] == [] and second["text_digest"] == first["text_digest"] != ""
+    assert verify(tmp_path).status == 0
+
+
 async def test_the_same_record_byte_for_byte(tmp_path: Path) -> None:
     log, told = open_log(tmp_path, clock=lambda: 1_800_000_000.25), Told()
     fields = begin("SELECT '100%' AS \"größe\"")
@@ -211,5 +230,8 @@ async def test_the_fakes_keep_the_same_promise(make: Callable[[], MemoryAudit]) 
     assert one.seq == 1 and bad.failed
     assert (two.seq, two.failed) == ((2, False) if type(audit) is MemoryAudit else (0, True))
     assert audit.records[0].fields["text"] == "1" and "text_secret" not in audit.records[0].fields
+    assert audit.values(audit.template("command.begin", BASE, ("text", "rows")), {"text": "x"}) == (b'"x"',)
     with pytest.raises(AuditUnavailable):
         audit.template("command.begin", {}, ("text_secret",))
+    with pytest.raises(AuditUnavailable):
+        audit.values(template, {"rows": 1})

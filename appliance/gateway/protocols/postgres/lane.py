@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from gateway.audit.template import Template, Ticket
+from gateway.audit.template import Ticket
 from gateway.errors import AuditUnavailable, Fault
-from gateway.govern import Permit, end_fields
+from gateway.govern import Permit
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.expect import Running
-from gateway.protocols.postgres.laneentry import Entry, bound_command, learn, recording, shown, verify
+from gateway.protocols.postgres.laneentry import Entry, bound_command, keep, learn, recording, shown, verify
+from gateway.protocols.postgres.lanerecords import Records
 from gateway.protocols.postgres.lanewire import BIND, DESCRIBE, MORE, ROWS, answer, plain, sample, split
 from gateway.protocols.postgres.masking import mask_rows
 from gateway.protocols.postgres.names import Portal
@@ -76,6 +77,7 @@ class Lane:
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
+        self.records = Records(relay)
         self.open = False
         self.state = State.IDLE
         self.taken = 0                                   # operations that went through to their end
@@ -90,7 +92,6 @@ class Lane:
         self._detectors: Detectors | None = None
         self._known: tuple[Any, Any, Any] = (None, None, None)    # policy, context and catalog: what all entries depend on
         self._last: tuple[Entry, bytes] | None = None    # whose portal is the unnamed one, in a transaction
-        self._end: tuple[object, Template] | None = None
         self._promised: dict[Ticket, asyncio.Future[int]] = {}
         self._after = 0                                  # where Bind ends in what was asked
         self._count = self._masked = self._affected = self._status = 0
@@ -139,10 +140,11 @@ class Lane:
         if standing.over or not self._current(standing.policy):
             return False
         key, _, at, end, _ = group
-        entry = self._entries.get(key) or self._learned(key, data)
+        entry = self._entries.get(key) or self._learned(key, data, standing, now)
         if entry is None or not self._stands(entry, standing, now) or not gate.may_start(relay.session.identity.name):
             return False
-        ticket = gate.audit.fill(entry.template, (self._shown(entry, data, at, end),) if entry.shape & BIND else (), self)
+        values = (*entry.values, self._shown(entry, data, at, end)) if entry.shape & BIND else entry.values
+        ticket = gate.audit.fill(entry.template, values, self)
         if ticket.failed:
             return False
         self._entry, self._ticket, self._asked, self._after = entry, ticket, data, group[4]
@@ -188,11 +190,12 @@ class Lane:
             self._once.clear()
         return True
 
-    def _learned(self, key: bytes, data: bytes) -> Entry | None:
-        """An entry for this group, kept from its second time on: a text with literals of its own may never come again."""
-        entry = learn(self.relay, data)
+    def _learned(self, key: bytes, data: bytes, standing: Standing, now: float) -> Entry | None:
+        """An entry for this group, decided now, and kept from its second time on: a text with literals of its own may never come again."""
+        entry = learn(self.relay, data, now)
         if entry is None:
             return None
+        entry.standing = standing
         mark = hash(key)
         if mark not in self._once:
             if len(self._once) >= ENTRIES:
@@ -201,6 +204,7 @@ class Lane:
             return entry
         if len(self._entries) >= ENTRIES:
             del self._entries[next(iter(self._entries))]
+        keep(self.relay, entry)
         self._entries[key] = entry
         return entry
 
@@ -326,7 +330,7 @@ class Lane:
         relay.totals.rows += rows
         relay.totals.active = self._time()
         values = (b"%d" % begin, b"%d" % (rows or self._affected), b"%d" % size, b"%d" % self._masked)
-        relay.gate.audit.fill(self._end_template(), values, None, lazy=True, recording=self._recording)
+        relay.gate.audit.fill(self.records.end(), values, None, lazy=True, recording=self._recording)
         relay.status = status = chr(self._status)
         if entry.parses and entry.prepared is not None:
             relay.frontend.names.reparsed(entry.prepared)
@@ -340,15 +344,6 @@ class Lane:
         self._forget()
         if not self.open or relay.draining:
             relay.rested()
-
-    def _end_template(self) -> Template:
-        policy = self.relay.gate.policy
-        if self._end is None or self._end[0] is not policy:
-            fields = end_fields(self.relay.session, policy, 0, "ok")
-            for hole in ("begin", "rows", "bytes", "masked"):
-                del fields[hole]
-            self._end = (policy, self.relay.gate.audit.template("command.end", fields, ("begin", "rows", "bytes", "masked")))
-        return self._end[1]
 
     # handing over
 

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
 
 from gateway.audit.template import Template
-from gateway.errors import Fault, GatewayFault
-from gateway.govern import begin_fields
+from gateway.errors import AuditUnavailable, Fault, GatewayFault
 from gateway.model import Command, Decision
 from gateway.protocols.postgres import bounded, messages
 from gateway.protocols.postgres.answers import typed_parameters
@@ -19,7 +19,7 @@ from gateway.protocols.postgres.context import Compiled
 from gateway.protocols.postgres.expect import DESCRIBE_PORTAL, QUERY, Expect
 from gateway.protocols.postgres.lanewire import BIND, PARSE, ROWS, TYPED
 from gateway.protocols.postgres.masking import MaskPlan
-from gateway.protocols.postgres.messages import Bind, Describe, Field, Parse, Query
+from gateway.protocols.postgres.messages import Bind, Describe, Field, Parse
 from gateway.protocols.postgres.names import Prepared
 from gateway.protocols.postgres.recorder import Sample, plain_columns
 from gateway.protocols.postgres.shown import hidden_parameters
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
 
 TRANSACTIONS = frozenset({"", "begin", "commit", "rollback"})
+QUERY_KIND = 0x51
+NONE_HIDDEN: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +45,7 @@ class Entry:
     command: Command
     decision: Decision
     template: Template
+    values: tuple[bytes, ...]             # of the template, but those that are known only when it runs
     shape: int
     early: bool
     statement: str | None = None          # the name that Bind gives; ``None`` of a Query
@@ -66,14 +69,16 @@ class Entry:
         return bool(self.shape & TYPED)
 
 
-def learn(relay: Relay, data: bytes) -> Entry | None:
+def learn(relay: Relay, data: bytes, now: float) -> Entry | None:
     """Understand and decide a group of the shape that ``lanewire.split`` knows, as ``Frontend`` would, without waiting for anything.
 
     ``None`` wherever that is not possible, or where more than a plain permitted statement is asked for: the frontend has the word.
     """
     try:
-        return _learned(relay, [messages.parse_frontend(kind, payload) for kind, payload in _messages(relay, data)])
-    except (Fault, SqlFault):
+        if data[0] == QUERY_KIND:
+            return _entry(relay, data[5:-1].decode(), (), 0, now)
+        return _learned(relay, [messages.parse_frontend(kind, payload) for kind, payload in _messages(relay, data)], now)
+    except (Fault, SqlFault, UnicodeDecodeError):
         return None
 
 
@@ -83,20 +88,18 @@ def _messages(relay: Relay, data: bytes) -> FrameReader:
     return reader
 
 
-def _learned(relay: Relay, group: list[messages.FrontendMessage]) -> Entry | None:
+def _learned(relay: Relay, group: list[messages.FrontendMessage], now: float) -> Entry | None:
     match group:
-        case [Query(text)]:
-            return _entry(relay, text, (), 0)
         case [Parse(name, text, types), Bind() as bind, *rest] if name == bind.statement == "":
-            return _bound(relay, Prepared(text, types), bind, rest, PARSE)
+            return _bound(relay, Prepared(text, types), bind, rest, PARSE, now)
         case [Bind() as bind, *rest]:
             found = relay.frontend.names.known(bind.statement)
-            return None if found is None else _bound(relay, found, bind, rest, 0)
+            return None if found is None else _bound(relay, found, bind, rest, 0, now)
     return None
 
 
-def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.FrontendMessage], shape: int) -> Entry | None:
-    found = _entry(relay, prepared.text, prepared.types, shape | BIND)
+def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.FrontendMessage], shape: int, now: float) -> Entry | None:
+    found = _entry(relay, prepared.text, prepared.types, shape | BIND, now)
     if found is None or shape & PARSE and not found.early:
         return None                  # the record of a Parse that has to wait comes first, and has an end of its own
     plan = found.compiled.plans[0]
@@ -108,34 +111,34 @@ def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.Fro
     return found
 
 
-def _entry(relay: Relay, text: str, types: tuple[int, ...], shape: int) -> Entry | None:
+def _entry(relay: Relay, text: str, types: tuple[int, ...], shape: int, now: float) -> Entry | None:
     compiled = relay.context.compile_now(text, types)
     if compiled is None or compiled.refusal or len(compiled.statements) != 1 or not _plain(compiled.statements[0]):
         return None
     command = relay.context.command(compiled, wait=relay.wait)
-    decision = relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, relay.gate.now())
+    decision = relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, now)
     if decision.effect != "allow" or decision.limits.rows is not None or decision.limits.time is not None:
         return None
     if bounded.bound_of(decision, compiled, relay.context.prepared) is not None:
         return None
     rows = ROWS if compiled.statements[0].returns == "rows" else 0
-    return Entry(compiled, command, decision, begin_template(relay, command, decision, shape), shape | rows,
-                 command.early and not relay.gate.audit.strict, hidden=hidden_parameters(compiled.statements, relay.context.masks()))
+    template, values = relay.lane.records.once(command, decision, bound=bool(shape & BIND))
+    hidden = hidden_parameters(compiled.statements, relay.context.masks()) if shape & BIND else NONE_HIDDEN
+    return Entry(compiled, command, decision, template, values, shape | rows, command.early and not relay.gate.audit.strict, hidden=hidden)
+
+
+def keep(relay: Relay, entry: Entry) -> None:
+    """The group comes again: from now on less is filled in."""
+    with suppress(AuditUnavailable):
+        entry.template, entry.values = relay.lane.records.kept(entry.command, entry.decision, bound=bool(entry.shape & BIND)), ()
 
 
 def _plain(statement: Statement) -> bool:
     """A statement that changes nothing of what the session knows: no name, no setting, no catalog."""
-    names = (statement.prepares, statement.declares, statement.uses_prepared, statement.uses_cursor, statement.forgets, statement.inner)
-    return (statement.returns in ("rows", "none") and all(name is None for name in names) and not statement.settings
-            and not statement.changes_context and not statement.changes_catalog and statement.transaction in TRANSACTIONS)
-
-
-def begin_template(relay: Relay, command: Command, decision: Decision, shape: int) -> Template:
-    """The ``command.begin`` of every run of an entry; of a bound one the parameters are filled in."""
-    fields = begin_fields(relay.session, relay.gate.policy, command, decision)
-    if shape & BIND:
-        del fields["parameters"]
-    return relay.gate.audit.template("command.begin", fields, ("parameters",) if shape & BIND else ())
+    return (statement.returns in ("rows", "none") and not statement.settings and not statement.changes_context
+            and not statement.changes_catalog and statement.transaction in TRANSACTIONS
+            and statement.prepares is None and statement.declares is None and statement.uses_prepared is None
+            and statement.uses_cursor is None and statement.forgets is None and statement.inner is None)
 
 
 def bind_of(relay: Relay, data: bytes) -> Bind:

@@ -171,8 +171,10 @@ def speaks_of_system_only(statement: Statement) -> bool:
     """True when no error of this statement can hold a value of a user's table: it names built-in relations and functions at most."""
     if statement.verb not in _QUIET or statement.writes or statement.dml or statement.inner is not None:
         return False
-    flows = [output.flow for output in statement.columns or ()]
-    return (not any(flow.unknown for flow in flows) and all(oid < 16384 for _, oid in statement.relations)
+    for _, oid in statement.relations:                   # once a statement
+        if oid >= 16384:
+            return False
+    return (not any(output.flow.unknown for output in statement.columns or ())
             and not any(op.verb == "call" or "constraints" in op.objects for op in statement.operations)
             and all(column[0] in SYSTEM_SCHEMAS and not _sensitive(column) for column in statement.reads))
 

@@ -16,8 +16,8 @@ SYSTEM = frozenset({"pg_catalog", "information_schema"})
 
 def shown_text(text: str, statements: Sequence[Statement], masks: MaskSet, secrets: tuple[str, ...] = ()) -> str:
     """``text`` with those literals replaced, by their offsets in it, and findings of the detectors too."""
-    spans = sorted({(one.start, one.end) for one in _literals(statements) if one.end > one.start and _hidden(one, masks)}, reverse=True)
-    for start, end in spans:
+    spans = {(one.start, one.end) for one in _literals(statements) if one.end > one.start and _hidden(one, masks)}
+    for start, end in sorted(spans, reverse=True) if spans else ():
         text = f"{text[:start]}'{HIDDEN}'{text[end:]}"
     return conceal(_detected(text, masks), secrets)
 
