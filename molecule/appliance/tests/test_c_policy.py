@@ -7,21 +7,23 @@ from segment import Segment, Session
 from testinfra.host import Host
 
 testinfra_hosts = ["lab://gw"]
+# The view is in no case of the segment: a rule against a case is refused.
+CLOSED = "{name: closed today, deny: {sql: {verbs: [select], relations: [public.customer_v]}}}"
 
 
 def test_a_policy_change_reaches_a_live_session_without_dropping_it(segment: Segment) -> None:
     before = segment.gateway_pid()
     with Session("client") as session:
         backend = session.ask("select pg_backend_pid()").rows
-        assert session.ask("select count(*) from customers").rows == ["3"]
+        assert session.ask("select count(*) from customer_v").rows == ["3"]
         with segment.edited():
-            segment.add_rule("{name: closed today, deny: {sql: {verbs: [select], relations: [public.customers]}}}")
+            segment.add_rule(CLOSED)
             run = segment.play("policy.yml")
             assert run.status == 0, run.output
-            assert session.ask("select count(*) from customers").code == "42501"
+            assert session.ask("select count(*) from customer_v").code == "42501"
             assert session.ask("select count(*) from orders").rows == ["20"]
         assert segment.play("policy.yml").status == 0
-        assert session.ask("select count(*) from customers").rows == ["3"]
+        assert session.ask("select count(*) from customer_v").rows == ["3"]
         assert session.ask("select pg_backend_pid()").rows == backend
     assert segment.gateway_pid() == before
 
@@ -35,11 +37,11 @@ def test_the_same_policy_again_changes_nothing(segment: Segment) -> None:
 def test_check_mode_shows_a_change_and_makes_none(segment: Segment) -> None:
     release = segment.config_release()
     with segment.edited():
-        segment.add_rule("{name: shown only, deny: {sql: {verbs: [select], relations: [public.orders]}}}")
+        segment.add_rule(CLOSED)
         run = segment.play("policy.yml", None, "--check", "--diff")
         assert run.status == 0, run.output
         assert run.changed["gw"] > 0
-        assert "shown only" in run.output
+        assert "closed today" in run.output
     assert segment.config_release() == release
     assert segment.works()
 
@@ -59,11 +61,24 @@ def test_a_bad_policy_is_refused_and_the_old_one_stays(host: Host, segment: Segm
     assert host.run("lockgate check").rc == 0
 
 
+def test_a_policy_against_its_own_cases_is_refused(segment: Segment) -> None:
+    release = segment.config_release()
+    with segment.edited():
+        segment.add_rule("{name: wrong, deny: {sql: {verbs: [select], relations: [public.customers]}}}")
+        run = segment.play("policy.yml")
+        assert run.status != 0
+        assert "lockgate policy test refuses the folder, nothing was changed" in " ".join(run.output.split())
+    assert segment.config_release() == release
+    assert segment.works()
+
+
 def test_a_revoked_identity_loses_its_live_session(segment: Segment) -> None:
+    """At once, whatever the segment's cases say that it may do."""
     with Session("client") as session, segment.edited() as folder:
         assert session.ask("select 1").rows == ["1"]
         (folder / "policy" / "revoked.yaml").write_text("revoked: [{identity: ci-bot}]\n")
-        assert segment.play("policy.yml").status == 0
+        run = segment.play("policy.yml")
+        assert run.status == 0, run.output
         try:
             assert session.ask("select 1").code == "57P01"
         except EOFError as gone:

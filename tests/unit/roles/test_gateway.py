@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from gateway.config.document import read_document
+from tests.unit.cli.demo_folder import make_demo
 from tests.unit.roles.playbook import plugin
 
 release: Any = plugin("gateway", "library/lockgate_release.py")
@@ -158,3 +161,30 @@ def test_a_release_without_its_mark_is_not_installed(tmp_path: Path) -> None:
     assert install.installed(tmp_path) is None
     (tmp_path / install.MARK).write_text('{"wheels": "abc"}')
     assert install.installed(tmp_path) == "abc"
+
+
+def asked_here(program: Path, folder: Path, *verb: str) -> subprocess.CompletedProcess[str]:
+    """The program of this checkout, as whoever runs the tests."""
+    return subprocess.run([sys.executable, "-m", "gateway.cli", *verb, "--config", str(folder), "--json"], capture_output=True, text=True)
+
+
+def test_a_revoked_identity_waits_for_no_case_and_any_other_case_still_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "asked", asked_here)
+    etc = make_demo(tmp_path)
+    (etc / "policy" / "revoked.yaml").write_text("revoked: [{identity: ci-bot}]\n")
+    assert asked_here(tmp_path, etc, "policy", "test").returncode == 1
+    release.tested(tmp_path, etc)
+    case = '{identity: reporting, resource: orders-db, sql: "delete from orders", effect: allow}'
+    (etc / "policy" / "tests" / "more.yaml").write_text(f"tests:\n  - {case}\n")
+    with pytest.raises(release.Wrong) as refused:
+        release.tested(tmp_path, etc)
+    assert str(refused.value).endswith('changed: reporting on orders-db: "delete from orders": effect: expected allow, got deny')
+
+
+@pytest.mark.parametrize("said", ["", "Traceback", "[]", '{"failures": []}', '{"failures": [{}]}', '{"failures": [7]}'])
+def test_a_program_that_fails_without_a_case_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    (tmp_path / "policy" / "tests").mkdir(parents=True)
+    (tmp_path / "policy" / "tests" / "a.yaml").touch()
+    monkeypatch.setattr(release, "asked", lambda *asked: subprocess.CompletedProcess(asked, 1, said))
+    with pytest.raises(release.Wrong, match="lockgate policy test refuses the folder"):
+        release.tested(tmp_path, tmp_path)
