@@ -163,7 +163,7 @@ def test_decommissioned(host: Host, lab: Lab, playbook: Playbook) -> None:
     assert host.check_output("getent shadow breakglass").split(":")[1] == "!"
     assert not host.file("/var/lib/lockgate-config/current").exists
     left = host.check_output("find /var/lib/lockgate-credentials /run/lockgate-credentials /var/lib/lockgate-config /var/lib/lockgate-tls"
-                             " /var/lib/lockgate-console"
+                             " /var/lib/lockgate /var/lib/lockgate-console"
                              " /var/lib/systemd/credential.secret -type f \\( -name '*.cred' -o -name '*key*' -o -path '*/credentials/*'"
                              " -o -name credential.secret \\) ! -name '*.pub' 2>/dev/null; true")
     assert left == ""
@@ -172,7 +172,8 @@ def test_decommissioned(host: Host, lab: Lab, playbook: Playbook) -> None:
     held = json.loads((FOLDER / "collected" / "gw" / "collection.json").read_text())
     assert note["audit"] == {"collected": True, "last": held["positions"]}
     assert sorted(path.rpartition("/")[2] for path in note["destroyed"]) == [
-        "audit_ed25519_key", "credential.secret", "credentials.orders-db.yaml.cred", "tls.audit_ed25519_key.cred", "tls.gateway.key.cred"]
+        "audit_ed25519_key", "credential.secret", "credentials.orders-db.yaml.cred", "digest.key", "digest.key",
+        "tls.audit_ed25519_key.cred", "tls.gateway.key.cred"]
     assert note["reason"] == "the plant has moved"
     newest = sorted((FOLDER / "collected" / "gw").glob("records-*"))[-1].read_bytes().splitlines()
     assert "gateway.stop" in [json.loads(line)["kind"] for line in newest[-4:]]
