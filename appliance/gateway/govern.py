@@ -48,11 +48,15 @@ class AuditLog(Protocol):
         """Queue one record: ``values`` are JSON, one for each hole. ``waiter`` is told once it is on disk or has failed; never raises."""
 
 
-class Policy(Protocol):
-    """The part of ``policy.Policy`` that ``govern`` needs."""
+class Digested(Protocol):
+    """A policy, as far as records name it."""
 
     @property
     def digest(self) -> str: ...
+
+
+class Policy(Digested, Protocol):
+    """The part of ``policy.Policy`` that ``govern`` needs."""
 
     def ended(self, session: Session, now: float) -> str | None:
         """Why this session may not go on, or ``None``."""
@@ -70,12 +74,15 @@ class Approval(Protocol):
 class Approvals(Protocol):
     """The part of ``approvals.desk`` that ``govern`` needs."""
 
-    async def obtain(self, session: Session, command: Command, decision: Decision, policy: Policy) -> Approval:
+    async def obtain(self, session: Session, command: Command, decision: Decision, policy: Digested) -> Approval:
         """Wait for the votes, or find the grant of an earlier identical request. Raises ``Refused`` (denied, expired,
         withdrawn, held and not waiting). The approval given is reserved for this one use."""
 
-    def consumed(self, approval: Approval) -> Fields:
-        """Mark it used; the fields of its ``approval.used`` record. Raises ``Refused`` if it no longer holds."""
+    async def use(self, approval: Approval, begin: Fields) -> int:
+        """Use it up for the command that ``begin`` is the ``command.begin`` of; gives that record's seq once both are on disk.
+
+        Raises ``Refused`` if it no longer holds, or ``AuditUnavailable``.
+        """
 
     def listen(self, session_id: str, told: Callable[[ApprovalView], Awaitable[None]]) -> None:
         """``told`` is awaited with each request of this session that waits, once its record is on disk."""
@@ -113,7 +120,7 @@ class Permit:
     approval: str | None = None
 
 
-def session_fields(session: Session, policy: Policy) -> dict[str, Any]:
+def session_fields(session: Session, policy: Digested) -> dict[str, Any]:
     """What every record of a session carries: contract section 5."""
     who = session.identity
     return {
@@ -194,11 +201,9 @@ async def _with_approval(gate: Gate, session: Session, command: Command, decisio
         raise
     if reason := gate.policy.ended(session, gate.now()):
         raise SessionOver(reason)
-    used = gate.approvals.consumed(approval)
-    begin = begin_fields(session, policy, command, decision) | {"approval": approval.id}
-    both = await gate.audit.record_together([("approval.used", used), ("command.begin", begin)])
+    begin = await gate.approvals.use(approval, begin_fields(session, policy, command, decision) | {"approval": approval.id})
     recorded = asyncio.get_running_loop().create_future()
-    recorded.set_result(both[1])
+    recorded.set_result(begin)
     return Permit(decision, recorded, early=False, policy=policy.digest, approval=approval.id)
 
 

@@ -1,31 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sessions open right now: counted per identity and resource, and ended from outside."""
+"""What is open right now: connections, and sessions, counted per identity and resource and ended from outside."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
+from gateway.errors import Refused
 from gateway.model import Session
 
 _K = TypeVar("_K")
+End = Callable[[str], None]
+"""Asks a session to end, and says why. Only schedules the ending, never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many sessions one identity may have: on the resource (``None``: as many as it likes), and in all."""
+
+    concurrent: int | None
+    in_all: int
 
 
 class LiveSessions:
-    """Registry of open sessions. ``end`` callbacks must only schedule the ending, never block."""
+    """Registry of open sessions."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[Session, Callable[[str], None], Callable[[str], None]]] = {}
+        self._open: dict[str, tuple[Session, End, End]] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._per_identity: Counter[str] = Counter()
 
-    def add(self, session: Session, end: Callable[[str], None], drain: Callable[[str], None] | None = None) -> None:
-        """``drain`` ends it once the command that is running has ended (at once where there is no such difference)."""
-        self._open[session.id] = (session, end, drain or end)
+    async def enter(self, session: Session, caps: Caps, end: End) -> None:
+        """Count it in, if there is room for it. ``remove`` has to be called whatever happens afterwards.
+
+        Raises ``Refused`` (53300), or ``GatewayFault`` where that cannot be told.
+        """
+        self.admit(session, caps, end)
+
+    def admit(self, session: Session, caps: Caps, end: End) -> None:
+        """``enter`` where all sessions there are, are here."""
+        who = session.identity.name
+        if caps.concurrent is not None and self.concurrent(who, session.resource) >= caps.concurrent:
+            raise Refused(f"{who} has {caps.concurrent} sessions on {session.resource} already", "53300")
+        if self.of_identity(who) >= caps.in_all:
+            raise Refused(f"{who} has too many connections", "53300")
+        self.add(session, end)
+
+    def add(self, session: Session, end: End) -> None:
+        """Count it in."""
+        self._open[session.id] = (session, end, end)
         self._count[session.identity.name, session.resource] += 1
         self._per_identity[session.identity.name] += 1
+
+    def steer(self, session_id: str, end: End, drain: End) -> None:
+        """How it is ended from now on; ``drain`` lets the command that is running end first."""
+        if (found := self._open.get(session_id)) is not None:
+            self._open[session_id] = (found[0], end, drain)
 
     def remove(self, session_id: str) -> None:
         found = self._open.pop(session_id, None)
@@ -69,17 +102,32 @@ def _less(counter: Counter[_K], key: _K) -> None:
         del counter[key]
 
 
+class Connections:
+    """How many connections are open, their callers known or not."""
+
+    def __init__(self) -> None:
+        self.here = 0
+
+    def opened(self) -> int:
+        """One more; how many there are with it."""
+        self.here += 1
+        return self.here
+
+    def closed(self) -> None:
+        self.here -= 1
+
+
 class Rates:
     """A token bucket per identity: ``rate`` operations a second, as many at once as one second gives."""
 
     def __init__(self, rate: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._monotonic = rate, monotonic
+        self._rate, self._most, self._monotonic = rate, max(rate, 1.0), monotonic
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, identity: str) -> bool:
         """Whether one more operation may start now."""
         now = self._monotonic()
-        left, seen = self._left.get(identity, (self._rate, now))
-        left = min(self._rate, left + (now - seen) * self._rate)
+        left, seen = self._left.get(identity, (self._most, now))
+        left = min(self._most, left + (now - seen) * self._rate)
         self._left[identity] = (left - 1 if left >= 1 else left, now)
         return left >= 1

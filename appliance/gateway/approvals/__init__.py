@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approvals: a command that policy wants a person to look at first is held here until the votes are in.
 
-    govern() ── obtain() ──▶ requested ──vote──▶ granted ── consumed() ──▶ used
+    govern() ── obtain() ──▶ requested ──vote──▶ granted ── use() ──▶ used
                                 │  │                │
                                 │  └─vote──▶ denied └──▶ expired, withdrawn
                                 └──▶ expired, withdrawn

@@ -28,7 +28,7 @@ from gateway.approvals.view import ApprovalView, State
 from gateway.approvals.voters import may_see, same_voter
 from gateway.config.schema import ApprovalRule
 from gateway.errors import Fault, Refused
-from gateway.govern import Approval, AuditLog, Fields, Policy, session_fields
+from gateway.govern import Approval, AuditLog, Digested, Fields, session_fields
 from gateway.model import Command, Decision, Identity, Session
 from gateway.policy.votes import may_vote, met, shortest
 
@@ -78,7 +78,7 @@ class ApprovalsDesk:
 
     # --- for govern() ---
 
-    async def obtain(self, session: Session, command: Command, decision: Decision, policy: Policy) -> Approval:
+    async def obtain(self, session: Session, command: Command, decision: Decision, policy: Digested) -> Approval:
         """Wait for the votes, or find what an earlier identical request came to. The approval is reserved for this one use.
 
         Raises ``Refused`` with code ``denied``, ``expired``, ``withdrawn`` or ``held`` (not waiting: ``detail`` is the id), or
@@ -92,6 +92,14 @@ class ApprovalsDesk:
             if (granted := self._resumed(request)) is not None:
                 return granted
             raise refusal(self._book.identical(request.key, request.requested) or await self._open(request))
+
+    async def use(self, approval: Approval, begin: Fields) -> int:
+        """Mark it used, in one transaction with the record of the command it is used for; gives that record's seq.
+
+        Raises ``Refused`` if it no longer holds, or ``AuditUnavailable``.
+        """
+        both = await self._audit.record_together([("approval.used", self.consumed(approval)), ("command.begin", begin)])
+        return both[1]
 
     def consumed(self, approval: Approval) -> Fields:
         """Mark it used; the fields of its ``approval.used`` record. Raises ``Refused`` if it no longer holds."""
@@ -195,7 +203,7 @@ class ApprovalsDesk:
 
     # --- asking ---
 
-    def _request(self, session: Session, command: Command, decision: Decision, policy: Policy) -> Request:
+    def _request(self, session: Session, command: Command, decision: Decision, policy: Digested) -> Request:
         now, current = self._clock(), self._policy()
         if self._closed or current.digest != policy.digest:
             raise Refused("the gateway is stopping" if self._closed else "the policy changed", "withdrawn")

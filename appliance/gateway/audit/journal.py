@@ -34,7 +34,8 @@ _SNAPSHOT_EVERY = 4096
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose log it is and where it is kept. ``mode`` is that of its files."""
+    """Whose log it is and where it is kept. ``mode`` is that of its files. Several processes of a gateway keep logs in one folder, each of
+    its own origin: 0 is the gateway's first process, the others are its workers by their number."""
 
     state: Path
     origin: str
@@ -42,6 +43,12 @@ class Place:
     digest_key: bytes
     vfs: str | None = None
     mode: int = 0o600
+    worker: int = 0
+
+    @property
+    def reserve(self) -> Path:
+        """The file given up to write the last records on a full disk."""
+        return self.state / f"reserve{worker_suffix(self.worker)}"
 
     @property
     def audit(self) -> Path:
@@ -50,6 +57,11 @@ class Place:
     @property
     def recordings(self) -> Path:
         return self.state / "recordings"
+
+
+def worker_suffix(worker: int) -> str:
+    """Ends the name of what each process of a gateway has for itself."""
+    return f".{worker}" if worker else ""
 
 
 class Journal:
@@ -66,9 +78,12 @@ class Journal:
         self._snapshot_at = -_SNAPSHOT_EVERY
         self._known: tuple[Tree, Standing] | None = None
 
-    def open(self, now: int) -> Recovered:
-        """Find the end of the log, or begin one. ``now`` is microseconds since the epoch. Nothing is written to an existing log yet."""
-        found = recover(self._place.audit, self._place.origin, self._place.vfs, self._known[0] if self._known else None)
+    def open(self, now: int, *, alone: bool = False) -> Recovered:
+        """Find the end of the log, or begin one. ``now`` is microseconds since the epoch. Nothing is written to an existing log yet.
+
+        ``alone``: no other process has a log in the folder now, so that a file nothing was committed to is what a crash left.
+        """
+        found = recover(self._place.audit, self._place.origin, self._place.vfs, self._known[0] if self._known else None, discard=alone)
         self.encoder.tree, self.encoder.prev, self.encoder.last = found.tree, found.prev, found.last
         self.standing, self.number, self.dirty = found.standing, found.number, found.unsealed > 0
         self._signer = Signer(self._place.origin, self._key)
@@ -109,9 +124,8 @@ class Journal:
     def roll(self, now: int) -> None:
         """Begin a new file; its first record is a checkpoint over everything before it. The old one is sealed once that is on disk."""
         before = (self.file, self._recording, self.number, self.created)
-        self.number += 1
         created = time_text(self.encoder.clamp(now))
-        file = LogFile.create(file_path(self._place.audit, self.number), self._header(created), self._place.vfs, self._place.mode)
+        file = self._next_file(self._header(created))
         try:
             self._use(file, created)
             self.commit([], now, sign=True)
@@ -121,6 +135,15 @@ class Journal:
             self.file, self._recording, self.number, self.created = before
             raise
         self._seal(before[0], before[1])
+
+    def _next_file(self, header: Mapping[str, bytes]) -> LogFile:
+        """The first number that no other origin of the folder has taken."""
+        while True:
+            self.number += 1
+            try:
+                return LogFile.create(file_path(self._place.audit, self.number), header, self._place.vfs, self._place.mode)
+            except FileExistsError:
+                continue
 
     def _header(self, created: str) -> dict[str, bytes]:
         values = {"format": FORMAT, "origin": self._place.origin, "segment": self._place.segment, "created": created,

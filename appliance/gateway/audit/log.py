@@ -17,7 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.inbox import OVERHEAD, Entry, Inbox, Queued
-from gateway.audit.journal import Journal, Place
+from gateway.audit.journal import Journal, Place, worker_suffix
 from gateway.audit.note import raw_public
 from gateway.audit.record import Encoder
 from gateway.audit.template import Fill, Template
@@ -45,14 +45,16 @@ class AuditLog:
 
     @classmethod
     def open(cls, state: Path, origin: str, segment: str, config: AuditConfig, key: Ed25519PrivateKey, *,
-             clock: Callable[[], float] = time.time, vfs: str | None = None) -> AuditLog:
+             clock: Callable[[], float] = time.time, vfs: str | None = None, worker: int = 0) -> AuditLog:
         """Open or begin the log under ``state``, close what a crash left open, and start the writer thread.
+
+        ``worker`` is the number of a worker, whose log has its own origin beside the gateway's.
 
         Called inside the event loop. ``clock`` gives seconds since the epoch. Raises ``AuditUnavailable`` (cannot be written) or
         ``GatewayFault`` (another gateway has it, its end was changed, SQLite too old).
         """
         _check_origin(origin)
-        place, lock = prepare(state, origin, segment, vfs)
+        place, lock = prepare(state, f"{origin}/{worker}" if worker else origin, segment, vfs, worker)
         try:
             journal, strict = Journal(place, key), config.durability == "strict"
             inbox = Inbox(clock, asyncio.get_running_loop().call_soon, strict=strict)
@@ -174,18 +176,32 @@ def _check_origin(origin: str) -> None:
         raise GatewayFault("the gateway's name cannot be an origin: expected printable text without blanks and +")
 
 
-def prepare(state: Path, origin: str, segment: str, vfs: str | None = None) -> tuple[Place, int]:
-    """Make the folders, take the lock (a file descriptor to keep), read or make the key of ``text_digest``."""
+def prepare(state: Path, origin: str, segment: str, vfs: str | None = None, worker: int = 0) -> tuple[Place, int]:
+    """Make the folders, take the lock (a file descriptor to keep), read or make the key of ``text_digest``.
+
+    Raises ``GatewayFault`` where another process has the log, or the gateway's first process would begin while a worker is still there.
+    """
     audit = state / "audit"
     for folder in (state, audit, state / "recordings"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(audit / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = os.open(audit / f"lock{worker_suffix(worker)}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         _take_lock(lock, audit)
-        return Place(state, origin, segment, _digest_key(audit / "digest.key"), vfs), lock
+        if not worker:
+            _await_workers(audit)
+        return Place(state, origin, segment, _digest_key(audit / "digest.key"), vfs, worker=worker), lock
     except BaseException:
         os.close(lock)
         raise
+
+
+def _await_workers(audit: Path) -> None:
+    for path in audit.glob("lock.*"):
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _take_lock(handle, audit)
+        finally:
+            os.close(handle)
 
 
 def _take_lock(lock: int, audit: Path) -> None:

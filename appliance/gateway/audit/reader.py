@@ -50,9 +50,13 @@ class Source:
 
 
 def is_live(audit: Path) -> bool:
-    """Whether a gateway holds this log. ``audit`` is ``state/audit``. Raises ``OSError``."""
+    """Whether a gateway, or one of its workers, holds this log. ``audit`` is ``state/audit``. Raises ``OSError``."""
+    return any(_is_held(path) for path in (audit / "lock", *audit.glob("lock.*")))
+
+
+def _is_held(path: Path) -> bool:
     try:
-        lock = os.open(audit / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

@@ -35,12 +35,14 @@ class Recovered:
     unsealed: int = 0
 
 
-def recover(directory: Path, origin: str, vfs: str | None = None, known: Tree | None = None) -> Recovered:
+def recover(directory: Path, origin: str, vfs: str | None = None, known: Tree | None = None, *, discard: bool = False) -> Recovered:
     """Open the newest file of ``origin`` and check its tail against the last signed tree, and that it begins with ``known``.
+
+    ``discard``: files that nothing was ever committed to are removed; nobody else may be about to commit to one.
 
     Raises ``GatewayFault`` when the tail is not what was written, ``apsw.Error`` when it cannot be read.
     """
-    found = _recover(directory, origin, vfs, known)
+    found = _recover(directory, origin, vfs, known, discard)
     if known is not None and found.tree.size < known.size:
         if found.file is not None:
             found.file.close()
@@ -48,14 +50,14 @@ def recover(directory: Path, origin: str, vfs: str | None = None, known: Tree | 
     return found
 
 
-def _recover(directory: Path, origin: str, vfs: str | None, known: Tree | None) -> Recovered:
+def _recover(directory: Path, origin: str, vfs: str | None, known: Tree | None, discard: bool) -> Recovered:
     found = Recovered()
     for path in reversed(log_files(directory)):
         file = LogFile(path, vfs)
         try:
             header = file.header()
             if not header:
-                _discard(file)
+                (_discard if discard else LogFile.close)(file)
                 continue
             found.number = max(found.number, file_number(path))
             if header.get("origin") == origin.encode():
@@ -81,10 +83,7 @@ def _resume(found: Recovered, file: LogFile, header: dict[str, bytes], known: Tr
         raise GatewayFault(
             f"{file.path}: the end of the audit log is not what was written ({error}); "
             "run `audit verify`, then move the folder away to begin a new log") from None
-    if file_number(file.path) == found.number:
-        found.file, found.created = file, header.get("created", b"").decode()
-    else:
-        file.close()
+    found.file, found.number, found.created = file, file_number(file.path), header.get("created", b"").decode()
     return found
 
 

@@ -48,7 +48,7 @@ class Writer:
         self.reason = "not open"
         self._place, self._journal, self._config, self._clock = place, journal, config, clock
         self._inbox, self._deliver = inbox, deliver
-        self._reserve = Reserve(place.state / "reserve", config.reserve)
+        self._reserve = Reserve(place.reserve, config.reserve)
         self._lazy: list[Queued] = []
         self._done: Sequence[Queued] = ()
         self._missed: list[Queued] = []
@@ -65,7 +65,7 @@ class Writer:
         """Recover, and write down that the log is open and what a stop or crash had left open. Raises ``GatewayFault``."""
         check_sqlite()
         try:
-            found = self._journal.open(self._now())
+            found = self._journal.open(self._now(), alone=not self._place.worker)
             self._reserve.ensure()
             fields = {"format": FORMAT, "key": fingerprint(key_public), "sqlite": apsw.sqlite_lib_version(), "unsealed": found.unsealed,
                       "orphaned": len(found.standing.commands), "boot": boot_id()}

@@ -142,7 +142,7 @@ class ConsoleLog:
 
     def _recovered(self) -> Recovered:
         try:
-            return self._journal.open(self._now())
+            return self._journal.open(self._now(), alone=True)
         except GatewayFault:
             self._journal.abandon()
             raise _Damaged from None

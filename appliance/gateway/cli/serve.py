@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -20,6 +19,7 @@ from gateway import serving, version
 from gateway.build import Gateway
 from gateway.cli.options import add_config
 from gateway.config.load import Folder, load_folder
+from gateway.datapath import calm_collector
 
 
 def register(subparsers: Any) -> None:
@@ -55,19 +55,12 @@ async def _serve(folder: Folder) -> int:
         here = str(gateway.folder.path)
         started = serving.Verdict(os.getpid(), began, started=here, folder=here, policy=gateway.policy.digest, version=version())
         serving.tell(started)
-        gateway.when_warm(_calm_collector)
+        gateway.when_warm(calm_collector)
         await _until(gateway, stop, reload, started)
     finally:
         serving.notify("STOPPING=1")
         await gateway.stop()
     return 0
-
-
-def _calm_collector() -> None:
-    """The catalogs are hundreds of thousands of objects that stay: the collector need not walk through them again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def _until(gateway: Gateway, stop: asyncio.Event, reload: asyncio.Event, started: serving.Verdict) -> None:

@@ -145,6 +145,9 @@ class GatewayConfig(Keys):
     segment: Name = Field(description="The network segment; tokens carry the audience `lockgate/SEGMENT`.")
     state: FilePath = Field(description="Folder for audit, recordings and replay caches; outside of this folder.")
     listeners: Mapping[str, Listener] = Field(description="One per protocol, and `console`.")
+    workers: int = Field(
+        default=1, ge=1, le=64, strict=True,
+        description="Processes that serve the listeners side by side, each with a log of its own (origin `NAME/WORKER`); 1 needs no other.")
     limits: Limits = Field(default_factory=Limits, description="Bounds of the whole gateway.")
     console: ConsoleConfig = Field(default_factory=ConsoleConfig, description="Who may read over the console.")
     audit: AuditConfig = Field(default_factory=AuditConfig, description="The audit log.")

@@ -96,5 +96,14 @@ class ConsoleGateway(Protocol):
     def break_glass(self) -> Mapping[str, int]:
         """open, begin, end, refused."""
     @property
+    def workers(self) -> Mapping[str, int]:
+        """configured, serving, replaced."""
+    @property
     def ready(self) -> bool: ...
+    @property
+    def not_ready(self) -> str:
+        """Why it does not serve; empty where it does."""
+    @property
+    def audit_available(self) -> bool:
+        """Whether records can be written now, by every worker."""
     def now(self) -> float: ...

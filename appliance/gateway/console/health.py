@@ -17,11 +17,15 @@ _COUNTED = ("requested", *STATES[1:])
 _ANSWERS = ("answers_2xx", "answers_4xx", "answers_5xx", "refused_tokens")
 _SENT = ("sent", "failed", "dropped")
 _BROKEN = {"begin": "begun", "end": "ended", "refused": "refused"}
+_WORKERS = {"workers": "configured", "workers_serving": "serving", "workers_replaced_total": "replaced"}
 METRICS = {
     "ready": "1 while the gateway serves",
     "audit_available": "1 while records can be written",
     "sessions_live": "sessions open now",
     "approvals_pending": "approvals that wait for votes now",
+    "workers": "processes that should serve the listeners",
+    "workers_serving": "of these, how many do now",
+    "workers_replaced_total": "workers that ended by themselves since the start",
     "console_requests_in_flight": "requests the console answers now",
     **{f"approvals_{state}_total": f"approvals {state} since the start" for state in _COUNTED},
     **{f"console_{name}_total": f"{name.replace('_', ' ')} of the console since the start" for name in _ANSWERS},
@@ -41,11 +45,8 @@ class HealthRoutes:
 
     async def readyz(self, request: web.Request) -> web.Response:
         """200 while the gateway serves, else 503 with the reason."""
-        if not self._gateway.ready:
-            return answer(Readiness(False, "the gateway is starting or stopping"), 503)
-        if not self._gateway.audit.available:
-            return answer(Readiness(False, "the audit log cannot be written"), 503)
-        return answer(Readiness(True, ""))
+        reason = self._gateway.not_ready
+        return answer(Readiness(not reason, reason), 503 if reason else 200)
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the process answers."""
@@ -74,7 +75,7 @@ class HealthRoutes:
         """By name, every one of ``METRICS``."""
         desk, guard = self._gateway.approvals, self._guard
         numbers: dict[str, float] = {
-            "ready": float(self._gateway.ready), "audit_available": float(self._gateway.audit.available),
+            "ready": float(self._gateway.ready), "audit_available": float(self._gateway.audit_available),
             "sessions_live": len(self._gateway.live), "approvals_pending": desk.pending(),
             "console_requests_in_flight": guard.in_flight,
         }
@@ -82,6 +83,7 @@ class HealthRoutes:
         numbers |= {f"console_{name}_total": guard.counts[name] for name in _ANSWERS}
         glass = self._gateway.break_glass
         numbers |= {"break_glass_open": glass.get("open", 0), **{f"break_glass_{name}_total": glass.get(name, 0) for name in _BROKEN}}
+        numbers |= {name: self._gateway.workers[key] for name, key in _WORKERS.items()}
         return numbers | {f"webhook_{name}_total": self._gateway.notifier.counts.get(name, 0) for name in _SENT}
 
 

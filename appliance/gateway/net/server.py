@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
 from gateway.errors import ClientFault, Fault
@@ -13,6 +14,7 @@ from gateway.net.stream import ByteStream
 
 log = logging.getLogger("gateway.net")
 
+BACKLOG = 1024
 LINGER = 5.0
 """Seconds a peer has to take the last bytes of a connection that ends."""
 
@@ -70,39 +72,43 @@ async def _guarded(work: Awaitable[None]) -> None:
 
 
 class Server:
-    """A listening socket and the tasks of its connections."""
+    """Listening sockets and the tasks of their connections."""
 
-    def __init__(self, server: asyncio.Server, supervisor: Supervisor) -> None:
-        self._server = server
+    def __init__(self, servers: Sequence[asyncio.Server], supervisor: Supervisor) -> None:
+        self._servers = servers
         self._supervisor = supervisor
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """(host, port) of every socket; tells the port when 0 was asked for."""
-        return [sock.getsockname()[:2] for sock in self._server.sockets]
+        return [sock.getsockname()[:2] for server in self._servers for sock in server.sockets]
 
     @property
     def connections(self) -> int:
         return len(self._supervisor)
 
     def stop_accepting(self) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def drained(self, timeout: float) -> None:
         """Stop accepting and wait up to ``timeout`` seconds for the connections to end by themselves."""
-        self._server.close()
+        self.stop_accepting()
         await self._supervisor.drain(timeout)
 
     async def close(self, drain: float = 0.0) -> None:
         """Stop accepting, give connections ``drain`` seconds, then cancel and await the rest."""
-        self._server.close()
+        self.stop_accepting()
         if drain > 0:
             await self._supervisor.drain(drain)
         await self._supervisor.close()
 
 
-async def serve(handler: Handler, host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False) -> Server:
-    """Listen and run ``handler(stream)`` for each connection in a task of its own. The stream is aborted when it returns."""
+async def serve(handler: Handler, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> Server:
+    """Listen and run ``handler(stream)`` for each connection in a task of its own. The stream is aborted when it returns.
+
+    ``sockets``, where there are any, are bound already: it listens on those.
+    """
     supervisor = Supervisor()
 
     async def connection(stream: ByteStream) -> None:
@@ -123,8 +129,42 @@ async def serve(handler: Handler, host: str, port: int, *, backlog: int = 1024, 
             supervisor.start(connection(self), name=f"connection {self.peer}")
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Accepted(ClientFault), host, port, backlog=backlog, reuse_port=reuse_port or None)
-    return Server(server, supervisor)
+    if not sockets:
+        return Server([await loop.create_server(lambda: Accepted(ClientFault), host, port, backlog=BACKLOG)], supervisor)
+    return Server([await loop.create_server(lambda: Accepted(ClientFault), sock=sock, backlog=BACKLOG) for sock in sockets], supervisor)
+
+
+def bound(host: str, port: int, count: int, *, shared: bool = False) -> list[list[socket.socket]]:
+    """``count`` times the sockets of one address, bound and shared out by the kernel (SO_REUSEPORT); port 0 takes a free one.
+
+    ``shared``: others of ours have it already. Raises ``OSError`` where somebody else has the address.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    made: list[list[socket.socket]] = [[] for _ in range(count)]
+    try:
+        for family, kind, protocol, _, place in dict.fromkeys(found):
+            if not shared:                                      # nobody but us may have it
+                with _socket(family, kind, protocol) as alone:
+                    alone.bind((place[0], port, *place[2:]))
+                    port = alone.getsockname()[1]
+            for sockets in made:
+                sockets.append(one := _socket(family, kind, protocol))
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                one.bind((place[0], port, *place[2:]))
+    except BaseException:
+        for sockets in made:
+            for one in sockets:
+                one.close()
+        raise
+    return made
+
+
+def _socket(family: int, kind: int, protocol: int) -> socket.socket:
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return made
 
 
 def parse_address(address: str) -> tuple[str, int]:

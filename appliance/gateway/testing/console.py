@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,23 @@ class ConsoleRoom:
         self.break_glass: Counter[str] = Counter()
         self.archive = MemoryArchive()
         self.ready = True
+        self.workers: Mapping[str, int] = {"configured": 1, "serving": 1, "replaced": 0}
         self.folder = self._written(folder, metrics, tls, port)
         self.authenticator = Authenticator(self.folder)
         self._listener = ConsoleListener(make_app(self, self.archive, limits), "127.0.0.1", 0, None, limits or ConsoleLimits())
 
     def now(self) -> float:
         return self.room.clock()
+
+    @property
+    def audit_available(self) -> bool:
+        return self.audit.available
+
+    @property
+    def not_ready(self) -> str:
+        if not self.ready:
+            return "the gateway is starting or stopping"
+        return "" if self.audit_available else "the audit log cannot be written"
 
     @property
     def url(self) -> str:

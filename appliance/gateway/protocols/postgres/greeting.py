@@ -41,7 +41,7 @@ async def first_packet(stream: ByteStream, tls: ssl.SSLContext | None, keys: Can
         if isinstance(packet, messages.Startup):
             return packet
         if isinstance(packet, messages.CancelRequest):
-            keys.use(packet.process, packet.secret)
+            await keys.ask(packet.process, packet.secret)
             return None
         if stream.tls:
             raise ClientFault("encryption was asked for twice", "08P01")

@@ -17,11 +17,11 @@ from gateway.errors import AuditUnavailable, ClientFault, Refused, TargetFault
 from gateway.govern import session_fields
 from gateway.identity.certificate import CertificateRefused
 from gateway.identity.token import TokenRefused
+from gateway.live import Caps, End
 from gateway.model import Identity, Session
 from gateway.net.stream import ByteStream
 from gateway.net.tls import verified_chain
 from gateway.protocols.postgres import door, greeting, messages
-from gateway.protocols.postgres.cancelkeys import CancelKeys
 from gateway.protocols.postgres.ending import fatal
 from gateway.protocols.postgres.roles import SessionRoles, role_prefix
 from gateway.protocols.postgres.session import Relay
@@ -31,7 +31,7 @@ from gateway.protocols.postgres.targets import SharedTarget
 from gateway.protocols.postgres.towards import CATALOG_SETTINGS, Towards
 
 if TYPE_CHECKING:
-    from gateway.build import Gateway
+    from gateway.datapath import DataPath
 
 log = logging.getLogger("gateway.postgres")
 
@@ -42,27 +42,27 @@ MOST_SERVERS = 1024
 class PostgresListener:
     """Serves the ``postgres`` listener of one gateway."""
 
-    def __init__(self, gateway: Gateway, tls: ssl.SSLContext | None, loopback: bool) -> None:
+    def __init__(self, gateway: DataPath, tls: ssl.SSLContext | None, loopback: bool) -> None:
         self._gateway = gateway
         self._tls = tls
         self._loopback = loopback
-        self._keys = CancelKeys()
-        self._open_now = 0
+        self._keys = gateway.keys
         self._towards = Towards(gateway.folder)
         self.roles = SessionRoles(gateway, lambda: self._towards)
         self._shared: dict[tuple[PostgresResource, str, Address], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
         """One connection, from its first byte to its last."""
-        self._open_now += 1
+        connections = self._gateway.connections
+        open_now = connections.opened()
         try:
-            await self._handle(stream)
+            await self._handle(stream, open_now)
         finally:
-            self._open_now -= 1
+            connections.closed()
 
-    async def _handle(self, stream: ByteStream) -> None:
+    async def _handle(self, stream: ByteStream, open_now: int) -> None:
         gateway = self._gateway
-        if self._open_now > gateway.folder.gateway.limits.connections:
+        if open_now > gateway.folder.gateway.limits.connections:
             self._turn_away(stream, fatal("53300", "this gateway has too many connections (limits.connections)"))
             return
         try:
@@ -128,11 +128,6 @@ class PostgresListener:
                           hint="lockgate access" if identity.person else f"lockgate access --identity {identity.name}")
         if startup.database is not None and startup.database not in resource.offered:
             raise Refused(f"{startup.resource} does not offer the database {startup.database[:64]!r}", "28000")
-        limits = gateway.policy.session_limits(identity, startup.resource, gateway.now())
-        if limits.concurrent is not None and gateway.live.concurrent(identity.name, startup.resource) >= limits.concurrent:
-            raise Refused(f"{identity.name} has {limits.concurrent} sessions on {startup.resource} already", "53300")
-        if gateway.live.of_identity(identity.name) >= gateway.folder.gateway.limits.connections_per_identity:
-            raise Refused(f"{identity.name} has too many connections", "53300")
         return resource
 
     async def _record_refused(self, claimed: dict[str, str], reason: str) -> None:
@@ -146,17 +141,28 @@ class PostgresListener:
         session = Session(id=uuid.uuid4().hex, identity=identity, resource=startup.resource, protocol="postgres",
                           source=stream.peer, started=gateway.now(), login=startup.claimed["user"], database=database)
         pending_end: list[str] = []
-        gateway.live.add(session, pending_end.append)
         try:
-            if reason := gateway.policy.ended(session, gateway.now()):
-                await self._record_refused({"source": stream.peer, "identity": identity.name, "resource": session.resource}, reason)
-                self._turn_away(stream, fatal("28000", reason))
+            if (no := await self._kept_out(session, pending_end.append)) is not None:
+                about = {"source": stream.peer, "identity": identity.name, "resource": session.resource}
+                await self._record_refused(about | dict(startup.claimed), str(no))
+                self._turn_away(stream, fatal(no.code, str(no)))
                 return
             await self._open(stream, session, startup, resource, database, pending_end)
         except AuditUnavailable:
             self._turn_away(stream, fatal("58030", "the audit log cannot be written; nobody is let in until it can"))
         finally:
             gateway.live.remove(session.id)
+
+    async def _kept_out(self, session: Session, end: End) -> Refused | None:
+        """Count the session in; why it may not begin where there are too many already, or the policy changed meanwhile."""
+        gateway = self._gateway
+        limits = gateway.policy.session_limits(session.identity, session.resource, gateway.now())
+        try:
+            await gateway.live.enter(session, Caps(limits.concurrent, gateway.folder.gateway.limits.connections_per_identity), end)
+        except Refused as no:
+            return no
+        reason = gateway.policy.ended(session, gateway.now())
+        return Refused(reason, "28000") if reason else None
 
     async def _open(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
                     database: str, pending_end: list[str]) -> None:
@@ -191,8 +197,7 @@ class PostgresListener:
         relay = Relay(session, gateway, stream, target, self._shared_target(resource, database, target.address),
                       gateway.secrets(), startup.wait, gateway.folder.gateway.limits, gateway.folder.gateway.audit.sample)
         pid, secret = self._keys.issue(relay.cancel, long=startup.minor >= 2)
-        gateway.live.remove(session.id)
-        gateway.live.add(session, relay.end, relay.drain)
+        gateway.live.steer(session.id, relay.end, relay.drain)
         for asked in pending_end:
             relay.end(asked)
         reason = "internal error"

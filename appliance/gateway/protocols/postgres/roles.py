@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gateway.audit.journal import worker_suffix
 from gateway.config.load import Folder
 from gateway.credentials import Credential
 from gateway.errors import AuditUnavailable, GatewayFault, TargetFault
@@ -35,7 +36,7 @@ from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.towards import Towards
 
 if TYPE_CHECKING:
-    from gateway.build import Gateway
+    from gateway.datapath import DataPath
 
 log = logging.getLogger("gateway.postgres")
 
@@ -153,7 +154,7 @@ class Lease:
 class SessionRoles:
     """All roles of one listener's sessions. ``towards`` gives how resources are reached now."""
 
-    def __init__(self, gateway: Gateway, towards: Callable[[], Towards]) -> None:
+    def __init__(self, gateway: DataPath, towards: Callable[[], Towards]) -> None:
         self._gateway, self._towards = gateway, towards
         settings = gateway.folder.gateway
         self._name, self._segment = settings.name, settings.segment
@@ -316,7 +317,7 @@ class SessionRoles:
 
     def _instance_number(self) -> str:
         if not self._instance:
-            self._instance = instance(self._gateway.folder.state / INSTANCE)
+            self._instance = instance(self._gateway.folder.state / f"{INSTANCE}{worker_suffix(self._gateway.worker)}")
         return self._instance
 
     async def reloaded(self) -> None:

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What sessions run on: the folder, the policy compiled from it, who is live, the audit log, and the listeners.
+
+``build.Gateway`` is one with everything around it; with ``workers: N`` each worker is one too (``workers.worker``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway import version
+from gateway.audit.log import AuditLog
+from gateway.audit.note import load_private_key
+from gateway.config.address import is_loopback
+from gateway.config.load import Folder, load_folder
+from gateway.config.schema import Listener
+from gateway.errors import AuditUnavailable, ConfigError
+from gateway.govern import Approvals
+from gateway.identity.authenticate import Authenticator
+from gateway.identity.clock import Clock, keep_floor, read_floor, start_floor
+from gateway.live import Connections, LiveSessions, Rates
+from gateway.net.server import Server, Supervisor, serve
+from gateway.net.tls import server_context
+from gateway.policy.policy import Policy, compile_policy
+from gateway.protocols.postgres.cancelkeys import CancelKeys
+from gateway.protocols.postgres.listener import PostgresListener
+from gateway.protocols.postgres.messages import ALPN
+
+log = logging.getLogger("gateway")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A listener that is up."""
+
+    name: str
+    server: Server
+    handler: PostgresListener
+    settings: Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A folder that could be put in force as it is."""
+
+    folder: Folder
+    policy: Policy
+    authenticator: Authenticator
+    tls: Mapping[str, ssl.SSLContext | None]
+
+
+@dataclass(slots=True)
+class Seat:
+    """Where a data path stands among several: ``worker`` 0 is alone, or the first process. What is counted, is counted over all."""
+
+    live: LiveSessions
+    rates: Rates
+    connections: Connections
+    keys: CancelKeys
+    worker: int = 0
+
+    @classmethod
+    def alone(cls, folder: Folder) -> Seat:
+        """The only one there is."""
+        return cls(LiveSessions(), Rates(folder.gateway.limits.operations_per_identity), Connections(), CancelKeys())
+
+
+class DataPath:
+    """Made inside the event loop. See ``govern.Gate``, which it is once ``approvals`` is set.
+
+    Raises ``ConfigError``, or ``GatewayFault`` when the audit log cannot be opened.
+    """
+
+    approvals: Approvals
+
+    def __init__(self, folder: Folder, seat: Seat) -> None:
+        self.folder = folder
+        self.policy: Policy = compile_policy(folder)
+        self.live, self.connections, self.keys, self.worker = seat.live, seat.connections, seat.keys, seat.worker
+        self._rates = seat.rates
+        self.ready = False
+        self._floor = folder.state / "clock.floor"
+        prepare_state(folder.state)
+        self.clock = Clock(start_floor(read_floor(self._floor), None), tell=self._clock_told)
+        self.authenticator = Authenticator(folder)
+        settings = folder.gateway
+        self.audit = AuditLog.open(folder.state, settings.name, settings.segment, settings.audit,
+                                   load_private_key(folder.resolve(settings.audit.checkpoint.key)), clock=self.now, worker=seat.worker)
+        self.clock = Clock(start_floor(read_floor(self._floor), self.audit.last_time), tell=self._clock_told)
+        self._listeners: list[_Open] = []
+        self._background = Supervisor()
+        self._catalogs: list[asyncio.Task[None]] = []
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def may_start(self, identity: str) -> bool:
+        return self._rates.take(identity)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret the gateway holds, to be hidden wherever text is kept."""
+        return tuple(secret.reveal() for credential in self.folder.credentials.values() for secret in credential.secrets())
+
+    @property
+    def address(self) -> dict[str, tuple[str, int]]:
+        """Where each listener really listens."""
+        return {one.name: one.server.addresses[0] for one in self._listeners}
+
+    # --- serving
+
+    async def _record_start(self) -> None:
+        begun = {"policy": self.policy.digest, "version": version(), "pid": os.getpid()}
+        await self.audit.record("gateway.start", begun | ({"worker": self.worker} if self.worker else {}))
+        await self.audit.record("policy.loaded", {"policy": self.policy.digest})
+
+    async def _listen(self, name: str, settings: Listener, sockets: Sequence[socket.socket] = ()) -> None:
+        host, port = settings.place
+        handler = PostgresListener(self, listener_tls(self.folder, settings), is_loopback(host))
+        try:
+            self._listeners.append(_Open(name, await serve(handler.handle, host, port, sockets), handler, settings))
+        except OSError as error:
+            raise cannot_listen(name, settings, error) from None
+        self._catalogs.append(self._background.start(handler.warm(), "catalogs"))
+        self._background.start(handler.roles.tend(), "session roles")
+
+    def when_warm(self, call: Callable[[], None]) -> None:
+        """Call it once every target's catalog has been read, as far as it can be reached."""
+        self._background.start(self._warm(call), "warm")
+
+    async def _warm(self, call: Callable[[], None]) -> None:
+        if self._catalogs:
+            await asyncio.wait(self._catalogs)
+        call()
+
+    # --- a new folder
+
+    def prepare(self, path: Path) -> Change:
+        """Read a folder and see whether everything in it can be put in force. Raises ``ConfigError``."""
+        folder = load_folder(path)
+        return Change(folder, compile_policy(folder), self.authenticator.reloaded(folder),
+                      {one.name: listener_tls(folder, one.settings) for one in self._listeners})
+
+    async def record_change(self, change: Change) -> None:
+        """On disk before it is in force. Raises ``AuditUnavailable``."""
+        await self.audit.record("policy.loaded", {"policy": change.policy.digest, "previous": self.policy.digest})
+
+    async def follow(self, change: Change) -> None:
+        """Put it in force: it reaches live sessions at their next operation, and ends those that are in it no longer."""
+        self._put_in_force(change)
+        for one in self._listeners:
+            await one.handler.reloaded(change.tls[one.name])
+        for session in self.live.all():
+            if reason := self.policy.ended(session, self.now()):
+                self.live.end(session.id, reason)
+
+    def _put_in_force(self, change: Change) -> None:
+        self.folder, self.policy, self.authenticator = change.folder, change.policy, change.authenticator
+
+    # --- the end
+
+    async def _drain(self) -> None:
+        """Close the listeners, let running commands end, then end the sessions."""
+        for one in self._listeners:
+            one.server.stop_accepting()
+        self.live.drain_all("the gateway is stopping")
+        await asyncio.gather(*(one.server.drained(self.folder.gateway.limits.drain) for one in self._listeners))
+        self.live.end_all("the gateway is stopping")
+        for one in self._listeners:
+            await one.server.close(drain=5.0)
+            await one.handler.close()
+        self._listeners.clear()
+
+    async def _last_record(self, reason: str) -> None:
+        try:
+            await self.audit.record("gateway.stop", {"policy": self.policy.digest, "reason": reason})
+        except AuditUnavailable:
+            log.error("the audit log cannot be written; the stop is not recorded")
+        await self.audit.close()
+        self.authenticator.close()
+
+    def _keep_floor(self) -> None:
+        try:
+            keep_floor(self._floor, self.clock.floor)
+        except OSError as error:
+            log.warning("the clock's floor could not be kept: %s", error.strerror)
+
+    def _clock_told(self, kind: str, seconds: float) -> None:
+        log.warning("%s: the wall clock is off by %.0f s", kind, seconds)
+        if self.ready:
+            self.audit.record(kind, {"seconds": round(seconds, 3)}).add_done_callback(_seen)
+
+
+def _seen(recorded: asyncio.Future[int]) -> None:
+    if not recorded.cancelled():
+        recorded.exception()
+
+
+def cannot_listen(name: str, settings: Listener, error: OSError) -> ConfigError:
+    """What is wrong with a listener's address."""
+    return ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}")
+
+
+def listener_tls(folder: Folder, settings: Listener) -> ssl.SSLContext | None:
+    """What a listener shows its callers, and whose client certificates it believes. Raises ``ConfigError``."""
+    if settings.tls is None:
+        return None
+    authorities = (one.public_bytes(Encoding.DER) for bundle in folder.bundles.values() for one in bundle)
+    certificate, key = folder.resolve(settings.tls.certificate), folder.resolve(settings.tls.key)
+    try:
+        return server_context(certificate, key, authorities=authorities, alpn=(ALPN,))
+    except (OSError, ssl.SSLError) as wrong:
+        raise ConfigError(f"listener {settings.address}: its certificate and key cannot be used: {type(wrong).__name__}") from None
+
+
+def calm_collector() -> None:
+    """The catalogs are hundreds of thousands of objects that stay: the collector need not walk through them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def prepare_state(state: Path) -> None:
+    """The state folder, for the service user alone."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (state / "audit").mkdir(mode=0o700, exist_ok=True)
+    (state / "recordings").mkdir(mode=0o700, exist_ok=True)
+    (state / "index").mkdir(mode=0o700, exist_ok=True)
