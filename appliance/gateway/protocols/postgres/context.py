@@ -12,6 +12,7 @@ from gateway.errors import Refused
 from gateway.govern import Gate, Policy
 from gateway.masking.model import MaskSet
 from gateway.model import Binding, Command, Operation, Session
+from gateway.protocols.postgres.beside import NEAR, beside
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.masking import MaskPlan, plan
@@ -36,6 +37,13 @@ NO_NAMES = frozenset({
 """Verbs whose meaning does not depend on search_path: they need no look at the session's context first."""
 
 
+Key = tuple[str, tuple[int, ...], tuple[object, ...]]
+"""What a compiled text is kept by: the text, the types of its parameters, and everything else that its meaning depends on."""
+Reading = tuple[int, tuple[str, ...]]
+"""Bytes a text may have, and what is secret in all of them."""
+Understood = tuple[tuple[Statement, ...], tuple[MaskPlan | None, ...], str, str]
+"""The statements, their plans, the text as it is shown, and why masking forbids it."""
+
 _PART_BYTES = 160
 """A result column, literal, assignment or operation with its lineage: measured."""
 KEPT_BINDINGS = 256
@@ -51,7 +59,7 @@ class Compiled:
     operations: tuple[Operation, ...]
     shown: str
     binding: Binding
-    key: tuple[object, ...]
+    key: Key
     types: tuple[int, ...] = ()
     refusal: str = ""
 
@@ -64,6 +72,23 @@ class Compiled:
     @property
     def early(self) -> bool:
         return bool(self.statements) and all(s.early for s in self.statements)
+
+
+def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, reading: Reading,
+               answer: bytes | None = None) -> Understood:
+    """Everything that can be said of a text without its session. Pure. Raises ``SqlFault``."""
+    limit, secrets = reading
+    statements = analyze(text, context, catalog, limit, answer)
+    plans: list[MaskPlan | None] = []
+    refusal = ""
+    uses = Uses(text, context, catalog, statements, limit) if masks.strict else None
+    for statement in statements:
+        try:
+            plans.append(plan(statement, masks, catalog, uses))
+        except Refused as no:
+            plans.append(None)
+            refusal = refusal or str(no)
+    return statements, tuple(plans), shown_text(text, statements, masks, secrets), refusal
 
 
 class SessionContext:
@@ -101,23 +126,27 @@ class SessionContext:
         if self._too_long(text):
             raise SqlFault("54000", f"the statement is longer than {self._text_limit} bytes (limits.statement_text)")
         answer = await self._parsed_apart(text)
-        if self.stale and not self._independent(text, answer):
+        if self.stale and not await self._independent(text, answer):
             await self._refresh()
+        compiled = self._compiled if len(text) <= NEAR else self._compiled_beside
         catalog = await self.catalog()
         try:
-            return self._compiled(text, catalog, types, answer)
+            return await compiled(text, catalog, types, answer)
         except SqlFault as fault:
             if fault.code not in ("42P01", "42703", "42883", "3F000", "42704", "42P02"):
                 raise
-            return self._compiled(text, await self.catalog(fresh=True), types, answer)
+            return await compiled(text, await self.catalog(fresh=True), types, answer)
 
     def compile_now(self, text: str, types: tuple[int, ...] = ()) -> Compiled | None:
         """As ``compile``, or ``None`` where that would have to ask the target first or would raise ``SqlFault``."""
         now = self.generation()
-        if now is None or 4 * len(text) > DEFAULT_LIMIT or self._too_long(text):
+        if now is None:
             return None
+        found, key = self._kept(text, now[1], types)
+        if found is not None or len(text) > NEAR or self._too_long(text):
+            return found
         try:
-            return self._compiled(text, now[1], types)
+            return self._keep(self._whole(understood(text, self._context_now(types), now[1], self.masks(), self._reading()), key))
         except SqlFault:
             return None
 
@@ -143,10 +172,11 @@ class SessionContext:
         """Whether these are what texts are understood by, as far as is known without a look at the target."""
         return self._context is context and self._shared.last is catalog and not self.own_changes
 
-    def _independent(self, text: str, answer: bytes | None) -> bool:
+    async def _independent(self, text: str, answer: bytes | None) -> bool:
         """True when every statement of the text means the same under any search_path (SET, BEGIN …)."""
         try:
-            statements = analyze(text, self._context_now(), self._overlay or self._shared_now(), self._text_limit, answer)
+            given = (text, self._context_now(), self._overlay or self._shared_now(), self._text_limit, answer)
+            statements = analyze(*given) if len(text) <= NEAR else await beside(analyze, *given)
         except SqlFault:
             return False
         return all(s.verb in NO_NAMES and not s.reads and not s.relations for s in statements)
@@ -168,15 +198,34 @@ class SessionContext:
         self._made = None if self.cursors else (self._context, types, made)
         return made
 
-    def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None = None) -> Compiled:
-        masks = self.masks()
-        key = (text, types, self._understood_by(catalog))
-        found: Compiled | None = self._shared.compiled.get(key)
+    async def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None) -> Compiled:
+        found, key = self._kept(text, catalog, types)
         if found is None:
-            found = self._compile_anew(text, catalog, masks, types, key, answer)
-            if self._shared.compiled.again(key) and not any(s.uses_prepared or s.uses_cursor for s in found.statements):
-                self._shared.compiled.put(key, found, found.weight)
+            found = self._keep(self._whole(understood(text, self._context_now(types), catalog, self.masks(), self._reading(), answer), key))
         return found
+
+    async def _compiled_beside(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None) -> Compiled:
+        """Likewise on the thread for long texts; again where the policy or the session's names changed meanwhile."""
+        while True:
+            found, key = self._kept(text, catalog, types)
+            if found is not None:
+                return found
+            now = self._context_now(types)
+            now = replace(now, prepared=dict(now.prepared), cursors=dict(now.cursors))
+            parts = await beside(understood, text, now, catalog, self.masks(), self._reading(), answer)
+            if key[2] == self._understood_by(catalog):
+                return self._keep(self._whole(parts, key))
+
+    def _kept(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> tuple[Compiled | None, Key]:
+        """What was understood before, if it is still there, and what it goes by."""
+        self.masks()
+        key = (text, types, self._understood_by(catalog))
+        return self._shared.compiled.get(key), key
+
+    def _keep(self, made: Compiled) -> Compiled:
+        if self._shared.compiled.again(made.key) and not any(s.uses_prepared or s.uses_cursor for s in made.statements):
+            self._shared.compiled.put(made.key, made, made.weight)
+        return made
 
     def _understood_by(self, catalog: Catalog) -> tuple[object, ...]:
         """Everything that what a text means depends on, but the text itself and the types of its parameters."""
@@ -201,21 +250,13 @@ class SessionContext:
             self._bindings[relations] = found
         return found
 
-    def _compile_anew(self, text: str, catalog: Catalog, masks: MaskSet, types: tuple[int, ...],
-                      key: tuple[object, ...], answer: bytes | None) -> Compiled:
-        statements = analyze(text, self._context_now(types), catalog, self._text_limit, answer)
-        plans: list[MaskPlan | None] = []
-        refusal = ""
-        uses = Uses(text, self._context_now(types), catalog, statements, self._text_limit) if masks.strict else None
-        for statement in statements:
-            try:
-                plans.append(plan(statement, masks, catalog, uses))
-            except Refused as no:
-                plans.append(None)
-                refusal = refusal or str(no)
+    def _reading(self) -> Reading:
+        return self._text_limit, self._secrets
+
+    def _whole(self, parts: Understood, key: Key) -> Compiled:
+        statements, plans, shown, refusal = parts
         operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
-        return Compiled(text, statements, tuple(plans), operations, shown_text(text, statements, masks, self._secrets),
-                        self._binding(statements), key, types, refusal)
+        return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal)
 
     def command(self, compiled: Compiled, parameters: tuple[tuple[str, str | None], ...] = (), *,
                 wait: bool = True, phase: str = "") -> Command:
@@ -232,9 +273,10 @@ class SessionContext:
         """The catalog as last read, if it ever was."""
         return self._overlay or self._shared.last
 
-    def unparsable(self, text: str) -> Command:
-        """The command of a text that could not be understood: recorded with every literal hidden."""
-        return Command((), text, hide_all_literals(text))
+    async def unparsable(self, text: str) -> Command:
+        """The command of a text that could not be understood: recorded with every literal hidden, as far as a text may be long."""
+        shown = hide_all_literals(text) if len(text) <= NEAR else await beside(hide_all_literals, text[:self._text_limit])
+        return Command((), text, shown if len(text) <= self._text_limit else f"{shown} …")
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The catalog this session's next statement would be resolved in."""

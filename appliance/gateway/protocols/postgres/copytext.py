@@ -157,7 +157,7 @@ def mask_lines_pure(block: bytes, at: int, width: int, columns: Columns, csv: bo
         if fields is None or len(fields) != width:
             break
         changed = change_fields(columns, fields, csv)
-        out.append(frame(b"d", (b"," if csv else b"\t").join(fields) + b"\n") if changed else block[at:following])
+        out.append(frame(block[at:at + 1], (b"," if csv else b"\t").join(fields) + b"\n") if changed else block[at:following])
         masked += changed
         at = following
     return b"".join(out), masked, at

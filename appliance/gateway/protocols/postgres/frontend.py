@@ -154,7 +154,7 @@ class Frontend:
             compiled = await relay.context.compile(text, types)
         except SqlFault as fault:
             if relay.status != "E" or fault.code == "42601":
-                await self._record_refusal(relay.context.unparsable(text), f"{fault.code}: {fault}", fault.code)
+                await self._record_refusal(await relay.context.unparsable(text), f"{fault.code}: {fault}", fault.code)
             raise
         if compiled.refusal:
             await self._refuse(relay.context.command(compiled), compiled.refusal)

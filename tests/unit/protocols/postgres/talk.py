@@ -21,6 +21,7 @@ from gateway.model import Identity, Session
 from gateway.net.stream import ByteStream
 from gateway.policy.policy import Policy, compile_policy
 from gateway.protocols.postgres import messages
+from gateway.protocols.postgres.beside import beside
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.catalog.offline import from_json
 from gateway.protocols.postgres.codec import FrameReader
@@ -184,7 +185,7 @@ class Talk:
         still = 0
         while still < 40:
             still = 0 if self._move() else still + 1
-            await asyncio.sleep(0)
+            await (beside(int) if still % 10 == 5 else asyncio.sleep(0))     # behind whatever the thread for long texts is at
         self._reader.feed(self.near.take())
         found = [(chr(kind), bytes(payload)) for kind, payload in self._reader]
         self.sent += found

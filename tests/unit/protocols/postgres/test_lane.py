@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -59,6 +60,10 @@ def commands(audit: MemoryAudit) -> list[tuple[Any, ...]]:
     return found
 
 
+_REFUSED = re.compile(rb"Q....lockgate_refused\0|E....lockgate_refused\0....(?:S\0\0\0\x04)?", re.DOTALL)
+"""A refusal behind a group whose answer is still to come is made by the target, any other by the gateway; the lane may be earlier."""
+
+
 async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTarget,
                 hang_up: bool) -> tuple[bytes, bytes, list[tuple[Any, ...]], int]:
     where = room(masks)
@@ -74,7 +79,7 @@ async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTa
             talk.near.close()
             await talk.quiet()
         seen = b"".join(kind.encode() + payload for kind, payload in talk.sent)
-        return seen, bytes(talk.to_target), commands(where.audit), talk.relay.lane.taken
+        return seen, _REFUSED.sub(b"", talk.to_target), commands(where.audit), talk.relay.lane.taken
 
 
 def both(segments: list[bytes], masks: bool = True, cut: int = 0, answers: dict[str, Answer] = ANSWERS, *, hang_up: bool = False) -> int:

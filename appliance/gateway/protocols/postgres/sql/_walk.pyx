@@ -26,7 +26,13 @@ cdef int BOOL = 16, INT4 = 23, TEXT = 25, UNKNOWN = 705, RECORD = 2249
 cdef int MAX_STEPS = 200_000
 cdef int MAX_COLUMNS = 1664
 cdef int MOST_NESTED = 400
-cdef int nested = 0
+cdef int TURN = 1023            # a mask: so often the interpreter may give another thread its turn
+
+cdef extern from *:
+    """
+    static __thread int nested = 0;     /* levels of the walk on this thread's stack */
+    """
+    int nested
 
 NO_ORIGINS = _NONE
 
@@ -591,8 +597,17 @@ cdef class State:
 
 cdef int _step(State walk, long count) except -1:
     walk.steps += count
+    if (walk.steps & TURN) <= count:
+        _turn()
     if walk.steps > MAX_STEPS:
         raise SqlFault("54001", "the statement is too complex")
+    return 0
+
+
+cdef int _turn() except -1:
+    """Texts that are long are walked beside the event loop, whose thread may be waiting."""
+    with nogil:
+        pass
     return 0
 
 
@@ -718,8 +733,8 @@ cdef Value _expression(State walk, dict node, Scope scope):
     cdef PyObject *body_slot = NULL
     cdef Py_ssize_t at = 0
     walk.steps += 1
-    if walk.steps > MAX_STEPS:
-        _step(walk, 1)
+    if walk.steps > MAX_STEPS or not walk.steps & TURN:
+        _step(walk, 0)
     if not PyDict_Next(node, &at, &kind_slot, &body_slot):
         return _typed(0, _EMPTY)
     kind, body = <object>kind_slot, <object>body_slot

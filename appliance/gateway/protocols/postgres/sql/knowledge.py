@@ -4,6 +4,7 @@ built-in function does, and the lineage of every relation's columns."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -171,19 +172,27 @@ def free_call(name: str) -> Operation:
     return Operation("postgres", "call", (qualified,), {"functions": (qualified,), "free": True})
 
 
-_RECENT: list[Knowledge] = []
+class _Recent(threading.local):
+    """The last few of this thread: what is derived grows while statements are walked, and is not to be seen half made."""
+
+    def __init__(self) -> None:
+        self.known: list[Knowledge] = []
+
+
+_RECENT = _Recent()
 _BUILTIN: list[BuiltinKnowledge] = []
 _KEEP = 8
 
 
 def knowledge_of(catalog: Catalog, shaper: Callable[[Knowledge, Relation], Shape]) -> Knowledge:
     """The knowledge of this very snapshot, made at first use; the last few are kept."""
-    for known in _RECENT:
+    recent = _RECENT.known
+    for known in recent:
         if known.catalog is catalog:
             return known
     made = Knowledge(catalog, _builtin_of(catalog.builtin), shaper)
-    _RECENT.insert(0, made)
-    del _RECENT[_KEEP:]
+    recent.insert(0, made)
+    del recent[_KEEP:]
     return made
 
 

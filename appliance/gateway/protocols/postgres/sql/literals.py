@@ -153,7 +153,7 @@ def hide_all_literals(text: str) -> str:
         gap = text[last : found.start]
         parts.append(gap if gap.isspace() or not gap else " ")
         hidden = found.kind == "string" or (found.kind == "number" and sum(c.isdigit() for c in text[found.start : found.end]) >= 4)
-        unfinished = found.kind == "identifier" and not text[: found.end].endswith('"')
+        unfinished = found.kind == "identifier" and not text.endswith('"', found.start, found.end)
         long_word = found.kind == "word" and sum(c.isdigit() for c in text[found.start : found.end]) >= 4
         parts.append(_SHOWN if hidden or unfinished or long_word else text[found.start : found.end])
         last = found.end
