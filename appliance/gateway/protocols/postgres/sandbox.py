@@ -81,7 +81,7 @@ async def _start() -> Process:
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {name: os.environ[name] for name in ("LOCKGATE_PURE",) if name in os.environ}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.protocols.postgres.sandboxed", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd="/",
+        sys.executable, "-P", "-s", "-m", "gateway.protocols.postgres.sandboxed", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd="/",
         env=environment, close_fds=True)
 
 

@@ -7,6 +7,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +121,24 @@ def test_a_long_text_is_never_parsed_here() -> None:
     with pytest.raises(SqlFault) as caught:
         analyze(LONG, CONTEXT, CATALOG, LIMIT)
     assert caught.value.code == "54001"
+
+
+@pytest.mark.parametrize(("held", "then"), [
+    ("lockgate (enforce)\n", "stack lockgate//sandboxed"), ("unconfined\n", "unconfined\n"), ("docker-default (enforce)\n",) * 2,
+    ("lockgate-other (enforce)\n",) * 2,
+])  # fmt: skip
+def test_where_the_gateway_is_confined_the_process_is_held_to_less(tmp_path: Path, held: str, then: str) -> None:
+    label = tmp_path / "current"
+    label.write_text(held)
+    sandboxed.confine(label)
+    assert label.read_text() == then
+
+
+def test_a_kernel_without_apparmor_confines_nothing(tmp_path: Path) -> None:
+    sandboxed.confine(tmp_path / "current")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_confined_parses_nothing(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        sandboxed.confine(tmp_path)
