@@ -136,8 +136,13 @@ cdef Value _as_type(Value value, long type):
     return _value(value.origins, value.plain, value.unknown, value.system, type, value.fields, value.literals)
 
 
+cdef object _OF_CONSTANTS = _flow_of(_NONE, False, False, True)
+
+
 cdef object _flow(Value value):
     if value._flow is None:
+        if not len(value.origins) and not value.plain and not value.unknown and value.system:
+            return _OF_CONSTANTS
         value._flow = _flow_of(value.origins, value.plain, value.unknown, value.system)
     return value._flow
 
@@ -347,7 +352,7 @@ cdef Item _renamed(Item item, dict alias):
     made.values = item.values
     if len(made.names) > len(made.values) and item.any_column is not None:
         made.values = [*made.values, *([item.any_column] * (len(made.names) - len(made.values)))]
-    made._index = None if count else item.by_name()
+    made._index = None if count else item._index
     made.relation = item.relation
     made.aliased = True
     made.row_type = item.row_type
@@ -355,6 +360,28 @@ cdef Item _renamed(Item item, dict alias):
     made.named = made.name is not None
     made.open_columns = True
     made.target = item.target
+    return made
+
+
+cdef Item _item_of(name, names, values):
+    """``Item(name, names, values)``."""
+    cdef Item made = Item.__new__(Item)
+    if len(names) != len(values):
+        raise ValueError("an item has a name for each of its values")
+    made.name = name
+    made.names = names
+    made.values = values
+    made.row_type = RECORD
+    made.named = name is not None
+    made.open_columns = True
+    return made
+
+
+cdef Scope _below(Scope outer, list items):
+    """``Scope(outer, items)``."""
+    cdef Scope made = Scope.__new__(Scope)
+    made.outer = outer
+    made.items = items
     return made
 
 
@@ -471,6 +498,9 @@ cdef class Facts:
     cdef public frozenset implicit
     cdef public dict relations
     cdef public dict reads
+    cdef dict results_of
+    cdef dict named
+    cdef dict targets
 
     def __init__(self, frozenset operators, frozenset predicates, dict results, dict functions, dict types, dict shapes,
                  frozenset implicit):
@@ -483,6 +513,20 @@ cdef class Facts:
         self.implicit = implicit
         self.relations = {}
         self.reads = {}
+        self.results_of = {}
+        self.named = {}
+        self.targets = {}
+
+
+cdef int MOST_KEPT = 65_536
+
+
+cdef int _kept(dict into, key, value) except -1:
+    """Keep what was looked up, among so many others at most."""
+    if len(into) >= MOST_KEPT:
+        into.clear()
+    into[key] = value
+    return 0
 
 
 # walk.py
@@ -662,9 +706,7 @@ cdef int _selected(State walk, relation) except -1:
     if kept is None or kept[3] is not relation:
         name = f"{relation.schema}.{relation.name}"
         kept = (name, ("select", name), Operation("postgres", "select", (name,), {"relations": (name,)}), relation)
-        if len(walk.facts.reads) >= 65_536:
-            walk.facts.reads.clear()
-        walk.facts.reads[relation.oid] = kept
+        _kept(walk.facts.reads, relation.oid, kept)
     walk.relations[kept[0]] = relation.oid
     if walk.quiet:
         return 0
@@ -683,9 +725,7 @@ cdef object _relation(State walk, name, schema, location):
     found = walk.facts.relations.get(key)
     if found is None:
         found = walk.relation(name, schema, location)
-        if len(walk.facts.relations) >= 65_536:
-            walk.facts.relations.clear()
-        walk.facts.relations[key] = found
+        _kept(walk.facts.relations, key, found)
     return found
 
 
@@ -837,7 +877,46 @@ cdef Value _operator(State walk, dict body, Scope scope):
         return _binary(walk, body, scope)
     if kind == "AEXPR_IN":
         return _in(walk, body, scope)
+    if kind in _COMPARISONS:
+        return _comparison(walk, body, scope)
+    if kind == "AEXPR_OP_ANY" or kind == "AEXPR_OP_ALL":
+        return _array_operator(walk, body, scope)
+    if kind in _BETWEEN:
+        return _between(walk, body, kind, scope)
     return <Value?>_PURE["_operator"](walk, body, scope)
+
+
+cdef frozenset _COMPARISONS = frozenset({"AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR"})
+cdef dict _BETWEEN = {"AEXPR_BETWEEN": (">=", "<="), "AEXPR_NOT_BETWEEN": ("<", ">")}
+
+
+cdef Value _comparison(State walk, dict body, Scope scope):
+    cdef Value left = _expression(walk, <dict?>body["lexpr"], scope)
+    cdef Value right = _expression(walk, <dict?>body["rexpr"], scope)
+    name = _one_name(body["name"])
+    if name is None:
+        schema, name = _PURE["split_name"](body["name"], "")
+        return <Value?>_PURE["_rowwise"](walk, schema, name, left, right, predicate=True)
+    return _rowwise(walk, name, left, right, True)
+
+
+cdef Value _array_operator(State walk, dict body, Scope scope):
+    cdef Value left = _expression(walk, <dict?>body["lexpr"], scope)
+    cdef Value right = _expression(walk, <dict?>body["rexpr"], scope)
+    schema, name = None, _one_name(body["name"])
+    if name is None:
+        schema, name = _PURE["split_name"](body["name"], "")
+    return _operate(walk, schema, name, left, _as_type(right, _PURE["element_type"](walk, right.type)), True)
+
+
+cdef Value _between(State walk, dict body, kind, Scope scope):
+    cdef Value value = _expression(walk, <dict?>body["lexpr"], scope)
+    cdef list bounds = _each(walk, body["rexpr"]["List"]["items"], scope)
+    cdef tuple names = <tuple>_BETWEEN[kind]
+    if len(bounds) != 2:
+        raise ValueError("two bounds")
+    low = _rowwise(walk, names[0], value, <Value?>bounds[0], True)
+    return _combine([low, _rowwise(walk, names[1], value, <Value?>bounds[1], True)], BOOL)
 
 
 cdef Value _binary(State walk, dict body, Scope scope):
@@ -973,7 +1052,36 @@ cdef Value _cast(State walk, dict body, Scope scope):
             kind = walk.facts.types.get(names[1]["String"].get("sval"))
             if kind is not None:
                 return _derived(value, kind, True)
+        elif len(names) == 1 and walk.fresh:
+            oid = _type_alone(walk, names[0]["String"].get("sval", ""))
+            if oid > 0:
+                return _derived(value, oid, True)
     return <Value?>_PURE["cast"](walk, value, _PURE["type_named"](walk, named))
+
+
+cdef long _type_alone(State walk, name) except -2:
+    """The built-in type that a name without a schema means and that no user cast converts to, -1 for any other."""
+    cdef tuple key = (name, walk.where)
+    known = walk.facts.named.get(key)
+    if known is None:
+        own = walk.facts.types.get(name)
+        found = walk.type(name, None) if own is not None else None
+        known = own if found is not None and found.oid == own else -1
+        _kept(walk.facts.named, key, known)
+    return known
+
+
+cdef long _result_type(State walk, name, known, list args) except -2:
+    """``calls._result``: it goes by the types of the arguments."""
+    cdef list types = [name]
+    for entry in args:
+        types.append((<Value?>entry).type)
+    cdef tuple key = tuple(types)
+    found = walk.facts.results_of.get(key)
+    if found is None:
+        found = _PURE["_result"](walk, known, args)
+        _kept(walk.facts.results_of, key, found)
+    return found
 
 
 cdef Value _called(State walk, dict body, Scope scope):
@@ -981,7 +1089,7 @@ cdef Value _called(State walk, dict body, Scope scope):
     cdef list names = <list?>body["funcname"]
     cdef Py_ssize_t count = len(names)
     cdef list args
-    if len(walk.facts.implicit) or not walk.fresh or "agg_order" in body or "agg_filter" in body or "over" in body or "agg_within_group" in body:
+    if len(walk.facts.implicit) or not walk.fresh or "agg_within_group" in body:
         return <Value?>_PURE["_function"](walk, body, scope)
     name = names[count - 1]["String"].get("sval", "")
     if count > 2 or (count == 2 and names[0]["String"].get("sval", "") != "pg_catalog"):
@@ -996,13 +1104,50 @@ cdef Value _called(State walk, dict body, Scope scope):
             if "NamedArgExpr" in node:
                 return <Value?>_PURE["_function"](walk, body, scope)
         args = _each(walk, nodes, scope)
-        if len(args) > 1:
-            _compare(walk, args)
     else:
         args = []
+    extra = _modifiers(walk, body, scope) if "over" in body or "agg_filter" in body or "agg_order" in body else None
+    if len(args) > 1:
+        _compare(walk, args)
     if not walk.quiet and key not in walk.operations:
         walk.operations[key] = operation
-    return _combine(args, result if result else _PURE["_result"](walk, known, args))
+    return _combine(args if extra is None else [*args, extra], result if result else _result_type(walk, name, known, args))
+
+
+cdef Value _modifiers(State walk, dict body, Scope scope):
+    """``functions._modifiers`` without WITHIN GROUP: what a FILTER lets into the result, ``None`` without one."""
+    cdef Value extra = None
+    if "agg_order" in body:
+        for entry in body["agg_order"]:
+            _expression(walk, <dict?>entry["SortBy"]["node"], scope)
+        for entry in body["agg_order"]:
+            if "useOp" in entry["SortBy"]:
+                _PURE["sort_operator"](walk, entry["SortBy"], scope)
+    if "agg_filter" in body:
+        extra = _derived(_expression(walk, <dict?>body["agg_filter"], scope), 0, False)
+    if "over" in body:
+        _window(walk, <dict?>body["over"], scope)
+    return extra
+
+
+cdef int _window(State walk, dict body, Scope scope) except -1:
+    """``functions.window``."""
+    if "partitionClause" in body:
+        _each(walk, body["partitionClause"], scope)
+    if "orderClause" in body:
+        for entry in body["orderClause"]:
+            _expression(walk, <dict?>entry["SortBy"]["node"], scope)
+            if "useOp" in entry["SortBy"]:
+                _PURE["sort_operator"](walk, entry["SortBy"], scope)
+    if "startOffset" in body:
+        _expression(walk, <dict?>body["startOffset"], scope)
+    if "endOffset" in body:
+        _expression(walk, <dict?>body["endOffset"], scope)
+    return 0
+
+
+cdef Value _default(State walk, dict body, Scope scope):
+    return _typed(UNKNOWN, _EMPTY)
 
 
 _native("A_Const", _const)
@@ -1017,6 +1162,8 @@ _native("MinMaxExpr", _coalesce)
 _native("CaseExpr", _case)
 _native("TypeCast", _cast)
 _native("FuncCall", _called)
+_native("SetToDefault", _default)
+_native("SubLink", _sublink)
 
 
 # select.py
@@ -1047,12 +1194,210 @@ cdef Columns _query(State walk, dict body, Scope outer):
     global nested
     _deeper()
     try:
-        if "withClause" in body or "lockingClause" in body or "intoClause" in body or "larg" in body or "valuesLists" in body:
-            return <Columns?>_PURE["query"](walk, body, outer)
         _step(walk, 1)
+        if "withClause" in body:
+            outer = _with_scope(walk, <dict?>body["withClause"], outer)
+        if "lockingClause" in body and body["lockingClause"] or "intoClause" in body:
+            walk.early = False
+        if "larg" in body:
+            return _set_operation(walk, body, outer)
+        if "valuesLists" in body:
+            return _values(walk, body, outer)
         return _simple(walk, body, outer)
     finally:
         nested -= 1
+
+
+cdef Columns _set_operation(State walk, dict body, Scope outer):
+    cdef Columns left = _query(walk, <dict?>body["larg"], outer)
+    cdef Columns right = _query(walk, <dict?>body["rarg"], outer)
+    cdef Columns columns = _merged(left, right)
+    _order_by(walk, body, _below(outer, []), columns)
+    return columns
+
+
+def merged(Columns left not None, Columns right not None):
+    """``select.merged``."""
+    return _merged(left, right)
+
+
+cdef Columns _merged(Columns left, Columns right):
+    cdef Columns columns = Columns.__new__(Columns)
+    cdef Py_ssize_t count = len(left.values), at
+    cdef list pair
+    if count != len(right.values):
+        raise SqlFault("42601", "each set operation query must have the same number of columns")
+    columns.names = left.names
+    columns.values = []
+    for at in range(count):
+        pair = [left.values[at], right.values[at]]
+        columns.values.append(_combine(pair, _union_type(pair)))
+    return columns
+
+
+cdef Columns _values(State walk, dict body, Scope outer):
+    cdef Columns columns = Columns.__new__(Columns)
+    cdef Scope scope = _below(outer, [])
+    cdef list rows = [], cells, row
+    cdef Py_ssize_t width, at
+    for entry in body["valuesLists"]:
+        rows.append(_expanded(walk, entry["List"]["items"], scope))
+    width = len(<list?>rows[0])
+    for entry in rows:
+        if len(<list>entry) != width:
+            raise SqlFault("42601", "VALUES lists must all be the same length")
+    columns.names = [f"column{number}" for number in range(1, width + 1)]
+    columns.values = []
+    for at in range(width):
+        cells = []
+        for entry in rows:
+            row = <list>entry
+            cells.append(row[at])
+        columns.values.append(_combine(cells, _union_type(cells)))
+    _order_by(walk, body, _below(outer, []), columns)
+    return columns
+
+
+# WITH
+
+
+@cython.final
+cdef class Cte:
+    """``select.Cte``."""
+
+    cdef public object name
+    cdef public dict body
+    cdef public Scope scope
+    cdef public bint recursive
+    cdef public Columns columns
+    cdef public bint working
+
+    def __init__(self, name, dict body not None, Scope scope not None, bint recursive):
+        self.name = name
+        self.body = body
+        self.scope = scope
+        self.recursive = recursive
+
+
+def with_scope(State walk not None, dict body not None, Scope outer):
+    """``select.with_scope``."""
+    return _with_scope(walk, body, outer)
+
+
+cdef Scope _with_scope(State walk, dict body, Scope outer):
+    cdef dict ctes = {}, node
+    cdef Scope scope = _below(outer, []), inside
+    cdef bint recursive = bool(body.get("recursive"))
+    cdef Cte cte
+    scope.ctes = ctes
+    for entry in body["ctes"]:
+        node = <dict?>entry["CommonTableExpr"]
+        name = node["ctename"]
+        if name in ctes:
+            raise SqlFault("42712", f'WITH query name "{name}" specified more than once')
+        inside = scope
+        if not recursive:
+            inside = _below(outer, [])
+            inside.ctes = dict(ctes)
+        cte = Cte.__new__(Cte)
+        cte.name = name
+        cte.body = node
+        cte.scope = inside
+        cte.recursive = recursive
+        ctes[name] = cte
+        if not recursive:
+            _cte_columns(walk, cte)
+    for entry in list(ctes.values()):
+        _cte_columns(walk, <Cte?>entry)
+    return scope
+
+
+def cte_columns(State walk not None, Cte cte not None):
+    """``select.cte_columns``."""
+    return _cte_columns(walk, cte)
+
+
+cdef Columns _cte_columns(State walk, Cte cte):
+    cdef Columns columns
+    cdef dict body
+    if cte.columns is not None:
+        return cte.columns
+    if cte.working:
+        raise SqlFault("42P19", f'recursive reference to query "{cte.name}" is not supported here')
+    cte.working = True
+    ((kind, found),) = cte.body["ctequery"].items()
+    body = <dict?>found
+    if kind != "SelectStmt":
+        walk.early = False
+        columns = <Columns?>_PURE["MODIFYING"][kind](walk, kind, body, cte.scope)
+    elif cte.recursive and "larg" in body:
+        columns = <Columns?>_PURE["_recursive"](walk, cte, body)
+    else:
+        columns = _query(walk, body, cte.scope)
+    if "aliascolnames" in cte.body:
+        columns = <Columns?>_PURE["_aliased"](cte, columns)
+    if "search_clause" in cte.body or "cycle_clause" in cte.body:
+        columns = <Columns?>_PURE["_with_extra"](cte, columns)
+    cte.columns = columns
+    cte.working = False
+    return columns
+
+
+# sub-queries in expressions
+
+
+cdef Value _sublink(State walk, dict body, Scope scope):
+    cdef str kind = body.get("subLinkType", "EXISTS_SUBLINK")
+    cdef Value test, first, whole
+    cdef Columns columns
+    cdef list pairs = []
+    if kind == "EXISTS_SUBLINK":
+        return _exists(walk, body, scope)
+    test = _expression(walk, <dict?>body["testexpr"], scope) if "testexpr" in body else None
+    columns = _query(walk, <dict?>body["subselect"]["SelectStmt"], scope)
+    if (kind == "ANY_SUBLINK" or kind == "ALL_SUBLINK") and test is not None:
+        if "operName" in body or test.fields is not None or len(columns.values) != 1:
+            return <Value?>_PURE["_quantified"](walk, body, test, columns)
+        return _derived(_operate(walk, None, "=", test, <Value?>columns.values[0], True), BOOL, True)
+    if kind != "EXPR_SUBLINK" and kind != "ARRAY_SUBLINK":
+        raise SqlFault("0A000", f"{kind} is not supported")
+    if not len(columns.values):
+        raise SqlFault("42601", "subquery must return only one column")
+    first = <Value?>columns.values[0]
+    if kind == "ARRAY_SUBLINK":
+        return _combine(columns.values, _PURE["array_type"](walk, first.type))
+    if len(columns.values) > 1:
+        whole = _combine(columns.values, 0)
+        return _value(whole.origins, False, whole.unknown, whole.system, RECORD,
+                      tuple(zip(columns.names, columns.values, strict=True)), _EMPTY)
+    return _value(first.origins, False, first.unknown, first.system, first.type, first.fields, first.literals)
+
+
+cdef Value _exists(State walk, dict body, Scope scope):
+    cdef set before = walk.reads, found
+    cdef dict select = <dict?>body["subselect"]["SelectStmt"]
+    cdef bint unseen = True, system = True
+    walk.reads = set()
+    if "targetList" in select:
+        for entry in select["targetList"]:
+            if next(iter(entry["ResTarget"]["val"])) not in _SEEN_IN_NOTHING:
+                unseen = False
+                break
+    if unseen:
+        walk.unseen = select
+    _query(walk, select, scope)
+    found = walk.reads
+    walk.reads = before
+    before.update(found)
+    for column in found:
+        if (<tuple?>column)[0] not in _OF_THE_SYSTEM:
+            system = False
+            break
+    return _value(frozenset(found) if found else _NONE, False, False, system, BOOL, None, _EMPTY)
+
+
+cdef frozenset _SEEN_IN_NOTHING = frozenset({"A_Const", "ColumnRef"})
+cdef frozenset _OF_THE_SYSTEM = frozenset({"pg_catalog", "information_schema"})
 
 
 def simple(State walk not None, dict body not None, Scope outer):
@@ -1086,9 +1431,46 @@ cdef Columns _simple(State walk, dict body, Scope outer):
     if clauses and ordered:
         _order_by(walk, body, scope, columns)
     elif clauses:
-        _PURE["_clauses"](walk, body, scope, columns)
+        _clauses(walk, body, scope, columns)
     walk.condition = outside
     return columns
+
+
+cdef int _clauses(State walk, dict body, Scope scope, Columns columns) except -1:
+    if "groupClause" in body:
+        _group_by(walk, body["groupClause"], scope, columns)
+    if "havingClause" in body:
+        _expression(walk, <dict?>body["havingClause"], scope)
+    if "windowClause" in body:
+        for entry in body["windowClause"]:
+            _window(walk, <dict?>entry["WindowDef"], scope)
+    if "distinctClause" in body:
+        for entry in body["distinctClause"]:
+            _by_output(walk, <dict?>entry, scope, columns)
+    return _order_by(walk, body, scope, columns)
+
+
+cdef int _by_output(State walk, dict node, Scope scope, Columns columns) except -1:
+    """ORDER BY and DISTINCT ON take a result column's name or number before anything else."""
+    name = _bare_name(node)
+    if node and "A_Const" not in node and not (name is not None and name in columns.names):
+        _expression(walk, node, scope)
+    return 0
+
+
+cdef int _group_by(State walk, nodes, Scope scope, Columns columns) except -1:
+    """GROUP BY takes an input column before a result column."""
+    cdef dict node
+    for entry in nodes:
+        node = <dict?>entry
+        if "GroupingSet" in node or "RowExpr" in node:
+            _PURE["group_by"](walk, [node], scope, columns)
+            continue
+        name = _bare_name(node)
+        if "A_Const" in node or (name is not None and name in columns.names and _find_column(scope, name, 0) is None):
+            continue
+        _expression(walk, node, scope)
+    return 0
 
 
 def order_by(State walk not None, dict body not None, Scope scope not None, Columns columns not None):
@@ -1100,10 +1482,7 @@ cdef int _order_by(State walk, dict body, Scope scope, Columns columns) except -
     if "sortClause" in body:
         for entry in body["sortClause"]:
             sort = <dict?>entry["SortBy"]
-            node = <dict?>sort["node"]
-            name = _bare_name(node)
-            if node and "A_Const" not in node and not (name is not None and name in columns.names):
-                _expression(walk, node, scope)
+            _by_output(walk, <dict?>sort["node"], scope, columns)
             if "useOp" in sort:
                 _PURE["sort_operator"](walk, sort, scope)
     if "limitOffset" in body:
@@ -1136,7 +1515,7 @@ cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
         target = <dict?>node["ResTarget"]
         val = <dict?>target["val"]
         if _may_be_star(val):
-            found = _PURE["_star"](walk, val, scope)
+            found = _star(walk, val, scope)
             if found is not None:
                 for name, value in found:
                     names.append(name)
@@ -1154,6 +1533,32 @@ cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
     columns.names = names
     columns.values = values
     return columns
+
+
+cdef object _star(State walk, dict val, Scope scope):
+    """``select._star``."""
+    cdef list fields, found
+    cdef Item item
+    if "ColumnRef" not in val:
+        return _PURE["_star"](walk, val, scope)
+    body = <dict?>val["ColumnRef"]
+    fields = <list?>body["fields"]
+    if len(fields) == 1:
+        found = []
+        for entry in scope.items:
+            if (<Item?>entry).target:
+                walk.target_refs.add(<uintptr_t><PyObject*>body)
+        for entry in scope.items:
+            if (<Item?>entry).open_columns:
+                found.extend(_item_columns(walk, <Item?>entry))
+        return found
+    first = <dict?>fields[0]
+    item = _find_item(scope, first["String"].get("sval", "")) if len(fields) == 2 and "String" in first else None
+    if item is None:
+        return _PURE["_star"](walk, val, scope)
+    if item.target:
+        walk.target_refs.add(<uintptr_t><PyObject*>body)
+    return _item_columns(walk, item)
 
 
 cdef bint _may_be_star(dict val) except -1:
@@ -1181,8 +1586,12 @@ cdef object _column_name(dict val):
 
 def item_columns(State walk not None, Item item not None):
     """``expressions.item_columns``."""
+    return _item_columns(walk, item)
+
+
+cdef list _item_columns(State walk, Item item):
     if item.any_column is not None:
-        return _PURE["item_columns"](walk, item)
+        return <list?>_PURE["item_columns"](walk, item)
     cdef Py_ssize_t count = len(item.names)
     _step(walk, count // 8 + 1)
     cdef list found = []
@@ -1193,6 +1602,10 @@ def item_columns(State walk not None, Item item not None):
 
 def expanded(State walk not None, nodes, Scope scope not None):
     """``expressions.expanded``."""
+    return _expanded(walk, nodes, scope)
+
+
+cdef list _expanded(State walk, nodes, Scope scope):
     cdef list values = []
     for node in nodes:
         star = _PURE["star_columns"](walk, node, scope) if _may_be_star(<dict?>node) else None
@@ -1220,6 +1633,254 @@ def write(State walk not None, relation, column, Value value not None):
             _bind(walk, value, (<Value?>under).origins)
 
 
+@cython.final
+cdef class Place:
+    """A column that is written to: itself, its name in three parts, and the columns under it where they are others."""
+
+    cdef tuple own
+    cdef frozenset alone
+    cdef frozenset under
+
+
+@cython.final
+cdef class Target:
+    """What writing to an ordinary table means, looked up once for each catalog. ``computes``: a default runs code that is not built
+    in, 2 where nobody has asked yet."""
+
+    cdef object relation
+    cdef str name
+    cdef dict places
+    cdef list columns
+    cdef bint triggers
+    cdef int computes
+    cdef dict operations
+
+
+cdef Target _target(State walk, relation):
+    """``None`` for what is left to the pure form: views, foreign tables, the system's own, rewrite rules, user casts."""
+    cdef Target target
+    cdef Place place
+    if walk.knowledge.casting or relation.oid < 16384 or relation.kind not in "rp":
+        return None
+    target = walk.facts.targets.get(relation.oid)
+    if target is not None and target.relation is relation:
+        return target
+    target = Target.__new__(Target)
+    target.relation = relation
+    target.name = f"{relation.schema}.{relation.name}"
+    target.computes = 2
+    for entry in _PURE["below"](walk, relation):
+        if entry.rules:
+            return None
+        if entry.triggers:
+            target.triggers = True
+    target.places = {}
+    target.columns = []
+    index = walk.shape(relation).index
+    for column in relation.columns:
+        place = Place.__new__(Place)
+        place.own = (relation.schema, relation.name, column.name)
+        place.alone = frozenset((place.own,))
+        under = index.get(column.name)
+        place.under = (<Value?>under).origins if under is not None else None
+        if place.under == place.alone:
+            place.under = None
+        target.columns.append(place)
+        target.places.setdefault(column.name, place)
+    target.operations = {verb: Operation("postgres", verb, (target.name,), {"relations": (target.name,)})
+                         for verb in ("insert", "update", "delete")}
+    _kept(walk.facts.targets, relation.oid, target)
+    return target
+
+
+cdef Place _place(Target target, dict node):
+    cdef object place = target.places.get(node["name"])
+    if place is None:
+        _PURE["written_column"](target.relation, node["name"], node.get("location", -1))
+    return <Place?>place
+
+
+cdef int _put(State walk, Place place, Value value) except -1:
+    made = _new(Write)
+    PyObject_GenericSetAttr(made, "column", place.own)
+    PyObject_GenericSetAttr(made, "flow", _flow(value))
+    walk.writes.append(made)
+    if len(value.literals):
+        _bind(walk, value, place.alone)
+        if place.under is not None:
+            _bind(walk, value, place.under)
+    return 0
+
+
+cdef int _done(State walk, Target target, str verb) except -1:
+    """``walk.on_relation(verb, relation)``."""
+    cdef tuple key = (verb, target.name)
+    walk.relations[target.name] = target.relation.oid
+    if walk.quiet:
+        return 0
+    if key in walk.operations:
+        walk.operation(verb, target.name, None, relations=(target.name,))
+    else:
+        walk.operations[key] = target.operations[verb]
+    return 0
+
+
+def modify(State walk not None, str kind not None, dict body not None, Scope outer):
+    """``dml.modify``."""
+    return _modify(walk, kind, body, outer)
+
+
+cdef Columns _modify(State walk, str kind, dict body, Scope outer):
+    global nested
+    cdef Target target
+    cdef Item item
+    cdef dict named
+    cdef long location
+    if kind not in _MODIFIED:
+        return <Columns?>_PURE["modify"](walk, kind, body, outer)
+    _deeper()
+    try:
+        _step(walk, 1)
+        walk.early = False
+        if "withClause" in body:
+            outer = _with_scope(walk, <dict?>body["withClause"], outer)
+        named = <dict?>body["relation"]
+        location = named.get("location", 0)
+        target = _target(walk, _relation(walk, named["relname"], named.get("schemaname"), location if location > 0 else 0))
+        if target is None:
+            return <Columns?>_PURE["modified"][kind](walk, body, outer)
+        item = _relation_item(walk, target.relation)
+        item.target = True
+        if "alias" in named:
+            item = _renamed(item, <dict?>named["alias"])
+        if kind == "InsertStmt":
+            return _insert(walk, body, target, item, outer)
+        return _update(walk, body, target, item, outer, kind == "UpdateStmt")
+    finally:
+        nested -= 1
+
+
+cdef frozenset _MODIFIED = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt"})
+
+
+cdef Columns _update(State walk, dict body, Target target, Item item, Scope outer, bint updates):
+    """UPDATE and DELETE."""
+    cdef Scope scope = _below(outer, [item]), others
+    cdef str more = "fromClause" if updates else "usingClause"
+    cdef str verb = "update" if updates else "delete"
+    cdef bint unbounded
+    if more in body:
+        others = _below(outer, [])
+        _from_clause(walk, body[more], others)
+        scope.items.extend(others.items)
+    if updates:
+        _assign(walk, <list?>body["targetList"], target, scope)
+    unbounded = _where(walk, body.get("whereClause"), scope)
+    if unbounded or (verb, target.name) in walk.operations:
+        _PURE["write_operation"](walk, verb, target.relation, unbounded)
+    else:
+        walk.dml.add(verb)
+        _done(walk, target, verb)
+    return _returning(walk, body, verb, target, item, scope, outer)
+
+
+cdef int _assign(State walk, list nodes, Target target, Scope scope) except -1:
+    cdef dict node
+    for entry in nodes:
+        node = <dict?>entry["ResTarget"]
+        if "indirection" in node or "MultiAssignRef" in node["val"]:
+            _PURE["assign"](walk, target.relation, nodes, scope)
+            return 0
+    for entry in nodes:
+        node = <dict?>entry["ResTarget"]
+        place = _place(target, node)
+        _put(walk, place, _expression(walk, <dict?>node["val"], scope))
+    return 0
+
+
+cdef bint _where(State walk, node, Scope scope) except -1:
+    """Walk a WHERE clause; true when it is missing in the contract's sense."""
+    if node is None:
+        return True
+    condition = <dict?>node
+    if "CurrentOfExpr" in condition:
+        walk.uses_cursor = condition["CurrentOfExpr"].get("cursor_name")
+        return False
+    _expression(walk, condition, scope)
+    return not _plain_condition(walk, condition) and _PURE["missing"](condition, walk.target_refs)
+
+
+cdef bint _plain_condition(State walk, dict node) except -1:
+    """``where._plain``, or several of them under AND."""
+    cdef dict body, right
+    if "BoolExpr" in node:
+        body = <dict?>node["BoolExpr"]
+        if body.get("boolop") != "AND_EXPR":
+            return False
+        for entry in body["args"]:
+            if not _plain_condition(walk, <dict?>entry):
+                return False
+        return True
+    found = node.get("A_Expr")
+    if found is None:
+        return False
+    body = <dict?>found
+    if body.get("kind", "AEXPR_OP") != "AEXPR_OP" or "lexpr" not in body:
+        return False
+    left = body["lexpr"].get("ColumnRef")
+    if left is None or <uintptr_t><PyObject*>left not in walk.target_refs:
+        return False
+    right = <dict?>body["rexpr"]
+    return "ParamRef" in right or "A_Const" in right and "boolval" not in right["A_Const"]
+
+
+cdef Columns _insert(State walk, dict body, Target target, Item item, Scope outer):
+    cdef list places = [], rows, row
+    cdef dict node, select
+    cdef Py_ssize_t width, at
+    if "cols" in body:
+        for entry in body["cols"]:
+            if "indirection" in entry["ResTarget"]:
+                return <Columns?>_PURE["modified"]["InsertStmt"](walk, body, outer)
+    _done(walk, target, "insert")
+    walk.dml.add("insert")
+    if target.computes == 2:
+        target.computes = any([column.default and _PURE["computed"](walk, column.default) for column in target.relation.columns])
+    if target.computes:
+        walk.changes_context = True
+    if "cols" in body:
+        for entry in body["cols"]:
+            places.append(_place(target, <dict?>entry["ResTarget"]))
+    else:
+        places = target.columns
+    if "selectStmt" in body:
+        select = <dict?>body["selectStmt"]["SelectStmt"]
+        if "valuesLists" in select and "withClause" not in select:
+            rows = []
+            for entry in select["valuesLists"]:
+                rows.append(_expanded(walk, entry["List"]["items"], _below(outer, [])))
+        else:
+            rows = [_query(walk, select, outer).values]
+        for entry in rows:
+            row = <list?>entry
+            width = len(row)
+            if width > len(places):
+                raise SqlFault("42601", "INSERT has more expressions than target columns")
+            for at in range(width):
+                _put(walk, <Place?>places[at], <Value?>row[at])
+    if "onConflictClause" in body:
+        _PURE["on_conflict"](walk, target.relation, item, body["onConflictClause"], outer)
+    return _returning(walk, body, "insert", target, item, None, outer)
+
+
+cdef Columns _returning(State walk, dict body, str verb, Target target, Item item, Scope scope, Scope outer):
+    if "returningClause" in body and body["returningClause"]:
+        return <Columns?>_PURE["returning"](walk, body, verb, item, scope.items[1:] if scope is not None else (), outer)
+    if target.triggers:
+        walk.changes_context = True
+    return Columns([], [])
+
+
 # tables.py
 
 cdef str _READABLE = "rpvmfSt"
@@ -1232,7 +1893,7 @@ def from_clause(State walk not None, nodes, Scope scope not None):
 
 cdef int _from_clause(State walk, nodes, Scope scope) except -1:
     for node in nodes:
-        scope.items.extend(<list>_entry(walk, <dict?>node, scope)[1])
+        scope.items.extend(<list?>_entry(walk, <dict?>node, scope)[1])
     return 0
 
 
@@ -1253,6 +1914,9 @@ cdef tuple _entry(State walk, dict node, Scope scope):
             return item, [item]
         if "JoinExpr" in node:
             return _join(walk, <dict?>node["JoinExpr"], scope)
+        if "RangeSubselect" in node:
+            item = _subselect(walk, <dict?>node["RangeSubselect"], scope)
+            return item, [item]
         return <tuple?>_PURE["_entry"](walk, node, scope)
     finally:
         nested -= 1
@@ -1260,13 +1924,24 @@ cdef tuple _entry(State walk, dict node, Scope scope):
 
 cdef Item _range_var(State walk, dict body, Scope scope):
     cdef Item item
+    cdef Columns columns
     cdef long location
     name, schema = body["relname"], body.get("schemaname")
-    if schema is None and _cte(scope, name) is not None:
-        return <Item?>_PURE["_range_var"](walk, body, scope)
+    if schema is None:
+        cte = _cte(scope, name)
+        if cte is not None:
+            columns = _cte_columns(walk, <Cte?>cte)
+            item = _item_of(name, columns.names, columns.values)
+            return _renamed(item, <dict?>body["alias"]) if "alias" in body else item
     location = body.get("location", 0)
     item = _relation_item(walk, _relation(walk, name, schema, location if location > 0 else 0))
     _selected(walk, item.relation)
+    return _renamed(item, <dict?>body["alias"]) if "alias" in body else item
+
+
+cdef Item _subselect(State walk, dict body, Scope scope):
+    cdef Columns columns = _query(walk, <dict?>body["subquery"]["SelectStmt"], scope if body.get("lateral") else scope.outer)
+    cdef Item item = _item_of(None, columns.names, columns.values)
     return _renamed(item, <dict?>body["alias"]) if "alias" in body else item
 
 
@@ -1366,6 +2041,26 @@ def select_statement(job):
     if not named:
         walk.operations = {("select", ""): Operation("postgres", "select"), **walk.operations}
     return _finish(job, walk, "select", {"returns": "rows", "columns": _outputs(walk, columns.names, columns.values)})
+
+
+def query_statement(job):
+    """``containers.query_statement``."""
+    cdef State walk
+    cdef Columns columns
+    cdef str kind = job.kind
+    cdef dict body = <dict?>job.body
+    if "intoClause" in body or kind not in _VERBS:
+        return _PURE["query_statement"](job)
+    if kind == "SelectStmt":
+        return select_statement(job)
+    walk = <State?>job.walk()
+    columns = _modify(walk, kind, body, None)
+    walk.early = False
+    return _finish(job, walk, _VERBS[kind], {} if not len(columns.names) else {
+        "returns": "rows", "columns": _outputs(walk, columns.names, columns.values)})
+
+
+cdef dict _VERBS = {"SelectStmt": "select", "InsertStmt": "insert", "UpdateStmt": "update", "DeleteStmt": "delete"}
 
 
 def finish(job, State walk not None, str verb not None, **fields):

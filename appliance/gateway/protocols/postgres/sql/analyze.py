@@ -177,4 +177,5 @@ def _new_context(statement: Statement, context: Context) -> Context:
 
 if fast is not None:
     fast.bind_pure(expressions.HANDLERS, {
-        **walk.PURE, **calls.PURE, **expressions.PURE, **functions.PURE, **select.PURE, **tables.PURE, **draft.PURE, **dml.PURE})
+        **walk.PURE, **calls.PURE, **expressions.PURE, **functions.PURE, **select.PURE, **tables.PURE, **draft.PURE, **dml.PURE,
+        **containers.PURE})

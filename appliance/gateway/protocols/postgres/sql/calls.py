@@ -357,7 +357,8 @@ def _user_operator(walk: Walk, operator: Operator, value: Value) -> Value:
     return user_code(walk, f"{function.schema}.{function.name}", value, volatile=function.volatile == "v")
 
 
-PURE: dict[str, Any] = {"operate": operate, "_operator_type": _operator_type, "_result": _result}
+PURE: dict[str, Any] = {"operate": operate, "_operator_type": _operator_type, "_result": _result, "array_type": array_type,
+                        "element_type": element_type}
 
 if fast is not None and not TYPE_CHECKING:
     operate = fast.operate

@@ -297,5 +297,7 @@ def declare(job: Job, analyze: Analyze) -> Statement:
     )  # fmt: skip
 
 
+PURE: dict[str, Any] = {"query_statement": query_statement}
+
 if fast is not None and not TYPE_CHECKING:
-    select_statement = fast.select_statement
+    select_statement, query_statement = fast.select_statement, fast.query_statement

@@ -381,7 +381,11 @@ _STATEMENTS = {"InsertStmt": _insert, "UpdateStmt": _update, "DeleteStmt": _dele
 MODIFYING.update(dict.fromkeys(_STATEMENTS, modify))
 
 
-PURE: dict[str, Any] = {"write": write}
+PURE: dict[str, Any] = {
+    "write": write, "modify": modify, "modified": _STATEMENTS, "below": below, "written_column": _column, "computed": _computed,
+    "assign": _assign, "write_operation": _write_operation, "missing": missing, "on_conflict": _on_conflict, "returning": returning,
+}  # fmt: skip
 
 if fast is not None and not TYPE_CHECKING:
-    write = fast.write
+    write, modify = fast.write, fast.modify
+    MODIFYING.update(dict.fromkeys(_STATEMENTS, modify))

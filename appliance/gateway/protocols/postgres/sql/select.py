@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.sql.calls import array_type, operate
@@ -46,7 +46,6 @@ class Cte:
     recursive: bool
     columns: Columns | None = None
     working: bool = False
-    referenced: list[bool] = field(default_factory=list)
 
 
 ModifyingQuery = Callable[[Walk, str, Node, Scope], Columns]
@@ -352,8 +351,12 @@ def _quantified(walk: Walk, body: Node, test: Value, columns: Columns) -> Value:
     return combine([operate(walk, schema, name, one, other, predicate=True) for one, other in pairs], BOOL)
 
 
-PURE: dict[str, Any] = {"query": query, "_unseen": _unseen, "_clauses": _clauses, "_star": _star, "column_name": column_name}
+PURE: dict[str, Any] = {
+    "_unseen": _unseen, "_star": _star, "column_name": column_name, "group_by": group_by, "MODIFYING": MODIFYING,
+    "_recursive": _recursive, "_aliased": _aliased, "_with_extra": _with_extra, "_quantified": _quantified,
+}  # fmt: skip
 
 if fast is not None and not TYPE_CHECKING:
-    Columns = fast.Columns
+    Columns, Cte = fast.Columns, fast.Cte
     query, _simple, targets, order_by = fast.query, fast.simple, fast.targets, fast.order_by
+    merged, with_scope, cte_columns = fast.merged, fast.with_scope, fast.cte_columns

@@ -270,7 +270,7 @@ _ENTRIES = {
 }
 
 
-PURE: dict[str, Any] = {"_entry": _entry, "_range_var": _range_var, "_join": _join}
+PURE: dict[str, Any] = {"_entry": _entry, "_join": _join}
 
 if fast is not None and not TYPE_CHECKING:
     from_clause, _entry, relation_item = fast.from_clause, fast.entry, fast.relation_item
