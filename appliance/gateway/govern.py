@@ -136,6 +136,8 @@ def begin_fields(session: Session, policy: Policy, command: Command, decision: D
     fields.update(command_fields(command, decision))
     if command.phase:
         fields["phase"] = command.phase
+    if command.filtered:
+        fields["filtered"] = list(command.filtered)
     return fields
 
 

@@ -128,7 +128,8 @@ class Command:
 
     ``text`` and ``parameters`` are exactly what would run (``parameters`` as ``(type name, text or None)``, in order);
     ``shown_text`` and ``shown_parameters`` are what may be kept, secrets and masked values replaced by ``****``.
-    ``early`` says that the command is an early read (contract section 5).
+    ``early`` says that the command is an early read (contract section 5). ``filtered`` names what only some rows of are there for it: the
+    target gets the text with those conditions, the log keeps the caller's.
     """
 
     operations: tuple[Operation, ...]
@@ -140,3 +141,4 @@ class Command:
     early: bool = False
     wait: bool = True
     phase: str = ""
+    filtered: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ def _human(document: dict[str, Any]) -> Iterator[str]:
         for rule in grant["rules"]:
             body = {key: value for key, value in rule.items() if key not in ("rule", "effect")}
             yield f"    {rule['effect']:7} {printable(rule['rule'])}  {printable(json.dumps(body, ensure_ascii=False))}"
-    for kind in ("masks", "detect"):
+    for kind in ("masks", "rows", "detect"):
         yield from (f"  {kind:6} {printable(name)}: {rule}" for name, rule in document[kind].items())
     if document["limits"]:
         yield "  limits " + ", ".join(f"{key} {_limit(key, value)}" for key, value in document["limits"].items())

@@ -40,7 +40,8 @@ def run(args: Namespace) -> int:
     got = explained(args)
     document = {
         "effect": got.effect, "rules": list(got.rules), "masks": dict(got.masks), "reason": got.reason, "approvals": list(got.approvals),
-        "max_rows": got.max_rows, "notes": list(got.notes), "identity": args.identity, "resource": args.resource}
+        "max_rows": got.max_rows, "notes": list(got.notes), "identity": args.identity, "resource": args.resource,
+        "filtered": dict(got.filtered), "sent": got.sent}
     emit(args, document, _human)
     return 0 if got.effect in ("allow", "approve") else 1
 
@@ -76,6 +77,10 @@ def _human(document: dict[str, Any]) -> Iterator[str]:
         yield f"reason    {printable(document['reason'])}"
     for column, rule in document["masks"].items():
         yield f"mask      {printable(column)}: {rule}"
+    for relation, condition in document["filtered"].items():
+        yield f"rows      {printable(relation)}: {printable(condition)}"
+    if document["sent"]:
+        yield f"sent      {printable(document['sent'])}"
     if document["max_rows"] is not None:
         yield f"max_rows  {document['max_rows']}"
     yield from (f"note      {printable(note)}" for note in document["notes"])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.config import keyfiles, speaks
@@ -58,6 +58,21 @@ def _mask_set(draft: Draft, item: Item) -> Iterator[Problem]:
             yield from _columns(draft, item, *resource)
 
 
+def _rows(item: Item, name: str, known: Mapping[str, int], settings: speaks.Settings) -> Iterator[Problem]:
+    """Row filters of relations that are not there, or whose columns are others: every statement on them will be refused."""
+    columns: dict[str, dict[str, int]] = {}
+    for column, oid in known.items():
+        relation, _, short = column.rpartition(".")
+        columns.setdefault(relation, {})[short] = oid
+    for relation, spec in item.value.rows.items():
+        if set("*?[") & set(relation):
+            continue
+        if relation not in columns:
+            yield item.document.problem((*item.path, "rows", relation), f"{name} has no such relation, as its schema file says")
+        elif said := settings.filtered_problem(spec.filter, columns[relation]):
+            yield item.document.problem((*item.path, "rows", relation, "filter"), f"every statement on it will be refused: {said}")
+
+
 def _columns(draft: Draft, item: Item, name: str, resource: Any) -> Iterator[Problem]:
     path = draft.folder / "policy" / "schemas" / f"{name}.json"
     settings = speaks.settings(resource.protocol)
@@ -76,6 +91,7 @@ def _columns(draft: Draft, item: Item, name: str, resource: Any) -> Iterator[Pro
                 hint = f", did you mean {close[0]!r}?" if close else ""
                 inside = column if key == "columns" else number
                 yield item.document.problem((*item.path, key, inside), f"{name} has no such column, as its schema file says{hint}")
+    yield from _rows(item, name, known, settings)
     for column, spec in item.value.columns.items():
         if column in known and (said := settings.mask_problem(known[column], spec)):
             yield item.document.problem((*item.path, "columns", column), said)

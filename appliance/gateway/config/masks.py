@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from gateway.config.values import Keys, Name, Text, Whole, column_name
+from gateway.config.values import Keys, Name, Text, Whole, column_name, relation_name
 from gateway.masking import paths
 from gateway.masking.patterns import check_pattern
 
@@ -114,6 +114,15 @@ TextMask = Annotated[MaskSpec, BeforeValidator(_mask_of_text), WithJsonSchema(_m
 """How what a detector finds is shown."""
 
 
+class RowSpec(Keys):
+    """Which rows of a relation are there for whoever the set is for."""
+
+    filter: Text = Field(
+        description="SQL: a condition over the relation's own columns. Rows for which it is not true cannot be seen or changed; "
+        "several that apply are all to be met. Comparisons of columns with constants, IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT.")
+
+
+Relation = Annotated[str, AfterValidator(relation_name), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.RELATION"})]
 Column = Annotated[str, AfterValidator(column_name), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.RELATION.COLUMN"})]
 
 

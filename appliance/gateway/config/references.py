@@ -157,8 +157,12 @@ def _grant(draft: Draft, item: Item, now: float) -> None:
 
 
 def _mask_set(draft: Draft, item: Item) -> None:
-    """The keys that hashes are made with."""
+    """The keys that hashes are made with, and the conditions on rows."""
     entry: MaskSetEntry = item.value
+    for relation, row in entry.rows.items():
+        for check_filter in (found.filter_problem for found in speaks.every() if found.filter_problem is not None):
+            if said := check_filter(row.filter):
+                item.complain(said, "rows", relation, "filter")
     for column, spec in entry.columns.items():
         for name in spec.hash_keys():
             _mask_key(draft, item, name, "columns", column)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 
 from gateway.config.address import is_loopback, split_address
-from gateway.config.masks import Column, DetectSpec, Mask
+from gateway.config.masks import Column, DetectSpec, Mask, Relation, RowSpec
 from gateway.config.quantities import Duration, Rate, Size, parse_duration
 from gateway.config.values import (
     Address,
@@ -374,6 +374,8 @@ class MaskSetEntry(Keys):
     name: Name = Field(description="The name that grants refer to.")
     columns: Mapping[Column, Mask] = Field(
         default_factory=dict, description="SQL: columns by SCHEMA.RELATION.COLUMN, and how they are shown.")
+    rows: Mapping[Relation, RowSpec] = Field(
+        default_factory=dict, description="SQL: relations by SCHEMA.RELATION of which only some rows are there.")
     clear: tuple[Column, ...] = Field(default=(), description="SQL: columns in which nothing is looked for.")
     detect: DetectSpec = Field(default_factory=DetectSpec, description="What is looked for in values that no column mask replaced.")
     strict: StrictBool | Literal["lookups"] = Field(
@@ -436,4 +438,5 @@ class TestCase(Keys):
     rules: frozenset[Text] | None = Field(default=None, description="The rules of the winning effect, RULE or GRANT/RULE; a set.")
     by: frozenset[Name] | None = Field(default=None, description="The approvals that have to be met; a set.")
     masked: frozenset[Text] | None = Field(default=None, description="The result columns that are masked; a set.")
+    filtered: frozenset[Text] | None = Field(default=None, description="The relations of which only some rows are there; a set.")
     at: Moment | None = Field(default=None, description="The moment at which it is asked; now otherwise.")

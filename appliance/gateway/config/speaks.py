@@ -24,7 +24,8 @@ class Settings:
     ``credentials`` are the credential kinds its resources accept, ``later`` those that are named but not supported yet.
     ``test`` is the key of a test case that holds what is asked. ``columns`` gives every SCHEMA.RELATION.COLUMN that a file
     ``policy/schemas/NAME.json`` knows, with the number of its type, and raises ``ConfigError`` for what is no such file; ``None`` where
-    there are no columns. ``mask_problem`` says what a mask will not do on a type.
+    there are no columns. ``mask_problem`` says what a mask will not do on a type. ``filter_problem`` says
+    what is wrong with a condition on rows (``None``: there are no rows), ``filtered_problem`` why it does not fit columns of these types.
     ``rule_problem`` says what is wrong with a rule beyond its matcher, ``resource_problem`` which key of a resource does not go with its
     credential, and why. ``destinations`` gives every place that the gateway connects to for
     one of its resources: a firewall opens those and no others.
@@ -40,6 +41,8 @@ class Settings:
     later: frozenset[str] = frozenset()
     columns: Callable[[bytes], Mapping[str, int]] | None = None
     mask_problem: Callable[[int, MaskSpec], str | None] = lambda type_number, spec: None
+    filter_problem: Callable[[str], str | None] | None = None
+    filtered_problem: Callable[[str, Mapping[str, int]], str | None] = lambda text, columns: None
     rule_problem: Callable[[Rule], str | None] = lambda rule: None
     resource_problem: Callable[[Any, Credential], tuple[str, str] | None] = lambda resource, credential: None
 

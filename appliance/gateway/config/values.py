@@ -120,3 +120,10 @@ def column_name(value: str) -> str:
     if len(parts) != 3 or not all(parts) or _UNPRINTABLE.search(value):
         raise ValueError("expected SCHEMA.RELATION.COLUMN, exactly as the target spells them")
     return value
+
+
+def relation_name(value: str) -> str:
+    parts = value.split(".")
+    if len(parts) != 2 or not all(parts) or _UNPRINTABLE.search(value):
+        raise ValueError("expected SCHEMA.RELATION, exactly as the target spells them")
+    return value

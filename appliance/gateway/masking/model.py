@@ -14,28 +14,35 @@ from gateway.masking.rules import MaskRule
 Strictness = Literal["lookups", "all"]
 ColumnName = tuple[str, str, str]
 """(schema, relation, column)."""
+Filters = Mapping[str, frozenset[str]]
+"""Relations by pattern ``SCHEMA.RELATION``, and every condition that a row of them has to meet, as the policy writes it."""
 
 
 class MaskSet:
     """Columns by pattern ``SCHEMA.RELATION.COLUMN`` (``*`` does not cross a dot), columns in which nothing is looked for, and
     detectors by name; ``patterns`` are the texts of those that are patterns of the policy. ``strict`` says in which of the columns no
-    predicate may look (``all``), or none but equality with a parameter (``lookups``). Immutable.
+    predicate may look (``all``), or none but equality with a parameter (``lookups``). ``filters`` are conditions on rows: what they mean is
+    the protocol's own. Immutable.
 
     ``bool(masks)`` says whether any column is masked: only then is a value of unknown origin hidden and are errors scrubbed.
-    Patterns must have three parts: ``ValueError`` otherwise.
+    Patterns of columns have three parts, those of relations two: ``ValueError`` otherwise.
     """
 
     def __init__(self, columns: Mapping[str, MaskRule] | None = None, clear: Iterable[str] = (),
                  detect: Mapping[str, MaskRule] | None = None, patterns: Mapping[str, str] | None = None,
-                 strict: Mapping[str, Strictness] | None = None) -> None:
+                 strict: Mapping[str, Strictness] | None = None, filters: Filters | None = None) -> None:
         self.columns: Mapping[str, MaskRule] = dict(columns or {})
         self.clear = frozenset(clear)
         self.detect: Mapping[str, MaskRule] = dict(detect or {})
         self.patterns: Mapping[str, str] = dict(patterns or {})
         self.strict: Mapping[str, Strictness] = dict(strict or {})
+        self.filters: Filters = dict(filters or {})
         for pattern in (*self.columns, *self.clear):
             if pattern.count(".") != 2 or not all(pattern.split(".")):
                 raise ValueError(f"expected SCHEMA.RELATION.COLUMN, not {pattern!r}")
+        for pattern in self.filters:
+            if pattern.count(".") != 1 or not all(pattern.split(".")):
+                raise ValueError(f"expected SCHEMA.RELATION, not {pattern!r}")
         self._exact = {tuple(name.split(".")): rule for name, rule in self.columns.items() if not _GLOB.search(name)}
         self._patterns = [(_compiled(name), rule) for name, rule in self.columns.items() if _GLOB.search(name)]
         self._clear = [_compiled(name) for name in self.clear]
@@ -76,6 +83,13 @@ class MaskSet:
                 found = rule if found is None else found.also(rule)
         return found
 
+    def filters_of(self, schema: str, relation: str) -> tuple[str, ...]:
+        """Every condition that the rows of a relation have to meet, in an order of its own."""
+        if not self.filters:
+            return ()
+        name = f"{schema}\0{relation}"
+        return tuple(sorted({text for pattern, texts in self.filters.items() if _compiled(pattern).fullmatch(name) for text in texts}))
+
     def strictness(self, column: ColumnName) -> Strictness | None:
         """What predicates may do with this column, ``None`` where anything is allowed."""
         if not self._strict:
@@ -94,20 +108,22 @@ NOTHING = MaskSet()
 
 
 def add_up(sets: Iterable[MaskSet]) -> MaskSet:
-    """Masks and detectors of all; a column is clear of detectors only where every set with detectors says so."""
+    """Masks, detectors and conditions on rows of all; a column is clear of detectors only where every set with detectors says so."""
     several = list(sets)
     columns: dict[str, MaskRule] = {}
     detect: dict[str, MaskRule] = {}
     patterns: dict[str, str] = {}
     strict: dict[str, Strictness] = {}
+    filters: dict[str, frozenset[str]] = {}
     for one in several:
+        filters.update({name: filters.get(name, frozenset()) | texts for name, texts in one.filters.items()})
         patterns.update(one.patterns)
         strict.update({name: level for name, level in one.strict.items() if strict.get(name) != "all"})
         for into, rules in ((columns, one.columns), (detect, one.detect)):
             for name, rule in rules.items():
                 into[name] = into[name].also(rule) if name in into else rule
     looking = [one.clear for one in several if one.detect]
-    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect, patterns, strict)
+    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect, patterns, strict, filters)
 
 
 _REMEMBERED = 100_000
@@ -116,7 +132,7 @@ _GLOB = re.compile(r"[*?]")
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """``*`` any characters, ``?`` one, within one of the three parts. The name is matched with NUL in place of the dots."""
+    """``*`` any characters, ``?`` one, within one of the parts. The name is matched with NUL in place of the dots."""
     return re.compile("\0".join("".join(_glob(c) for c in part) for part in pattern.split(".")), re.DOTALL)
 
 

@@ -22,13 +22,14 @@ class Access:
     resource: str
     grants: tuple[Mapping[str, Any], ...]
     masks: Mapping[str, str]
+    rows: Mapping[str, str]
     detect: Mapping[str, str]
     limits: Mapping[str, float]
     denied: str | None
 
     def as_document(self) -> dict[str, Any]:
         return {"identity": self.identity, "resource": self.resource, "grants": list(self.grants), "masks": dict(self.masks),
-                "detect": dict(self.detect), "limits": dict(self.limits), "denied": self.denied}
+                "rows": dict(self.rows), "detect": dict(self.detect), "limits": dict(self.limits), "denied": self.denied}
 
 
 def subjects(folder: Folder) -> Iterator[str]:
@@ -58,6 +59,7 @@ def access(folder: Folder, policy: Policy, subject: str, resource: str, now: flo
     return Access(
         subject, resource, tuple(_grant(grants[one.name], now) for one in scope.grants),
         {column: rule_text(rule) for column, rule in sorted(masks.columns.items())},
+        {name: " and ".join(f"({text})" for text in sorted(texts)) for name, texts in sorted(masks.filters.items())},
         {name: rule_text(rule) for name, rule in sorted(masks.detect.items())},
         {key: value for key, value in shown.items() if value is not None}, policy.may_enter(identity, resource, now))
 

@@ -79,6 +79,8 @@ def _differences(case: TestCase, got: Answer) -> dict[str, tuple[Any, Any]]:
         wrong["by"] = (sorted(case.by), list(got.approvals))
     if case.masked is not None and set(case.masked) != set(got.masks):
         wrong["masked"] = (sorted(case.masked), sorted(got.masks))
+    if case.filtered is not None and set(case.filtered) != set(got.filtered):
+        wrong["filtered"] = (sorted(case.filtered), sorted(got.filtered))
     return wrong
 
 

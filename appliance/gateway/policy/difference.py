@@ -26,7 +26,7 @@ _KINDS = (("issuer", "issuers"), ("identity", "identities"), ("resource", "resou
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs. ``what``: decision, masks, limits, issuer, identity, resource, approval or revoked; ``source``: test,
+    """One thing that differs. ``what``: decision, masks, rows, limits, issuer, identity, resource, approval or revoked; ``source``: test,
     probe, recorded or definition."""
 
     what: str
@@ -86,6 +86,10 @@ def _compare(question: Question, before: Answer, after: Answer) -> Iterator[Chan
             was, becomes = (one.masks.get(column, "clear") for one in (before, after))
             if was != becomes:
                 yield Change("masks", *place, f"{label} -> {column}", was, becomes, becomes != "redact", question.source)
+        for relation in sorted(before.filtered.keys() | after.filtered.keys()):
+            was, becomes = (one.filtered.get(relation, "every row") for one in (before, after))
+            if was != becomes:
+                yield Change("rows", *place, f"{label} -> {relation}", was, becomes, was != "every row", question.source)
 
 
 def _effect(one: Answer) -> str:
@@ -117,11 +121,20 @@ def _standing(old: Side, new: Side, subject: str, resource: str, now: float) -> 
     masks = [side.policy.masks(one, resource, now) for side, one in zip((old, new), who, strict=True)]
     for name, was, becomes, widens in _mask_changes(masks[0], masks[1]):
         yield Change("masks", subject, resource, name, was, becomes, widens)
+    for relation in sorted(masks[0].filters.keys() | masks[1].filters.keys()):
+        left, right = (one.filters.get(relation, frozenset()) for one in masks)
+        if left != right:       # one condition more hides more; whether another one does is not known
+            yield Change("rows", subject, resource, relation, _rows(left), _rows(right), not left <= right)
     limits = [side.policy.session_limits(one, resource, now) for side, one in zip((old, new), who, strict=True)]
     for key in _LIMITS:
-        left, right = (getattr(one, key) for one in limits)
-        if left != right:
-            yield Change("limits", subject, resource, f"session {key}", _number(left), _number(right), _larger(left, right))
+        bounds = [getattr(one, key) for one in limits]
+        if bounds[0] != bounds[1]:
+            was, becomes = map(_number, bounds)
+            yield Change("limits", subject, resource, f"session {key}", was, becomes, _larger(bounds[0], bounds[1]))
+
+
+def _rows(texts: frozenset[str]) -> str:
+    return " and ".join(f"({text})" for text in sorted(texts)) or "every row"
 
 
 def _mask_changes(before: MaskSet, after: MaskSet) -> Iterator[tuple[str, str, str, bool]]:

@@ -26,12 +26,15 @@ from gateway.policy.policy import Policy
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What a text would do. ``masked`` are the result columns that are hidden, and how. ``refusal``: it cannot run whatever the rules say
-    (not parsable, a masked value where it would be kept). ``notes`` say why the origin of a value is not known."""
+    (not parsable, a masked value where it would be kept, no row filter can be put into it). ``notes`` say why the origin of a value is not
+    known. ``filtered``: the conditions that rows of these relations have to meet; ``sent``: what the target would be given for it."""
 
     operations: tuple[Operation, ...]
     masked: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
     notes: tuple[str, ...] = ()
+    filtered: Mapping[str, str] = field(default_factory=dict)
+    sent: str = ""
 
 
 class Reader(Protocol):
@@ -58,6 +61,8 @@ class Answer:
     max_rows: int | None = None
     hits: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    filtered: Mapping[str, str] = field(default_factory=dict)
+    sent: str = ""
 
 
 def _module(resource: Resource) -> Any:
@@ -119,7 +124,7 @@ def answer(policy: Policy, identity: Identity, resource: str, meaning: Meaning, 
         reason = meaning.refusal if meaning.refusal and not meaning.operations else decision.reason
         return Answer("deny", decision.rules, {}, reason, hits=hits, notes=meaning.notes)
     return Answer(decision.effect, decision.rules, meaning.masked, decision.reason, decision.approvals, decision.max_rows, hits,
-                  meaning.notes)
+                  meaning.notes, meaning.filtered, meaning.sent)
 
 
 def rule_text(rule: MaskRule) -> str:

@@ -350,7 +350,7 @@ class Backend:
         running = head.running
         if running is not None and not on_disk(running.permit.recorded):
             self._gates.append(running.permit.recorded)
-        shown = head.instead or self._shown(fields, self._reads_masked(head))
+        shown = head.instead or self.shown(fields, head)
         if not head.silent or head.told:
             self._out += messages.ErrorResponse(shown).encode()
         self._copy = None
@@ -384,7 +384,8 @@ class Backend:
 
     def shown(self, fields: Fields, head: Expect) -> Fields:
         """An error of the target as the caller may see it."""
-        return self._shown(fields, self._reads_masked(head))
+        found = self._shown(fields, self._reads_masked(head))
+        return {key: value for key, value in found.items() if key != "P"} if head.moved else found
 
     def _shown(self, fields: Fields, scrub: bool) -> Fields:
         return scrub_error(fields, scrub, catalog=self.relay.context.last(), secrets=self.relay.secrets)
@@ -395,12 +396,16 @@ class Backend:
         if head is not None and head.silent:
             return
         scrub = bool(self.relay.context.masks()) if head is None else self._reads_masked(head)
-        self._out += messages.ErrorResponse(self._shown(fields, scrub), notice=True).encode()
+        shown = self._shown(fields, scrub)
+        if head is not None and head.moved:
+            shown.pop("P", None)
+        self._out += messages.ErrorResponse(shown, notice=True).encode()
 
     def _notification(self, payload: bytes) -> None:
         """A notification's payload comes from anywhere: with masks in force it is not shown (contract section 2, unknown origin)."""
         told = messages.parse_backend(ord("A"), payload)
-        if isinstance(told, messages.Notification) and told.payload and self.relay.context.masks():
+        masks = self.relay.context.masks()
+        if isinstance(told, messages.Notification) and told.payload and (masks or masks.filters):
             told = replace(told, payload="****")
         self._out += told.encode()
 

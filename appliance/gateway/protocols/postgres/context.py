@@ -5,8 +5,8 @@ transaction of its own added. Turns a text into a ``Compiled`` that frontend and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from gateway.errors import Refused
 from gateway.govern import Gate, Policy
@@ -15,6 +15,7 @@ from gateway.model import Binding, Command, Operation, Session
 from gateway.protocols.postgres.beside import NEAR, beside
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
+from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
 from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
@@ -41,8 +42,8 @@ Key = tuple[str, tuple[int, ...], tuple[object, ...]]
 """What a compiled text is kept by: the text, the types of its parameters, and everything else that its meaning depends on."""
 Reading = tuple[int, tuple[str, ...]]
 """Bytes a text may have, and what is secret in all of them."""
-Understood = tuple[tuple[Statement, ...], tuple[MaskPlan | None, ...], str, str]
-"""The statements, their plans, the text as it is shown, and why masking forbids it."""
+Understood = tuple[Filtered, tuple[MaskPlan | None, ...], str, str]
+"""The statements and what the target gets for them, their plans, the text as it is shown, and why masking or a row filter forbids it."""
 
 _PART_BYTES = 160
 """A result column, literal, assignment or operation with its lineage: measured."""
@@ -51,7 +52,10 @@ KEPT_BINDINGS = 256
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A text, understood: statements and, per statement, the mask plan. ``refusal`` is set when masking forbids it."""
+    """A text, understood: statements and, per statement, the mask plan. ``refusal`` is set when masking or a row filter forbids it.
+
+    ``sent`` is what the target gets in place of ``text``, the same where no row filter applies; ``filtered`` names the relations of which
+    only some rows are there, ``executes`` what the target must hold for the statements that EXECUTE runs."""
 
     text: str
     statements: tuple[Statement, ...]
@@ -62,12 +66,15 @@ class Compiled:
     key: Key
     types: tuple[int, ...] = ()
     refusal: str = ""
+    sent: str = ""
+    filtered: tuple[str, ...] = ()
+    executes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weight(self) -> int:
         """About how many bytes it takes: a short text may have 1664 columns."""
         parts = sum(len(s.columns or ()) + len(s.reads) + len(s.writes) + len(s.literals) + len(s.operations) for s in self.statements)
-        return 1024 + len(self.text) + _PART_BYTES * parts
+        return 1024 + len(self.text) + (len(self.sent) if self.sent is not self.text else 0) + _PART_BYTES * parts
 
     @property
     def early(self) -> bool:
@@ -81,14 +88,22 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
     statements = analyze(text, context, catalog, limit, answer)
     plans: list[MaskPlan | None] = []
     refusal = ""
+    given = Filtered(text, statements)
+    if masks.filters:
+        try:
+            given = filtered(text, statements, masks, context, catalog)
+        except Refused as no:
+            refusal = str(no)
+    statements = given.statements
     uses = Uses(text, context, catalog, statements, limit) if masks.strict else None
     for statement in statements:
         try:
-            plans.append(plan(statement, masks, catalog, uses))
+            made = plan(statement, masks, catalog, uses)
+            plans.append(replace(made, scrub=True) if given.relations and statement.dml else made)
         except Refused as no:
             plans.append(None)
             refusal = refusal or str(no)
-    return statements, tuple(plans), shown_text(text, statements, masks, secrets), refusal
+    return given, tuple(plans), shown_text(text, statements, masks, secrets), refusal
 
 
 class SessionContext:
@@ -254,16 +269,18 @@ class SessionContext:
         return self._text_limit, self._secrets
 
     def _whole(self, parts: Understood, key: Key) -> Compiled:
-        statements, plans, shown, refusal = parts
+        given, plans, shown, refusal = parts
+        statements = given.statements
         operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
-        return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal)
+        return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal, given.text,
+                        given.relations, given.executes)
 
     def command(self, compiled: Compiled, parameters: tuple[tuple[str, str | None], ...] = (), *,
                 wait: bool = True, phase: str = "") -> Command:
         """The command that ``govern`` decides."""
         shown = shown_parameters(parameters, compiled.statements, self.masks(), self._secrets) if parameters else ()
         return Command(compiled.operations, compiled.text, compiled.shown, parameters, shown, compiled.binding,
-                       early=compiled.early, wait=wait, phase=phase)
+                       early=compiled.early, wait=wait, phase=phase, filtered=compiled.filtered)
 
     def known(self) -> Catalog:
         """The catalog that the statement in hand was understood with."""

@@ -94,6 +94,7 @@ class Expect:
     plan: MaskPlan | None = None     # the verified plan of the result being sent
     live: Any = None                 # the masker of the copy being sent
     failed: Fields | None = None
+    moved: bool = False              # the target was given another text: a place in it is none in the caller's
     turn: int = 0                    # Syncs and simple queries that were sent before
 
     def done(self, error: Fields | None = None) -> None:

@@ -26,6 +26,8 @@ from gateway.protocols.postgres.catalog.builtin import EFFECTFUL
 from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_builtin, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.catalog.offline import from_json
+from gateway.protocols.postgres.filters.reach import Reach
+from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
 from gateway.protocols.postgres.roles import role_prefix
 from gateway.protocols.postgres.settings import PostgresResource
@@ -68,13 +70,27 @@ def explain_sql(text: str, catalog: Catalog, masks: MaskSet, context: Context) -
     except SqlFault as fault:
         return Meaning((), refusal=f"{fault.code}: {fault}")
     operations = tuple(operation for statement in statements for operation in statement.operations)
+    given = Filtered(text, statements)
+    try:
+        if masks.filters:
+            given = filtered(text, statements, masks, context, catalog)
+    except Refused as refusal:
+        return Meaning(operations, refusal=str(refusal))
+    statements = given.statements
     notes = tuple(dict.fromkeys(note for statement in statements for note in statement.hidden_reasons))
     try:
         uses = Uses(text, context, catalog, statements) if masks.strict else None
         plans = [(statement, plan(statement, masks, catalog, uses)) for statement in statements]
     except Refused as refusal:
         return Meaning(operations, refusal=str(refusal), notes=notes)
-    return Meaning(operations, dict(_masked(plans)), notes=notes)
+    conditions = {name: " and ".join(f"({one})" for one in _conditions(name, masks, catalog)) for name in given.relations}
+    return Meaning(operations, dict(_masked(plans)), notes=notes, filtered=conditions, sent="" if given.text == text else given.text)
+
+
+def _conditions(name: str, masks: MaskSet, catalog: Catalog) -> Iterator[str]:
+    """The row filters of ``schema.relation`` as the policy writes them."""
+    reach = Reach(masks, catalog)
+    yield from sorted(reach.texts(reach.by_name[name]))
 
 
 def _masked(plans: Iterable[tuple[Statement, MaskPlan]]) -> Iterator[tuple[str, str]]:

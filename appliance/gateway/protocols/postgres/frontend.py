@@ -34,7 +34,7 @@ from gateway.protocols.postgres.expect import (
     Running,
     on_disk,
 )
-from gateway.protocols.postgres.names import Names, Portal
+from gateway.protocols.postgres.names import Names, Portal, Prepared, other_filters
 from gateway.protocols.postgres.recorder import Sample
 from gateway.protocols.postgres.statement import SqlFault
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
 
 FLUSH_BYTES = 1 << 16
+HEADER = 5
+"""Bytes of a message before its payload: kind and length."""
 FLUSH = messages.Flush().encode()
 SYNC_NOW = messages.Sync().encode()
 
@@ -147,11 +149,13 @@ class Frontend:
 
     # understanding and deciding
 
-    async def _understand(self, text: str, types: tuple[int, ...] = ()) -> Compiled:
-        """Compile a text; what cannot be understood or may not be masked is recorded as refused."""
+    async def _understand(self, text: str, types: tuple[int, ...] = (), held: Prepared | None = None) -> Compiled:
+        """Compile a text; what cannot be understood or may not be masked is recorded as refused. ``held``: the target has it already."""
         relay = self.relay
         try:
             compiled = await relay.context.compile(text, types)
+            if not compiled.refusal:
+                self.names.check_filters(compiled, held)
         except SqlFault as fault:
             if relay.status != "E" or fault.code == "42601":
                 await self._record_refusal(await relay.context.unparsable(text), f"{fault.code}: {fault}", fault.code)
@@ -360,6 +364,8 @@ class Frontend:
         await self._before_permit(decision)
         permit = await self._permit(command)
         running = Running(permit, compiled.statements, sample=self.sample())
+        if compiled.sent != query.text:
+            payload = messages.Query(compiled.sent).encode()[HEADER:]
         if most is not None:
             await bounded.query(self, payload, compiled, running, most)
             return
@@ -370,7 +376,8 @@ class Frontend:
 
     def send_query(self, payload: bytes, compiled: Compiled, running: Running, hold: bytearray | None = None) -> Expect:
         """Stage a permitted simple query."""
-        expect = Expect(QUERY, compiled.plans, running, hold=hold, undo=self.names.applied(compiled, self._turn))
+        expect = Expect(QUERY, compiled.plans, running, hold=hold, undo=self.names.applied(compiled, self._turn),
+                        moved=compiled.sent != compiled.text)
         self.send(frame(b"Q", payload), expect, None if running.permit.early else running.permit.recorded)
         self._start(running)
         self._turn += 1
@@ -405,12 +412,16 @@ class Frontend:
             gate = (await self._permit(command)).recorded
         running = None if gate is None else Running(Permit(decision, gate, early=False), compiled.statements)
         self._pipeline = True
-        self.send(frame(b"P", payload), Expect(PARSE, running=running, undo=self.names.parsed(name, text, types)), gate)
+        moved = compiled.sent != text
+        if moved:
+            payload = messages.Parse(name, compiled.sent, types).encode()[HEADER:]
+        undo = self.names.parsed(name, text, types, compiled.sent if moved else None)
+        self.send(frame(b"P", payload), Expect(PARSE, running=running, undo=undo, moved=moved), gate)
 
     async def _bind(self, bind: messages.Bind, payload: bytes) -> None:
         own_name(bind.portal)
         prepared = self.names.statement(bind.statement)
-        compiled = await self._understand(prepared.text, prepared.types)
+        compiled = await self._understand(prepared.text, prepared.types, prepared)
         parameters = typed_parameters(bind, prepared.types, prepared.described)
         command = self.relay.context.command(compiled, parameters, wait=self.relay.wait)
         self.names.check_room()
@@ -482,7 +493,10 @@ class Frontend:
 
     async def _understood_anew(self, portal: Portal) -> Compiled:
         """The policy changed since the portal was bound: what it hides now is what counts."""
+        before = portal.compiled.sent
         portal.compiled = await self._understand(portal.compiled.text, portal.compiled.types)
+        if portal.compiled.sent != before:
+            await self._refuse(portal.command, str(other_filters("34000", "portal")), "34000")
         portal.running.permit.policy = self.relay.gate.policy.digest
         portal.running.plan, portal.described = None, False
         return portal.compiled

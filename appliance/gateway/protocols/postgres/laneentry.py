@@ -100,7 +100,7 @@ def _learned(relay: Relay, group: list[messages.FrontendMessage], now: float) ->
 
 def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.FrontendMessage], shape: int, now: float) -> Entry | None:
     found = _entry(relay, prepared.text, prepared.types, shape | BIND, now)
-    if found is None or shape & PARSE and not found.early:
+    if found is None or not shape & PARSE and prepared.held != found.compiled.sent or shape & PARSE and not found.early:
         return None                  # the record of a Parse that has to wait comes first, and has an end of its own
     plan = found.compiled.plans[0]
     described = isinstance(rest[0], Describe)
@@ -113,6 +113,8 @@ def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.Fro
 
 def _entry(relay: Relay, text: str, types: tuple[int, ...], shape: int, now: float) -> Entry | None:
     compiled = relay.context.compile_now(text, types)
+    if compiled is not None and compiled.sent != text and (shape & PARSE or not shape & BIND):
+        return None                  # a row filter: the target gets another text than stands in the group
     if compiled is None or compiled.refusal or len(compiled.statements) != 1 or not _plain(compiled.statements[0]):
         return None
     command = relay.context.command(compiled, wait=relay.wait)

@@ -94,7 +94,7 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | No
     Raises ``Refused`` (42501): laundering, a masked value into a sink, a COPY format that cannot be masked, a use of a strictly masked
     column.
     """
-    if not masks and not masks.detect:
+    if not masks and not masks.detect and not masks.filters:
         return CLEAR
     refuse_laundering(statement, masks, catalog)
     if masks.strict:
@@ -116,7 +116,8 @@ def _answered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPla
     flows = tuple([output.flow for output in outputs])
     detect = tuple([may_detect(output, masks) for output in outputs])
     columns = tuple([column_mask(flow, masks) for flow in flows])
-    return MaskPlan(columns, flows, detect, scrub, bool(masks) or any(detect), masks.detectors)
+    looked_at = bool(masks) or any(detect) or any(column is not None for column in columns)
+    return MaskPlan(columns, flows, detect, scrub, looked_at, masks.detectors)
 
 
 _PLANS: WeakKeyDictionary[MaskSet, dict[tuple[object, ...], tuple[Sequence[Output], MaskPlan]]] = WeakKeyDictionary()
@@ -140,10 +141,10 @@ def _remembered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskP
 
 
 def column_mask(flow: Flow, masks: MaskSet) -> ColumnMask | None:
-    """The mask of a value that flows from ``flow``, ``None`` where it is clear."""
-    if not masks:
+    """The mask of a value that flows from ``flow``, ``None`` where it is clear. Statistics tell of rows that a filter hides, too."""
+    if not masks and not masks.filters:
         return None
-    if flow.unknown or any(_sensitive(origin) for origin in flow.origins):
+    if masks and flow.unknown or any(_sensitive(origin) for origin in flow.origins):
         return ColumnMask(REDACT, full=True)
     rule = masks.rule_of(flow.origins)
     return None if rule is None else ColumnMask(rule, full=not flow.plain)
@@ -243,7 +244,7 @@ def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequ
     needed. Raises ``GatewayFault`` when the number of columns differs, or a field comes from a masked column that the plan holds to be
     clear.
     """
-    if not masks and not masks.detect:
+    if not masks and not masks.detect and not masks.filters:
         return replace(made, any=False, rows=RowPlan(len(fields), (), ()))
     columns = made.columns
     if columns is None:
@@ -251,7 +252,7 @@ def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequ
         columns = made.columns or ()
     if len(fields) != len(columns):
         raise GatewayFault("the target's answer has another number of columns than the statement")
-    if masks:
+    if masks or masks.filters:
         for field, column, flow in zip(fields, columns, made.flows, strict=True):
             if column is None:
                 _explain(field, flow, catalog, masks)

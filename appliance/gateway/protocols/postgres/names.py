@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gateway.errors import Refused
+from gateway.masking.model import Filters
 from gateway.model import Command
 from gateway.protocols.postgres.context import Compiled, SessionContext
 from gateway.protocols.postgres.expect import Running
@@ -28,7 +29,7 @@ _HOLD = 0x20  # CURSOR_OPT_HOLD of parsenodes.h
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A prepared statement: its text and the parameter types the client gave.
+    """A prepared statement: its text and the parameter types the client gave. ``sent`` is what the target got in place of the text.
 
     ``described`` are those of the target's ParameterDescription once there is one: bound values are shown by them, nothing is decided.
     """
@@ -36,16 +37,24 @@ class Prepared:
     text: str
     types: tuple[int, ...] = ()
     described: list[int] = field(default_factory=list)
+    sent: str | None = None
+
+    @property
+    def held(self) -> str:
+        """The text that the target holds."""
+        return self.text if self.sent is None else self.sent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cursor:
-    """What FETCH brings from a portal or SQL cursor; one that holds outlives its transaction."""
+    """What FETCH brings from a portal or SQL cursor; one that holds outlives its transaction. ``filters`` are the row filters it was
+    opened with."""
 
     columns: tuple[Output, ...] | None
     turn: int
     hold: bool = False
     early: bool = False
+    filters: Filters = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +133,8 @@ class Names:
 
     def __init__(self, context: SessionContext, limit: int, most_bytes: int, finish: Callable[[Running, str], None]) -> None:
         self._context, self._limit, self._most_bytes, self._finish = context, limit, most_bytes, finish
-        self._statements: _Slots[Prepared, str] = _Slots(context.prepared, lambda one: one.text, lambda one: len(one.text))
+        self._statements: _Slots[Prepared, str] = _Slots(
+            context.prepared, lambda one: one.text, lambda one: len(one.text) + len(one.sent or ""))
         self.known: Callable[[str], Prepared | None] = self._statements.get     # the statement of a name, if there is one
         self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, lambda one: one.columns)
         self._portals: _Weighed[Portal] = _Weighed(_weight)
@@ -162,8 +172,22 @@ class Names:
             raise SqlFault("26000", f"{which} does not exist")
         return found
 
-    def parsed(self, name: str, text: str, types: tuple[int, ...]) -> Undo:
-        return self._statements.put(name, Prepared(text, types))
+    def parsed(self, name: str, text: str, types: tuple[int, ...], sent: str | None = None) -> Undo:
+        return self._statements.put(name, Prepared(text, types, sent=sent))
+
+    def check_filters(self, compiled: Compiled, held: Prepared | None = None) -> None:
+        """Raises ``SqlFault`` where what would run was given to the target with other row filters than apply now: as for a name that means
+        nothing any more. ``held``: it was prepared by message."""
+        if held is not None and held.held != compiled.sent:
+            raise other_filters("26000", "prepared statement")
+        for statement in compiled.statements:
+            name, cursor = statement.uses_prepared, statement.uses_cursor
+            known = self._statements.get(name) if name is not None else None
+            if known is not None and known.held != compiled.executes.get(name or "", known.text):
+                raise other_filters("26000", "prepared statement")
+            opened = self._cursors.get(cursor) if cursor is not None else None
+            if opened is not None and opened.filters != self._context.masks().filters:
+                raise other_filters("34000", "cursor")
 
     def closed_statement(self, name: str) -> Undo:
         return self._statements.put(name, None)
@@ -183,7 +207,7 @@ class Names:
             self._left(before, drop=not name)
         self._portals[name] = portal
         columns = portal.compiled.statements[0].columns if portal.compiled.statements else None
-        cursor = Cursor(columns, portal.turn, early=portal.compiled.early)
+        cursor = Cursor(columns, portal.turn, early=portal.compiled.early, filters=self._context.masks().filters)
         forget = self._cursors.put(name, cursor) if name else None
 
         def undo() -> None:
@@ -270,10 +294,11 @@ class Names:
     def _apply(self, statement: Statement, text: str, turn: int) -> list[Undo]:
         undos: list[Undo] = []
         if statement.prepares is not None:
-            undos.append(self._statements.put(statement.prepares, Prepared(statement.inner_text)))
+            undos.append(self._statements.put(statement.prepares, Prepared(statement.inner_text, sent=statement.inner_sent)))
         if statement.declares is not None:
             early = statement.inner is not None and statement.inner.early
-            cursor = Cursor(statement.columns, turn, _holds(text, statement.declares), early)
+            holds = _holds(text, statement.declares)
+            cursor = Cursor(statement.columns, turn, holds, early, self._context.masks().filters)
             undos.append(self._cursors.put(statement.declares, cursor))
         if statement.forgets == "*":
             undos += self._forget_all(statement.verb)
@@ -295,6 +320,10 @@ class Names:
             if name is not None:
                 self._statements.put(name, None)
                 self._cursors.put(name, None)
+
+
+def other_filters(code: str, what: str) -> SqlFault:
+    return SqlFault(code, f"the row filters changed since this {what} was made: make it again")
 
 
 def _weight(portal: Portal) -> int:

@@ -159,6 +159,28 @@ def mask_problem(type_oid: int, spec: MaskSpec) -> str | None:
     return None if seen == "parts" else f"{spec.kind} does not speak of this column's type: every value will be {seen}"
 
 
+def filter_problem(text: str) -> str | None:
+    """What is wrong with a condition on rows."""
+    from gateway.protocols.postgres.filters.expression import condition
+
+    try:
+        condition(text)
+    except ValueError as wrong:
+        return str(wrong)
+    return None
+
+
+def filtered_problem(text: str, columns: Mapping[str, int]) -> str | None:
+    """Why every statement on a relation with these columns (name, type's oid) would be refused. Users' types are not known here."""
+    from gateway.protocols.postgres.filters.expression import ENUM, condition
+
+    try:
+        found = condition(text)
+    except ValueError:
+        return None
+    return found.fault({name: ENUM if oid >= 16384 else oid for name, oid in columns.items()})
+
+
 COUNTED = frozenset({"insert", "update", "delete", "merge"})
 """Verbs whose affected rows ``max_rows`` bounds."""
 
@@ -192,5 +214,6 @@ SETTINGS = Settings(
     protocol="postgres", listener=Listener, resource=PostgresResource, case=PostgresCase, test="sql",
     credentials=frozenset({"password", "certificate", "ephemeral-role"}),
     destinations=destinations, columns=known_columns, mask_problem=mask_problem,
+    filter_problem=filter_problem, filtered_problem=filtered_problem,
     rule_problem=rule_problem, resource_problem=resource_problem,
 )

@@ -102,6 +102,7 @@ class Statement:
     forgets: str | None = None                 # DEALLOCATE/CLOSE name; "*" for all; DISCARD ALL sets it to "*"
     inner: Statement | None = None
     inner_text: str = ""                       # PREPARE: the text after AS, as EXECUTE will be analysed
+    inner_sent: str | None = None              # the same as the target gets it, where a row filter changed it
     settings: Mapping[str, str | None] = field(default_factory=dict)   # SET/set_config with literal value; None = DEFAULT/RESET
     changes_context: bool = False              # search_path, role or pinned settings may differ afterwards
     changes_catalog: bool = False              # DDL or anything that may change names or types

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row filters through a live gateway, on both servers: tests/corpus/filters.jsonl.
+
+What the gateway shows and changes is compared with PostgreSQL's own row security on a database of the same content: another role, the
+same conditions as policies. ``same``: the rows are the same; ``writes``: so is every row of every table afterwards, hidden ones too;
+``refused``: nothing happens; ``error``: the target's own. No answer holds a text of a hidden row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.protocols.postgres import messages
+from gateway.testing.postgres import PostgresServer
+from tests.peers.gateway import Appliance, running
+from tests.peers.wire import Frame, Wire, codes, rows, tags
+
+CORPUS = Path(__file__).parent.parent / "corpus"
+CASES = [json.loads(line) for line in (CORPUS / "filters.jsonl").read_text().splitlines()]
+GATED, ORACLE, READER, PASSWORD = "filtered", "filtered_oracle", "filtered_reader", "reader-of-a-throwaway-server"
+CONDITIONS = {
+    "orders": "customer_id = 7", "events": "tenant = 'a'", "events_a": "tenant = 'a'", "events_b": "tenant = 'a'", "cats": "indoor",
+    "docs": "(owner = 'ann' or open) and day >= '2026-01-01' and kind in ('memo', 'note')",
+}
+KEPT = ("orders", "events", "cats", "docs", "lines", "customers")
+MARK = b"HIDDEN"
+
+
+def make(server: PostgresServer) -> None:
+    """Both databases; in the oracle's the conditions are the server's own policies."""
+    server.execute(f"drop database if exists {ORACLE} with (force)")
+    server.execute(f"drop role if exists {READER}")
+    server.create_role(READER, PASSWORD)
+    for name in (GATED, ORACLE):
+        server.execute(f"drop database if exists {name} with (force)")
+        server.create_database(name)
+        server.execute((CORPUS / "filters.sql").read_text(), name)
+        saved = "; ".join(f"create table saved.{table} as select * from public.{table}" for table in KEPT)
+        server.execute(f"create schema saved; {saved}", name)
+    policies = "; ".join(f"alter table {table} enable row level security; create policy own on {table} using ({condition})"
+                         for table, condition in CONDITIONS.items())
+    server.execute(f"{policies}; grant all on schema public, alt to {READER}; grant all on all tables in schema public, alt to {READER}; "
+                   f"grant temporary on database {ORACLE} to {READER}", ORACLE)
+
+
+def restore(server: PostgresServer, name: str) -> None:
+    """Every table as it was."""
+    again = "; ".join(f"delete from public.{table}; insert into public.{table} select * from saved.{table}" for table in KEPT[:5])
+    server.execute(f"{again}; update customers c set name = s.name from saved.customers s where s.id = c.id", name)
+
+
+def everything(server: PostgresServer, name: str) -> list[Any]:
+    return [server.execute(f"select t::text from public.{table} t order by 1", name)[-1].rows for table in KEPT]
+
+
+@dataclass(slots=True)
+class Pair:
+    """A caller of the gateway, and the reader that row security is for."""
+
+    server: PostgresServer
+    appliance: Appliance
+    gated: Wire
+    oracle: Wire
+
+    def fresh(self) -> None:
+        """Whatever the case before left of session and connection is gone."""
+        if self.gated.closed:
+            self.gated = caller(self.appliance)
+        for wire in (self.gated, self.oracle):
+            for text in ("rollback", "deallocate all", "reset search_path"):
+                wire.query(text)
+
+
+def caller(appliance: Appliance) -> Wire:
+    return Wire.connect(appliance.port, "ci-bot", appliance.token("ci-bot"), "orders-db", ca=appliance.ca)
+
+
+def serve(root: Path, server: PostgresServer) -> Iterator[Pair]:
+    make(server)
+
+    def change(appliance: Appliance) -> None:
+        appliance.rewrite("policy/resources.yaml", {"database: orders ": f"database: {GATED} "})
+        for path in (appliance.folder / "policy" / "grants").glob("*.yaml"):
+            path.unlink()
+        for path in (appliance.folder / "policy" / "tests").glob("*.yaml"):
+            path.unlink()
+        (appliance.folder / "policy" / "masks.yaml").write_text((CORPUS / "filters.yaml").read_text())
+
+    with running(root, server, change=change) as appliance, Wire.connect(server.port, READER, PASSWORD, ORACLE) as oracle:
+        pair = Pair(server, appliance, caller(appliance), oracle)
+        yield pair
+        pair.gated.close()
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Pair]:
+    yield from serve(tmp_path_factory.mktemp("filters"), postgres)
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory, newest_postgres: PostgresServer) -> Iterator[Pair]:
+    yield from serve(tmp_path_factory.mktemp("filters"), newest_postgres)
+
+
+@pytest.fixture(params=["old", "new"])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    found: Pair = request.getfixturevalue(request.param)
+    found.fresh()
+    return found
+
+
+def texts(case: dict[str, Any]) -> list[str]:
+    return case["sql"] if isinstance(case["sql"], list) else [case["sql"]]
+
+
+def played(wire: Wire, case: dict[str, Any]) -> list[Frame]:
+    return [frame for text in texts(case) if not wire.closed for frame in wire.query(text)]
+
+
+def shown(frames: list[Frame], case: dict[str, Any]) -> list[Any]:
+    """Rows and COPY lines; where the statement does not order them, sorted."""
+    found: list[Any] = [*rows(frames), *(payload for kind, payload in frames if kind == "d")]
+    return found if "order by" in texts(case)[-1] else sorted(found, key=repr)
+
+
+def of(kind: str) -> list[Any]:
+    return [pytest.param(case, id=case["id"]) for case in CASES if case["kind"] == kind]
+
+
+@pytest.mark.parametrize("case", of("same"))
+def test_the_rows_are_those_of_row_security(case: dict[str, Any], pair: Pair) -> None:
+    expected, got = played(pair.oracle, case), played(pair.gated, case)
+    assert codes(expected) == [], "the case itself"
+    assert codes(got) == [], got
+    assert shown(got, case) == shown(expected, case)
+    assert tags(got) == tags(expected)
+    assert not any(MARK in payload for _, payload in got)
+
+
+@pytest.mark.parametrize("case", [one for one in of("same") if isinstance(one.values[0]["sql"], str)])
+def test_and_with_prepared_statements_once_and_again(case: dict[str, Any], pair: Pair) -> None:
+    text = case["sql"]
+    if text.count(";") or text.startswith("copy"):
+        return
+    expected = pair.oracle.query(text)
+    for prepared in ("", "kept"):
+        pair.gated.run(messages.Parse(prepared, text))
+        for _ in range(3):
+            got = pair.gated.run(messages.Bind("", prepared), messages.Describe("P", ""), messages.Execute(""))
+            assert codes(got) == [], got
+            assert shown(got, case) == shown(expected, case)
+    assert not any(MARK in payload for _, payload in got)
+
+
+@pytest.mark.parametrize("case", of("writes"))
+def test_what_is_changed_is_what_row_security_lets_change(case: dict[str, Any], pair: Pair) -> None:
+    for name in (GATED, ORACLE):
+        restore(pair.server, name)
+    expected, got = played(pair.oracle, case), played(pair.gated, case)
+    assert codes(expected) == codes(got) == []
+    assert sorted(rows(got)) == sorted(rows(expected))
+    assert tags(got) == tags(expected)
+    assert everything(pair.server, GATED) == everything(pair.server, ORACLE)
+    assert not any(MARK in payload for _, payload in got)
+    for name in (GATED, ORACLE):
+        restore(pair.server, name)
+
+
+@pytest.mark.parametrize("case", of("refused"))
+def test_what_cannot_be_shown_to_be_right_is_refused(case: dict[str, Any], pair: Pair) -> None:
+    before = everything(pair.server, GATED)
+    got = played(pair.gated, case)
+    assert codes(got)[:1] == [case["code"]]
+    assert not rows(got) or len(texts(case)) > 1
+    assert not any(MARK in payload for _, payload in got)
+    pair.fresh()
+    assert everything(pair.server, GATED) == before
+
+
+@pytest.mark.parametrize("case", of("error"))
+def test_an_error_of_a_row_that_is_there_is_the_callers_own(case: dict[str, Any], pair: Pair) -> None:
+    assert codes(played(pair.gated, case)) == codes(played(pair.oracle, case)) == [case["code"]]
