@@ -15,6 +15,8 @@ from pathlib import Path
 from gateway.approvals.book import DeskLimits
 from gateway.approvals.desk import ApprovalsDesk
 from gateway.approvals.notify import Notifier
+from gateway.audit.former import close_former
+from gateway.audit.note import load_private_key
 from gateway.break_glass.watch import Watch
 from gateway.config.load import Folder
 from gateway.console.server import ConsoleServer
@@ -91,6 +93,7 @@ class Gateway(DataPath):
     async def start(self) -> None:
         """Record the start and open the listeners. Raises ``AuditUnavailable``, ``ConfigError`` or ``OSError``."""
         await self._record_start()
+        await self._close_former()
         await self.notifier.start()
         for name, settings in self.folder.gateway.listeners.items():
             if name == "console":
@@ -104,6 +107,12 @@ class Gateway(DataPath):
         if self._watch is not None:
             self._background.start(self._watch.run(), "console log")
         self.ready = True
+
+    async def _close_former(self) -> None:
+        settings = self.folder.gateway
+        workers = settings.workers if settings.workers > 1 else 0
+        key = load_private_key(self.folder.resolve(settings.audit.checkpoint.key))
+        await close_former(self.folder.state, settings.name, settings.segment, workers, settings.audit, key, clock=self.now)
 
     async def _keep_time(self) -> None:
         """A clock set back revives nothing even after a crash: the floor is kept on disk while the gateway runs."""

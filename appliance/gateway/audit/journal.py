@@ -290,6 +290,8 @@ class Journal:
         connection = open_for_reading(path, live=True)
         try:
             header = read_header(connection)
+        except apsw.SQLError:           # another origin's, which nothing was committed to yet
+            return None
         finally:
             connection.close()
         if header.get("origin") != self._place.origin.encode():

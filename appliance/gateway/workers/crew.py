@@ -286,7 +286,9 @@ class Crew:
     # --- the end
 
     async def stop(self, reason: str) -> None:
-        """Let every worker drain, for a bounded time."""
+        """Let every worker drain, for a bounded time. Idempotent."""
+        if self._stopping:
+            return
         self._stopping = True
         for member in self._members:
             member.close_sockets()
