@@ -29,6 +29,8 @@ _PLAIN = frozenset({"SelectStmt", "UpdateStmt", "DeleteStmt"})
 _AROUND = frozenset({"PrepareStmt", "DeclareCursorStmt", "CreateTableAsStmt", "CopyStmt"})
 HANDLED = frozenset({"SelectStmt", *_AROUND, *_WRITES})
 """Statement kinds that may name a relation under a condition."""
+MOST_PLACES = 128
+"""Times that one statement may name such relations: each costs a look along the text."""
 
 
 class Forms:
@@ -40,6 +42,7 @@ class Forms:
         self.filtered: dict[int, Relation] = {}
         self.seen: dict[int, Relation] = {}
         self._fences = self._guards = self._locks = False
+        self._places = 0
         self._ctes: frozenset[str] = frozenset()
         self._types_by_column: Mapping[str, set[int]] = {}
         self._quiet = Quiet(lambda name: (), (), ())
@@ -76,6 +79,9 @@ class Forms:
         if not texts:
             return None
         self.filtered[found.oid] = found
+        self._places += 1
+        if self._places > MOST_PLACES:
+            raise Refused(f"relations with a row filter are named more than {MOST_PLACES} times", DENIED)
         return found
 
     def _columns(self, tree: Node) -> None:

@@ -78,10 +78,10 @@ class Rewriting:
             if here and any(_moves_names(before) for before in statements[:number]):
                 raise Refused("a relation has a row filter, and what its name means here cannot be known: send the statements one by one",
                               DENIED)
-        if not any(touched) and not any(statement.uses_prepared for statement in statements):
-            self._refuse_cascade(text, statements)
-            return Filtered(text, statements)
         try:
+            self._refuse_cascade(text, statements)
+            if not any(touched) and not any(statement.uses_prepared for statement in statements):
+                return Filtered(text, statements)
             return self._with_guards(text, statements, touched)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError, SqlFault):
             raise unclear() from None
@@ -96,7 +96,6 @@ class Rewriting:
     def _with_guards(self, text: str, statements: tuple[Statement, ...], touched: Sequence[Mapping[str, object]]) -> Filtered:
         if len(text.encode()) > DEFAULT_LIMIT:
             raise Refused("the statement is too long to be given a row filter", DENIED)
-        self._refuse_cascade(text, statements)
         splice = Splice.of(text)
         if len(splice.parsed) != len(statements):
             raise unclear()

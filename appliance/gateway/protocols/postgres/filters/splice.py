@@ -46,16 +46,19 @@ class Splice:
     parsed: list[Parsed]
     offsets: Offsets
     changes: list[Change] = field(default_factory=list)
-    _tokens: list[tuple[str, int, int]] = field(default_factory=list)
+    _words: list[str] = field(default_factory=list)         # of each token; "" for what is neither a word nor a symbol
     _starts: list[int] = field(default_factory=list)
+    _ends: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, text: str) -> Splice:
         """Raises ``SqlFault``."""
         parsed, data = parse(text)
         made = cls(text, parsed, Offsets(data))
-        made._tokens = [(token.kind, token.start, token.end) for token in tokens(text)]
-        made._starts = [start for _, start, _ in made._tokens]
+        for token in tokens(text):
+            made._words.append(text[token.start:token.end].lower() if token.kind in ("word", "symbol") else "")
+            made._starts.append(token.start)
+            made._ends.append(token.end)
         return made
 
     # tokens
@@ -70,16 +73,13 @@ class Splice:
 
     def word(self, number: int) -> str:
         """The token in lower case if it is a word or symbol, else ``""``."""
-        if not 0 <= number < len(self._tokens):
-            return ""
-        kind, start, end = self._tokens[number]
-        return self.text[start:end].lower() if kind in ("word", "symbol") else ""
+        return self._words[number] if 0 <= number < len(self._words) else ""
 
     def begin(self, number: int) -> int:
-        return self._tokens[number][1]
+        return self._starts[number]
 
     def end(self, number: int) -> int:
-        return self._tokens[number][2]
+        return self._ends[number]
 
     def name_end(self, first: int, body: Node) -> int:
         """The number of the last token of a relation's name."""
@@ -88,8 +88,8 @@ class Splice:
     def clauses(self, number: int) -> tuple[int | None, int]:
         """(the token WHERE of the query level that this token is in, the last token of what stands before the clauses after it)."""
         depth, where = 0, None
-        for at in range(number, len(self._tokens)):
-            word = self.word(at)
+        for at in range(number, len(self._words)):
+            word = self._words[at]
             if word in ("(", "["):
                 depth += 1
             elif word in (")", "]"):
@@ -98,13 +98,13 @@ class Splice:
                 return where, at - 1
             if depth == 0 and word == "where" and where is None:
                 where = at
-        return where, len(self._tokens) - 1
+        return where, len(self._words) - 1
 
     def stands_in_from(self, number: int) -> bool:
         """Whether no parenthesis is open between FROM and this token."""
         depth = 0
         for at in range(number, -1, -1):
-            word = self.word(at)
+            word = self._words[at]
             depth += {")": 1, "(": -1}.get(word, 0)
             if depth < 0:
                 return False
@@ -157,7 +157,7 @@ class Splice:
         first = self.at(body["relation"]["location"])
         last = self.name_end(first, body["relation"])
         if "attlist" in body:
-            while last < len(self._tokens) and self.word(last) != ")":
+            while last < len(self._words) and self.word(last) != ")":
                 last += 1
         self.changes.append(Change(self.begin(first), self.end(last), f"({query})"))
         del body["relation"]
