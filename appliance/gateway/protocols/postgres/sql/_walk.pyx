@@ -9,7 +9,7 @@ called with something else as its object is a ``TypeError``, not a write into fo
 """
 
 cimport cython
-from cpython.dict cimport PyDict_Next
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromString
 from libc.stdint cimport uintptr_t
@@ -35,6 +35,20 @@ cdef extern from *:
     int nested
 
 NO_ORIGINS = _NONE
+
+
+cdef inline PyObject *_at(dict node, str key) except? NULL:
+    """What stands under a key, borrowed; NULL where there is nothing."""
+    return PyDict_GetItemWithError(node, key)
+
+
+cdef object _named(dict node):
+    """The text of a String node, ``None`` for another."""
+    cdef PyObject *found = _at(node, "String")
+    if found is NULL:
+        return None
+    found = _at(<dict?><object>found, "sval")
+    return <object>found if found is not NULL else ""
 
 
 # values made without their frozen dataclass's slow __init__
@@ -80,6 +94,7 @@ cdef class Value:
     cdef readonly tuple literals
     cdef object _flow
     cdef object _output
+    cdef object _only
 
     def __init__(self, frozenset origins=_NONE, bint plain=False, bint unknown=False, bint system=True, long type=0,
                  tuple fields=None, tuple literals=_EMPTY):
@@ -313,7 +328,8 @@ cdef class Item:
         return self.find(name)
 
     cdef Value find(self, name):
-        found = self.by_name().get(name)
+        cdef PyObject *held = PyDict_GetItemWithError(self.by_name(), name)
+        found = <object>held if held is not NULL else None
         if found is None:
             if self.relation is not None and name in _SYSTEM_COLUMNS and self.relation.kind in "rpmft":
                 return <Value?>_SYSTEM_COLUMNS[name]
@@ -441,8 +457,8 @@ cdef object _cte(Scope scope, name):
     return None
 
 
-cdef tuple _find_column(Scope scope, name, position):
-    """The innermost column of that name and its item, or ``None``."""
+cdef tuple _find_column(Scope scope, name, place):
+    """The innermost column of that name and its item, or ``None``. ``place``: a position, or the node that has it."""
     cdef Value value, best = None
     cdef Item item, where = None
     while scope is not None:
@@ -452,6 +468,7 @@ cdef tuple _find_column(Scope scope, name, position):
                 value = item.find(name)
                 if value is not None:
                     if best is not None and where.any_column is None and item.any_column is None:
+                        position = place if isinstance(place, int) else (<dict?>place).get("location", 0) + 1
                         raise SqlFault("42702", f'column reference "{name}" is ambiguous', position)
                     if best is None or where.any_column is not None:
                         best, where = value, item
@@ -467,7 +484,7 @@ cdef Item _find_item(Scope scope, name):
         found = None
         for entry in scope.items:
             item = <Item?>entry
-            if item.named and item.name == name:
+            if item.named and (item.name is name or item.name == name):
                 if found is not None:
                     raise SqlFault("42P09", f'table reference "{name}" is ambiguous')
                 found = item
@@ -665,8 +682,12 @@ cdef int _deeper() except -1:
 
 
 cdef object _read(State walk, Value value):
-    if len(value.origins):
+    if value._only is not None:
+        walk.reads.add(value._only)
+    elif len(value.origins):
         walk.reads.update(value.origins)
+        if len(value.origins) == 1:
+            value._only = next(iter(value.origins))
     if value.type >= 16384:
         walk.early = False
     return value
@@ -834,23 +855,20 @@ cdef Value _parameter(State walk, dict body, Scope scope):
 cdef Value _column(State walk, dict body, Scope scope):
     cdef list fields = <list?>body["fields"]
     cdef Py_ssize_t count = len(fields)
-    cdef dict last = <dict?>fields[count - 1] if count else None
     cdef Item item
     cdef Value value
     cdef tuple found
-    if count == 0 or count > 2 or "String" not in last:
+    name = _named(<dict?>fields[count - 1]) if 0 < count <= 2 else None
+    if name is None:
         return <Value?>_PURE["_column"](walk, body, scope)
-    name = last["String"]["sval"]
     if count == 1:
-        found = _find_column(scope, name, body.get("location", 0) + 1)
+        found = _find_column(scope, name, body)
         if found is None:
             return <Value?>_PURE["_column"](walk, body, scope)
         value, item = <Value?>found[0], <Item?>found[1]
     else:
-        first = <dict?>fields[0]
-        if "String" not in first:
-            return <Value?>_PURE["_column"](walk, body, scope)
-        item = _find_item(scope, first["String"].get("sval", ""))
+        qualifier = _named(<dict?>fields[0])
+        item = _find_item(scope, qualifier) if qualifier is not None else None
         value = item.find(name) if item is not None else None
         if value is None:
             return <Value?>_PURE["_column"](walk, body, scope)
@@ -1510,9 +1528,9 @@ cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
     cdef list names = [], values = []
     cdef dict target, val
     cdef Value value
-    cdef Item item
+    cdef PyObject *held
     for node in nodes:
-        target = <dict?>node["ResTarget"]
+        target = <dict?>(<dict?>node)["ResTarget"]
         val = <dict?>target["val"]
         if _may_be_star(val):
             found = _star(walk, val, scope)
@@ -1526,7 +1544,8 @@ cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
         value = _expression(walk, val, scope)
         if value.type == UNKNOWN and not keep_unknown:
             value = _as_type(value, TEXT)
-        names.append(target["name"] if "name" in target else _column_name(val))
+        held = _at(target, "name")
+        names.append(<object>held if held is not NULL else _column_name(val))
         values.append(value)
         if len(names) > MAX_COLUMNS:
             raise SqlFault("54011", f"target lists can have at most {MAX_COLUMNS} entries")
@@ -1562,11 +1581,12 @@ cdef object _star(State walk, dict val, Scope scope):
 
 
 cdef bint _may_be_star(dict val) except -1:
+    cdef PyObject *body = _at(val, "ColumnRef")
     cdef list fields
-    if "ColumnRef" in val:
-        fields = <list?>val["ColumnRef"]["fields"]
-        return "A_Star" in fields[len(fields) - 1]
-    return "A_Indirection" in val
+    if body is NULL:
+        return _at(val, "A_Indirection") is not NULL
+    fields = <list?>(<dict?><object>body)["fields"]
+    return _at(<dict?>fields[len(fields) - 1], "A_Star") is not NULL
 
 
 cdef object _column_name(dict val):
@@ -2177,25 +2197,39 @@ cdef bint _is_word(char c):
 cdef bint _may_call(bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
     """Whether an ASCII text holds ``dblink``, ``crypt`` or ``u&"`` in any case: ``passwords.secret_spans`` looks closer."""
     cdef const char *text = PyBytes_AsString(data)
-    cdef Py_ssize_t at
-    cdef char c
     if start < 0 or end > len(data):
         return True
-    for at in range(start, end):
-        c = text[at] | 32
-        if c == 100 and end - at >= 6 and _is(text + at, b"dblink", 6):
-            return True
-        if c == 99 and end - at >= 5 and _is(text + at, b"crypt", 5):
-            return True
-        if c == 117 and end - at >= 3 and text[at + 1] == 38 and text[at + 2] == 34:
-            return True
+    return (_holds(text + start, end - start, b"dblink", 5, 6) or _holds(text + start, end - start, b"crypt", 2, 5)
+            or _holds(text + start, end - start, b'u&"', 1, 3))
+
+
+cdef bint _holds(const char *text, Py_ssize_t size, const char *word, int rare, int length):
+    """Whether a word stands there, letters in any case; looked for by its rarest character, the one at ``rare``."""
+    cdef const char *stop = text + size - length + rare + 1     # behind the last place where that one can stand
+    cdef const char *at
+    cdef char small = word[rare]
+    cdef char large = small - 32 if 97 <= small <= 122 else small
+    cdef int turn
+    if size < length:
+        return False
+    for turn in range(1 if small == large else 2):
+        at = text + rare
+        while at < stop:
+            at = <const char *>memchr(at, large if turn else small, stop - at)
+            if at == NULL:
+                break
+            if _is(at - rare, word, length):
+                return True
+            at += 1
     return False
 
 
 cdef bint _is(const char *text, const char *word, int size):
     cdef int at
+    cdef char c
     for at in range(size):
-        if (text[at] | 32) != word[at]:
+        c = text[at]
+        if c != word[at] and not (65 <= c <= 90 and c + 32 == word[at]):
             return False
     return True
 
@@ -2249,26 +2283,43 @@ def ordinary(bytes data not None):
     """Whether a text is ASCII without NUL, without a long run of operator characters and without ``) =``: nothing that
     ``parse`` has to look at more closely."""
     cdef const unsigned char *text = <const unsigned char *>PyBytes_AsString(data)
+    cdef const unsigned char *close
     cdef Py_ssize_t size = len(data), at, ahead
-    cdef int run = 0
-    cdef unsigned char c
+    cdef unsigned char every = 0
+    if memchr(text, 0, size) != NULL:
+        return False
     for at in range(size):
-        c = text[at]
-        if c == 0 or c >= 128:
+        every |= text[at]
+    if every >= 128:
+        return False
+    at = RUN - 1                        # a run that long stands over every place of that distance
+    while at < size:
+        if _OPERATOR[text[at]] and _run_around(text, at, size) >= RUN:
             return False
-        if _OPERATOR[c]:
-            run += 1
-            if run >= 512:
-                return False
-        else:
-            run = 0
-        if c == 41:
-            ahead = at + 1
-            while ahead < size and (text[ahead] == 32 or 9 <= text[ahead] <= 13 or 28 <= text[ahead] <= 31):
-                ahead += 1
-            if ahead < size and (text[ahead] == 61 or text[ahead] == 45 or text[ahead] == 47):
-                return False
-    return True
+        at += RUN
+    at = 0
+    while True:
+        close = <const unsigned char *>memchr(text + at, 41, size - at)
+        if close == NULL:
+            return True
+        at = ahead = close - text + 1
+        while ahead < size and (text[ahead] == 32 or 9 <= text[ahead] <= 13 or 28 <= text[ahead] <= 31):
+            ahead += 1
+        if ahead < size and (text[ahead] == 61 or text[ahead] == 45 or text[ahead] == 47):
+            return False
+
+
+cdef int RUN = 512
+
+
+cdef Py_ssize_t _run_around(const unsigned char *text, Py_ssize_t at, Py_ssize_t size):
+    """How many operator characters stand together around a place."""
+    cdef Py_ssize_t first = at, last = at
+    while first > 0 and _OPERATOR[text[first - 1]]:
+        first -= 1
+    while last + 1 < size and _OPERATOR[text[last + 1]]:
+        last += 1
+    return last - first + 1
 
 
 cdef bint[128] _OPERATOR
