@@ -45,7 +45,7 @@ class Standing:
         elif kind == "command.end":
             self.commands.pop(fields.get("begin", 0), None)
         elif kind == "session.start":
-            self.sessions[str(fields.get("session"))] = fields
+            self.sessions[str(fields.get("session"))] = _base(fields)
         elif kind == "session.end":
             self.sessions.pop(str(fields.get("session")), None)
         elif kind == "approval.requested":

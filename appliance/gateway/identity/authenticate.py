@@ -21,10 +21,11 @@ from gateway.errors import ConfigError
 from gateway.identity import certificate
 from gateway.identity.keys import ALGORITHMS, Key, KeySet
 from gateway.identity.match import Network, claim_text, fits, inside
+from gateway.identity.proven import Proven
 from gateway.identity.remote_keys import KeySource, RemoteKeys
 from gateway.identity.replay import ID_BYTES, ReplayStore
 from gateway.identity.revocation import Revocations, compile_revocations
-from gateway.identity.token import Times, Token, TokenRefused, audiences, check_times, open_token, shown, verify
+from gateway.identity.token import Times, Token, TokenRefused, audiences, check_times, open_token, shown
 from gateway.model import Identity
 
 NAME_CHARACTERS = 256
@@ -37,6 +38,7 @@ class Entry:
     """An identity entry with its networks parsed and its digest."""
 
     config: IdentityEntry
+    groups: frozenset[str]
     sources: tuple[Network, ...]
     digest: str
 
@@ -60,6 +62,7 @@ class Authenticator:
         policy = folder.policy
         self._replay = replay or ReplayStore(folder.state / "replay.db")
         self._remote = remote or RemoteKeys()
+        self._proven = Proven()
         self._trusts = tuple(_trust(folder, issuer) for issuer in policy.issuers)
         self._names = frozenset(entry.name for entry in policy.identities)
         self._revocations = revocations(folder)
@@ -80,7 +83,7 @@ class Authenticator:
             await self._remote.refresh(trust.source, token.kid)
         if trust.config.single_use:
             return await asyncio.to_thread(self.authenticate, text, source, now, people=people)
-        return self.authenticate(text, source, now, people=people)
+        return self._identify(token, source, now, people, use=True)
 
     def admit_certificate(self, chain: Sequence[bytes], source: str, now: float) -> Identity:
         """Who showed this chain in TLS (DER, the caller's own first, verified there). Raises ``CertificateRefused``."""
@@ -91,11 +94,11 @@ class Authenticator:
 
         Raises ``TokenRefused``; its ``reason`` is for the audit log. A token of a ``single_use`` issuer is used up by this.
         """
-        return self._identify(text, source, now, people, use=True)
+        return self._identify(open_token(text), source, now, people, use=True)
 
     def inspect(self, text: str, now: float, source: str | None = None) -> Identity:
         """As ``authenticate``, for ``token inspect``: nothing is used up, and no source means from anywhere."""
-        return self._identify(text, source, now, people=False, use=False)
+        return self._identify(open_token(text), source, now, people=False, use=False)
 
     def look_at(self, text: str, now: float, source: str | None = None) -> Identity:
         """``inspect``, after fetching keys where the token's issuer has no pinned ones. Not for use inside an event loop."""
@@ -105,11 +108,10 @@ class Authenticator:
             asyncio.run(self._remote.refresh(trust.source, token.kid))
         return self.inspect(text, now, source)
 
-    def _identify(self, text: str, source: str | None, now: float, people: bool, use: bool) -> Identity:
-        token = open_token(text)
+    def _identify(self, token: Token, source: str | None, now: float, people: bool, use: bool) -> Identity:
         trust = self._choose(token, people)
         key = self._key(trust, token)
-        verify(token, key)
+        self._proven.verify(token, key)
         issuer = trust.config
         times = check_times(token.claims, now, issuer.leeway, issuer.max_lifetime)
         token_id = _text(token.claims, "jti") if issuer.single_use or token.claims.get("jti") is not None else None
@@ -171,7 +173,7 @@ class Authenticator:
         last = times.expires + issuer.leeway
         return Identity(
             name=name, issuer=issuer.name, subject=_text(claims, "sub"),
-            groups=frozenset(entry.config.groups if entry is not None else ()) | _groups(issuer, claims),
+            groups=_all_groups(entry, _groups(issuer, claims)),
             owner=entry.config.owner if entry is not None else None, person=issuer.people, token_id=token_id, key_id=key.id,
             expires=times.expires, session_until=last if issuer.session == "token" else now + issuer.session,
             claims=_recorded(issuer, claims), entry=entry.digest if entry is not None else trust.digest)
@@ -211,7 +213,7 @@ def _trust(folder: Folder, issuer: Issuer) -> Trust:
         expected = ", ".join(sorted(ALGORITHMS))
         raise ConfigError(f"issuer {issuer.name}: algorithms: expected some of {expected}, not {', '.join(sorted(unknown))}")
     mine = [entry for entry in folder.policy.identities if entry.issuer == issuer.name]
-    entries = tuple(Entry(entry, entry.sources, entry_digest(issuer, entry)) for entry in mine)
+    entries = tuple(Entry(entry, frozenset(entry.groups), entry.sources, entry_digest(issuer, entry)) for entry in mine)
     return Trust(issuer, folder.key_sets.get(issuer.name), _source(folder, issuer), algorithms, entries, issuer_digest(issuer))
 
 
@@ -258,6 +260,13 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable() or value != value.strip():
         raise TokenRefused(f"{name[:40]} not accepted", f"its `{name}` is not a plain string of 1 to {limit} characters")
     return value
+
+
+def _all_groups(entry: Entry | None, claimed: frozenset[str]) -> frozenset[str]:
+    """Mostly the entry's own, which its sessions then share."""
+    if entry is None:
+        return claimed
+    return entry.groups | claimed if claimed else entry.groups
 
 
 def _groups(issuer: Issuer, claims: Mapping[str, Any]) -> frozenset[str]:

@@ -22,10 +22,13 @@ def _constant(name: str) -> Any:
     raise StrictJsonError(f"{name} is not a JSON number")
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
 def loads(data: bytes) -> Any:
     """The value of a JSON text. Raises ``StrictJsonError``, never shows the text. The caller limits its size."""
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        return _DECODER.decode(data.decode("utf-8"))
     except StrictJsonError:
         raise
     except RecursionError:

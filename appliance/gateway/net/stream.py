@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import cast
 
 from gateway.errors import ClientFault, TargetFault
+from gateway.net.flag import Flag
 
 READ_HIGH = 256 * 1024
 WRITE_HIGH = 256 * 1024
-HALF_CLOSED_POLL = 1.0
 _CLOSE_WAIT = 8  # tcpi_state of linux/tcp.h: the peer has sent its FIN
 
 
@@ -25,14 +25,16 @@ class ByteStream(asyncio.Protocol):
     """Bytes to and from one peer.
 
     ``gone`` is set at EOF or when the connection is lost, also while nobody reads. While reading is paused the kernel keeps the
-    EOF from us: ``until_gone()`` asks it. ``fault`` is raised where the peer breaks the rules of this layer.
+    EOF from us: ``has_gone()`` asks it. ``when_gone`` is called once it is seen. ``fault`` is raised where the peer breaks the rules of
+    this layer.
     """
 
     def __init__(self, fault: type[ClientFault] | type[TargetFault] = ClientFault) -> None:
-        self.gone = asyncio.Event()
+        self.gone = Flag()
         self.tls = False
         self.peer = ""
         self.tap: Callable[[bytes], bool] | None = None      # is shown every chunk first; True: it took it
+        self.when_gone: Callable[[], None] | None = None
         self._fault = fault
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []
@@ -164,6 +166,8 @@ class ByteStream(asyncio.Protocol):
         self._eof = True
         self.gone.set()
         self._wake_reader()
+        if self.when_gone is not None:
+            self.when_gone()
 
     def _pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -175,15 +179,11 @@ class ByteStream(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    async def until_gone(self) -> None:
-        """Return once the peer has gone, also when reading is paused and its FIN is behind unread bytes."""
-        while not self.gone.is_set():
-            try:
-                async with asyncio.timeout(HALF_CLOSED_POLL):
-                    await self.gone.wait()
-            except TimeoutError:
-                if self._reading_paused and self._half_closed():
-                    self.gone.set()
+    def has_gone(self) -> bool:
+        """Whether the peer has gone, as far as can be seen now, behind unread bytes too."""
+        if not self.gone.is_set() and self._reading_paused and self._half_closed():
+            self.gone.set()
+        return self.gone.is_set()
 
     def _half_closed(self) -> bool:
         sock = self._transport.get_extra_info("socket") if self._transport else None

@@ -75,8 +75,10 @@ class Scope:
         self.grants = tuple(sorted((one for one in grants if resource in one.targets and known & one.to), key=lambda one: one.name))
         self._rules = [Found(number, rule) for number, one in enumerate(self.grants) for rule in one.rules if rule.protocol == protocol]
         self._windows = [one.when for one in self.grants]
+        self._giving = [one.when for one in self.grants if one.gives]
         self._open: frozenset[int] = frozenset()
         self._settled = (0.0, 0.0)
+        self._limits: SessionLimits | None = None
         self._families: dict[str, tuple[Found, ...]] = {}
         self._found: dict[Hashable, tuple[Found, ...]] = {}
         self._same: dict[int, tuple[Sequence[Operation], Decision]] = {}
@@ -170,12 +172,17 @@ class Scope:
 
     def limits(self, now: float) -> SessionLimits:
         """The smallest of every bound; ``until`` is when the last window closes that gives anything (``now``: none is open)."""
+        until = covered_until(self._giving, now)
+        if self._limits is None or self._limits.until != until:
+            self._limits = self._add_up(until)
+        return self._limits
+
+    def _add_up(self, until: float | None) -> SessionLimits:
         specs = [grant.session for grant in self.grants]
         return SessionLimits(
             max=smallest(*(one.max for one in specs)), idle=smallest(*(one.idle for one in specs)),
             concurrent=smallest_count(*(one.concurrent for one in specs)), rows=smallest_count(*(one.rows for one in specs)),
-            bytes=smallest_count(*(one.bytes for one in specs)), denials=smallest_count(*(one.denials for one in specs)),
-            until=covered_until([grant.when for grant in self.grants if grant.gives], now))
+            bytes=smallest_count(*(one.bytes for one in specs)), denials=smallest_count(*(one.denials for one in specs)), until=until)
 
 
 def _key(operation: Operation) -> Hashable:

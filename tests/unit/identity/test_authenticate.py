@@ -16,10 +16,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.errors import Refused
+from gateway.identity import proven
 from gateway.identity.authenticate import Authenticator
-from gateway.identity.keys import parse_key_set
+from gateway.identity.keys import Key, parse_key_set
 from gateway.identity.remote_keys import KeySource, RemoteKeys
-from gateway.identity.token import TokenRefused
+from gateway.identity.token import Token, TokenRefused, verify
 from gateway.testing import TokenIssuer
 from tests.unit.identity.folder import CI, IDENTITIES, ISSUERS, NOW, make_folder, new_issuers
 
@@ -446,3 +447,32 @@ def test_inspect_says_the_same(door: Door) -> None:
     assert door.authenticator.inspect(door.ci(), NOW).name == "ci-bot"
     with pytest.raises(TokenRefused, match="expired"):
         door.authenticator.inspect(door.ci(), NOW + 5000)
+
+
+def test_a_signature_is_verified_once_and_everything_else_each_time(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def counted(token: Token, key: Key) -> None:
+        seen.append(key.id)
+        verify(token, key)
+
+    monkeypatch.setattr(proven, "verify", counted)
+    token = door.ci()
+    first = door.authenticator.authenticate(token, HOME, NOW)
+    assert door.authenticator.authenticate(token, HOME, NOW) == first and len(seen) == 1
+    assert "expired" in door.refused(token, now=NOW + 10**6)
+    head, body, _ = token.split(".")
+    for _ in range(2):                         # what is refused is refused again; nothing of it is remembered
+        assert "signature" in door.refused(f"{head}.{body}.{encode(b'x' * 64)}")
+    assert len(seen) == 3
+    door.issuers["ci"] = new_issuers()["ci"]   # the same kid may stand for another key after a reload
+    door.authenticator = door.authenticator.reloaded(door.folder())
+    assert door.refused(token)
+
+
+def test_no_more_signatures_are_remembered_than_may_be(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proven, "KEPT", 2)
+    tokens = [door.ci(jti=str(number)) for number in range(4)]
+    for token in tokens:
+        door.authenticator.authenticate(token, HOME, NOW)
+    assert len(door.authenticator._proven._by) == 2

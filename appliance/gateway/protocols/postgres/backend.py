@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import TargetFault
 from gateway.masking.model import MaskSet
 from gateway.model import SessionLimits
+from gateway.net.flag import Flag
 from gateway.protocols.postgres import machine, messages
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
@@ -56,18 +57,11 @@ class Backend:
         self.waiting = False                      # for the target, with nothing of it in hand
         self._frames: RunReader | None = None
         self._limits: SessionLimits | None = None
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._quiet = Flag(on=True)
         self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
-        self._copy_known = asyncio.Event()
+        self._copy_known = Flag()
         self._described: dict[bytes, tuple[tuple[MaskPlan, Catalog, MaskSet], tuple[messages.Field, ...], MaskPlan]] = {}
         self._cut = False                         # a limit is reached: no row passes any more
-        self._handlers: dict[str, Callable[[Expect, str, bytes], None]] = {
-            "1": self._relayed, "2": self._relayed, "3": self._relayed, "n": self._relayed, "t": self._relayed, "s": self._relayed,
-            "T": self._row_description, "C": self._complete, "I": self._statement_done, "Z": self._ready,
-            "G": self._copy_in, "H": self._copy_out, "c": self._copy_done,
-        }
-        self._any_time = {"N": self._notice, "S": self._parameter_status, "A": self._notification}
 
     # state that the frontend looks at
 
@@ -176,7 +170,7 @@ class Backend:
             return
         letter = chr(kind)
         if letter in machine.ANY_TIME:
-            self._any_time[letter](block[5:])
+            _ANY_TIME[letter](self, block[5:])
             return
         head = self.relay.pending.head()
         if letter == "E":
@@ -192,10 +186,10 @@ class Backend:
         elif kind == COPY_DATA:
             self._copy_data(head, block, count)
         else:
-            self._handlers[letter](head, letter, block[5:])
+            _HANDLERS[letter](self, head, letter, block[5:])
         head.state = state
         if state == machine.DONE:
-            self.relay.pending.queue.popleft()
+            self.relay.pending.pop()
             head.done(head.failed)
         if kind not in (DATA_ROW, COPY_DATA) and self._frames is not None:
             self._frames.stream = self._may_stream()
@@ -490,7 +484,16 @@ class Backend:
             self.relay.commands.cancel_target()
         for running, status, fields in self._ended:
             self.relay.commands.finish(running, status, fields)
-        for expect in self.relay.pending.queue:
+        for expect in self.relay.pending:
             if expect.running is not None:
                 self.relay.commands.finish(expect.running, "cancelled", {"C": "53400" if expect.running.status == "refused" else "57P01"})
         self.relay.frontend.names.transaction_over()
+
+
+_HANDLERS: dict[str, Callable[[Backend, Expect, str, bytes], None]] = {
+    **dict.fromkeys("123nts", Backend._relayed),
+    "T": Backend._row_description, "C": Backend._complete, "I": Backend._statement_done, "Z": Backend._ready,
+    "G": Backend._copy_in, "H": Backend._copy_out, "c": Backend._copy_done,
+}
+_ANY_TIME: dict[str, Callable[[Backend, bytes], None]] = {
+    "N": Backend._notice, "S": Backend._parameter_status, "A": Backend._notification}

@@ -26,7 +26,7 @@ Nothing is allocated before its length has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gateway.errors import ClientFault, TargetFault
 from gateway.protocols.postgres.rows import INT32, scan_run
@@ -108,6 +108,10 @@ class _Buffer:
         return data
 
 
+_SMALL: Mapping[int, int] = dict.fromkeys(SMALL_MESSAGES, SMALL_LIMIT)
+_NONE: Mapping[int, int] = {}
+
+
 class FrameReader(_Buffer):
     """Messages one by one as ``(type, payload)``.
 
@@ -117,11 +121,11 @@ class FrameReader(_Buffer):
 
     __slots__ = ("_fault", "_limits", "limit")
 
-    def __init__(self, limit: int, fault: Fault = ClientFault, limits: dict[int, int] | None = None) -> None:
+    def __init__(self, limit: int, fault: Fault = ClientFault, limits: Mapping[int, int] | None = None) -> None:
         super().__init__()
         self.limit = limit
         self._fault = fault
-        self._limits = dict.fromkeys(SMALL_MESSAGES, SMALL_LIMIT) if limits is None and fault is ClientFault else limits or {}
+        self._limits = limits if limits is not None else _SMALL if fault is ClientFault else _NONE
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while (message := self.next()) is not None:

@@ -25,7 +25,7 @@ class Commands:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._unrecorded: set[asyncio.Future[int]] = set()   # commands that ended before their begin was on disk
+        self._unrecorded: dict[asyncio.Future[int], None] = {}   # commands that ended before their begin was on disk
         self._cancelling: asyncio.Task[None] | None = None
 
     def finish(self, running: Running, status: str, fields: Fields) -> None:
@@ -38,8 +38,8 @@ class Commands:
         if recorded.done():
             self._record_end(running, status, fields)
             return
-        self._unrecorded.add(recorded)
-        recorded.add_done_callback(self._unrecorded.discard)
+        self._unrecorded[recorded] = None
+        recorded.add_done_callback(lambda done: self._unrecorded.pop(done, None))
         recorded.add_done_callback(lambda done: self._record_end(running, status, fields))
 
     def _record_end(self, running: Running, status: str, fields: Fields) -> None:
@@ -58,7 +58,7 @@ class Commands:
         """
         if running.finished:
             return
-        before = takewhile(lambda expect: expect.running is not running, self._relay.pending.queue)
+        before = takewhile(lambda expect: expect.running is not running, self._relay.pending)
         if any(expect.kind in (SYNC, QUERY) for expect in before):
             running.timer = asyncio.get_running_loop().call_later(seconds, self.overtime, running, seconds)
             return

@@ -6,14 +6,15 @@ transaction of its own added. Turns a text into a ``Compiled`` that frontend and
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from gateway.errors import Refused
+from gateway.errors import Refused, TargetFault
 from gateway.govern import Gate, Policy
 from gateway.masking.model import MaskSet
 from gateway.model import Binding, Command, Operation, Session
 from gateway.protocols.postgres.beside import NEAR, beside
-from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, load_catalog, parse_context
+from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row, load_catalog, parse_context
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
@@ -317,7 +318,15 @@ class SessionContext:
 
     async def _refresh(self) -> None:
         """Ask the target itself which settings change meaning right now."""
-        state = parse_context((await self._ask(CONTEXT_SQL))[0])
+        self._refreshed((await self._ask(CONTEXT_SQL))[0])
+
+    def begin(self, row: Row) -> None:
+        """What the target said to ``CONTEXT_SQL`` right after the login. Where it cannot be used, the first statement asks again."""
+        with suppress(SqlFault, TargetFault):
+            self._refreshed(row)
+
+    def _refreshed(self, row: Row) -> None:
+        state = parse_context(row)
         if state.standard_conforming_strings != "on" or state.client_encoding.upper() != "UTF8":
             raise SqlFault("42501", "a pinned setting (standard_conforming_strings, client_encoding) was changed on the target")
         user, session_user = self._shared.common_name(state.user), self._shared.common_name(state.session_user)

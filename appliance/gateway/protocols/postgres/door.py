@@ -49,7 +49,7 @@ def check(packet: messages.Startup) -> Startup:
     for name, value in values.items():
         if name not in _OWN and not name.startswith("_pq_."):
             _setting(draft, name, value)
-    for name, value in _options(values.get("options", "")):
+    for name, value in _options(values["options"]) if values.get("options") else ():
         _setting(draft, name, value)
     resource, _, database = (values.get("database") or values["user"]).partition("/")
     if without_tokens(resource) != resource:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.govern import Permit
@@ -106,7 +106,7 @@ class Expect:
 class Pending:
     """The queue, and whether the target is skipping to the next Sync."""
 
-    queue: deque[Expect] = field(default_factory=deque)
+    queue: deque[Expect] | None = None       # while something is owed: an empty one takes more than all else in an idle session
     skipping: bool = False
 
     def push(self, expect: Expect) -> bool:
@@ -116,20 +116,34 @@ class Pending:
             return False
         if expect.kind == SYNC:
             self.skipping = False
+        if self.queue is None:
+            self.queue = deque()
         self.queue.append(expect)
         return True
 
     def head(self) -> Expect | None:
-        return self.queue[0] if self.queue else None
+        return self.queue[0] if self.queue is not None else None
+
+    def pop(self) -> Expect:
+        """The head has been answered to its end, or skipped. Raises ``IndexError`` where there is none."""
+        if self.queue is None:
+            raise IndexError("nothing is owed")
+        found = self.queue.popleft()
+        if not self.queue:
+            self.queue = None
+        return found
+
+    def __iter__(self) -> Iterator[Expect]:
+        return iter(self.queue or ())
 
     def after_error(self) -> Iterator[Expect]:
         """Drop what the target skips after an error in the extended protocol: everything up to the next Sync."""
-        while self.queue and self.queue[0].kind != SYNC:
-            yield self.queue.popleft()
-        self.skipping = not self.queue
+        while (head := self.head()) is not None and head.kind != SYNC:
+            yield self.pop()
+        self.skipping = self.queue is None
 
     def __bool__(self) -> bool:
-        return bool(self.queue)
+        return self.queue is not None
 
 
 __all__ = ["BIND", "CLOSE", "DESCRIBE_PORTAL", "DESCRIBE_STATEMENT", "EXECUTE", "PARSE", "QUERY", "SYNC", "Expect", "Fields", "Pending",

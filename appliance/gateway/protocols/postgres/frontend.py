@@ -67,10 +67,6 @@ class Frontend:
         self._sent_pipeline = False     # the same, of what has really been sent
         self._turn = 0                  # Syncs and simple queries so far
         self._asked = 0
-        self._handlers: dict[str, Callable[[Any, bytes], Awaitable[None]]] = {
-            "Q": self._query, "P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close,
-            "S": self._sync, "H": self._flush_message, "d": self._copy, "c": self._copy, "f": self._copy,
-        }
 
     async def run(self) -> None:
         """Until the client says goodbye or is gone."""
@@ -103,10 +99,9 @@ class Frontend:
         if action is machine.Action.DISCARD:
             return
         kind = chr(code)
-        handler = self._handlers[kind]
         message = messages.parse_frontend(code, payload)
         try:
-            await handler(message, payload)
+            await _HANDLERS[kind](self, message, payload)
         except SqlFault as fault:
             self._deny(kind, error(fault.code, str(fault), position=fault.position, hint=fault.hint))
         except Refused as no:
@@ -538,3 +533,10 @@ class Frontend:
             self.relay.backend.copy_sent()
         if len(self._out) >= FLUSH_BYTES:
             await self.flush()
+
+
+_HANDLERS: dict[str, Callable[[Frontend, Any, bytes], Awaitable[None]]] = {
+    "Q": Frontend._query, "P": Frontend._parse, "B": Frontend._bind, "D": Frontend._describe, "E": Frontend._execute,
+    "C": Frontend._close, "S": Frontend._sync, "H": Frontend._flush_message,
+    "d": Frontend._copy, "c": Frontend._copy, "f": Frontend._copy,
+}

@@ -166,18 +166,20 @@ class PostgresListener:
 
     async def _open(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
                     database: str, pending_end: list[str]) -> None:
-        gateway = self._gateway
-        start = session_fields(session, gateway.policy)
-        start.update(subject=session.identity.subject, token_id=session.identity.token_id, claims=dict(session.identity.claims),
-                     claimed=dict(startup.claimed), database=database)
-        if session.identity.certificate is not None:
-            start["certificate"] = session.identity.certificate
-        await gateway.audit.record("session.start", start)
+        await self._record_start(session, startup)
         try:
             if (target := await self._connect(stream, session, startup, resource)) is not None:
                 await self._relay(stream, session, startup, resource, database, target, pending_end)
         finally:
             await self.roles.revoke(session.id)
+
+    async def _record_start(self, session: Session, startup: door.Startup) -> None:
+        start = session_fields(session, self._gateway.policy)
+        start.update(subject=session.identity.subject, token_id=session.identity.token_id, claims=dict(session.identity.claims),
+                     claimed=dict(startup.claimed), database=session.database)
+        if session.identity.certificate is not None:
+            start["certificate"] = session.identity.certificate
+        await self._gateway.audit.record("session.start", start)
 
     async def _connect(self, stream: ByteStream, session: Session, startup: door.Startup,
                        resource: PostgresResource) -> TargetConnection | None:
@@ -202,10 +204,10 @@ class PostgresListener:
             relay.end(asked)
         reason = "internal error"
         try:
-            stream.write(messages.Authentication(0).encode() + b"".join(
-                messages.ParameterStatus(name, value).encode() for name, value in target.parameters.items())
+            await relay.begin()
+            reason = await relay.run(messages.Authentication(0).encode() + b"".join(
+                [messages.ParameterStatus(name, value).encode() for name, value in target.parameters.items()])
                 + messages.BackendKeyData(pid, secret).encode() + messages.ReadyForQuery("I").encode())
-            reason = await relay.run()
         finally:
             self._keys.revoke(pid)
             await asyncio.shield(asyncio.gather(relay.record_end(reason), return_exceptions=True))

@@ -72,6 +72,8 @@ class Portal:
 class _Weighed(dict[str, _T]):
     """Names and values; ``bytes`` is what the values weigh together."""
 
+    __slots__ = ("_weigh", "bytes")
+
     def __init__(self, weigh: Callable[[_T], int]) -> None:
         super().__init__()
         self.bytes, self._weigh = 0, weigh
@@ -89,6 +91,8 @@ class _Weighed(dict[str, _T]):
 
 class _Slots(Generic[_T, _Shown]):
     """Names and what they mean; ``shown`` is the part of it that analysis looks at, kept alongside in ``mirror``."""
+
+    __slots__ = ("_mirror", "_now", "_shown", "get")
 
     def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown], weigh: Callable[[_T], int] = lambda value: 0) -> None:
         self._now: _Weighed[_T] = _Weighed(weigh)

@@ -13,6 +13,7 @@ import random
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from gateway.protocols.postgres.login import Unreachable
@@ -52,6 +53,7 @@ async def looked_up(address: Address, timeout: float) -> list[Address]:
     return [replace(address, ip=number) for number in list(numbers)[:MOST]]
 
 
+@lru_cache(maxsize=256)
 def _is_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 
 from gateway.config.schema import Limits
+from gateway.errors import TargetFault
 from gateway.govern import Gate, Policy, session_fields
 from gateway.model import Session, SessionLimits
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.backend import Backend
+from gateway.protocols.postgres.catalog.load import CONTEXT_SQL
 from gateway.protocols.postgres.commands import Commands
 from gateway.protocols.postgres.context import SessionContext
 from gateway.protocols.postgres.ending import Ended, ended_by, fatal
@@ -26,6 +29,8 @@ from gateway.protocols.postgres.lane import Lane
 from gateway.protocols.postgres.recorder import BYTES
 from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
+
+log = logging.getLogger("gateway.postgres")
 
 LOOK_EVERY = 1.0
 """Seconds between looks at what may end an idle or long-running session."""
@@ -65,6 +70,8 @@ class Relay:
         self.lane = Lane(self)
         self.commands = Commands(self)
         self._over: asyncio.Future[Ended] | None = None
+        self._welcome = b""
+        self._next_look: asyncio.TimerHandle | None = None
         self._asked: tuple[str, str] | None = None         # to end, before it began
         self.draining = ""
         self._limits: tuple[Policy, SessionLimits] | None = None
@@ -84,8 +91,12 @@ class Relay:
         self.lane.open = False
         if self._over is None:
             self._asked = self._asked or (reason, code)
-        elif not self._over.done():
-            self._over.set_result(Ended(reason, fatal(code, f"session ended: {reason}")))
+        else:
+            self._conclude(Ended(reason, fatal(code, f"session ended: {reason}")))
+
+    def _conclude(self, ended: Ended) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_result(ended)
 
     def drain(self, reason: str) -> None:
         """Ask the session to end once the command that is running has ended; at once where none is."""
@@ -118,63 +129,85 @@ class Relay:
         if self.pending or self.lane.sent:
             self.commands.cancel_target()
 
-    async def run(self) -> str:
-        """Move messages until something ends the session; tell the caller, record why."""
+    async def begin(self) -> None:
+        """Ask the target what names mean in this session, before the caller says anything: its first statement finds it known. Where that
+        fails nothing is known yet, and the first statement asks."""
+        with contextlib.suppress(TargetFault):
+            for row in await self.target.query(CONTEXT_SQL, max_rows=1):
+                self.context.begin(row)
+
+    async def run(self, welcome: bytes = b"") -> str:
+        """Move messages until something ends the session; tell the caller, record why. ``welcome`` is what the caller is told once it may
+        speak."""
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
         self.totals.active = loop.time()
         self.client.tap, self.target.stream.tap = self.lane.from_caller, self.lane.from_target
+        self.client.when_gone = self._gone_while_held
         if self._asked is not None:
             self.end(*self._asked)
+        self._welcome, welcome = welcome, b""
         ended = await self._until_ended()
         await self._say_goodbye(ended)
         return ended.reason
 
     async def _until_ended(self) -> Ended:
+        self._look()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.frontend.run())
-                group.create_task(self.backend.run())
-                group.create_task(self._watch())
                 group.create_task(self._asked_to_end())
+                group.create_task(self.backend.run())
+                await asyncio.sleep(0)                   # the loops wait before the caller can answer
+                welcome, self._welcome = self._welcome, b""
+                self.client.write(welcome)
+                await self.frontend.run()
         except BaseExceptionGroup as problems:
             return ended_by(problems)
+        finally:
+            if self._next_look is not None:
+                self._next_look.cancel()
         return Ended("closed by the caller")
 
     async def _asked_to_end(self) -> None:
         if self._over is not None:
             raise await self._over
 
-    async def _watch(self) -> None:
-        """What may end a session while no command passes: policy, windows, length, idle time, a silent caller."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._limits = None
-            limits = self.limits
-            if reason := self.gate.policy.ended(self.session, self.gate.now()):
-                raise Ended(reason, fatal("57P01", f"session ended: {reason}"))
-            quiet = loop.time() - self.totals.active
-            if limits.idle is not None and not self.pending and not self.lane.busy and not self.held and quiet >= limits.idle:
-                raise Ended("idle", fatal("57P05", f"session ended: idle for {limits.idle:g} s"))
-            if self.client.gone.is_set() and not self.frontend.leaving:
-                if not self.held:
-                    raise Ended("the caller disconnected")
-                self.gate.approvals.withdraw_session(self.session.id, "the caller disconnected")
-            await self._a_moment()
-
-    async def _a_moment(self) -> None:
-        """A second; less when a caller whose command is held goes away meanwhile."""
-        if not self.held or self.client.gone.is_set():
-            await asyncio.sleep(LOOK_EVERY)
+    def _look(self) -> None:
+        """Once a second: what may end a session while no command passes."""
+        self._limits = None
+        try:
+            ended = self._found_over()
+        except Exception as error:
+            log.error("session failed: %s", type(error).__name__)
+            self.end("internal error of the gateway", "XX000")
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_EVERY):       # wait_for may swallow a cancellation before Python 3.12
-                await self.client.until_gone()
+        if ended is not None:
+            self._conclude(ended)
+        else:
+            self._next_look = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+
+    def _found_over(self) -> Ended | None:
+        """Policy, windows, length, idle time, a silent caller."""
+        limits = self.limits
+        if reason := self.gate.policy.ended(self.session, self.gate.now()):
+            return Ended(reason, fatal("57P01", f"session ended: {reason}"))
+        quiet = asyncio.get_running_loop().time() - self.totals.active
+        if limits.idle is not None and not self.pending and not self.lane.busy and not self.held and quiet >= limits.idle:
+            return Ended("idle", fatal("57P05", f"session ended: idle for {limits.idle:g} s"))
+        if self.client.has_gone() and not self.frontend.leaving:
+            if not self.held:
+                return Ended("the caller disconnected")
+            self._gone_while_held()
+        return None
+
+    def _gone_while_held(self) -> None:
+        if self.held:
+            self.gate.approvals.withdraw_session(self.session.id, "the caller disconnected")
 
     async def _say_goodbye(self, ended: Ended) -> None:
         self.gate.approvals.withdraw_session(self.session.id, ended.reason)
         self.backend.abandon(ended.reason)
-        self.client.tap = self.target.stream.tap = None
+        self.client.tap = self.target.stream.tap = self.client.when_gone = None
         await self.backend.deliver_last()
         if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
             self.client.write(messages.ErrorResponse(ended.fields).encode())

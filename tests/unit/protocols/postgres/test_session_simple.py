@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.protocols.postgres import messages
-from gateway.testing.scripted import Answer, ScriptedTarget, done, failure, rows
+from gateway.testing.scripted import CONTEXT, Answer, ScriptedTarget, done, failure, rows
 from tests.unit.protocols.postgres.talk import DENIED, error, errors, grant, kinds, make_room, status, table, talking, values
 
 SELECT = "select id, total from orders where id = 1"
@@ -21,6 +23,24 @@ async def test_a_select_passes_and_is_recorded(tmp_path: Path) -> None:
     assert talk.begun() == [(SELECT, "allow")]
     assert [(end["status"], end["rows"]) for end in talk.audit.of("command.end")] == [("ok", 1)]
     assert talk.audit.of("session.end")[0]["reason"] == "closed by the caller"
+
+
+async def test_what_was_asked_at_the_login_is_not_asked_again(tmp_path: Path) -> None:
+    target = ScriptedTarget({SELECT: rows(["id", "total"], ("1", "1.5"))})
+    async with talking(make_room(tmp_path), target) as talk:
+        talk.relay.context.begin(CONTEXT)
+        assert values(await talk.query(SELECT)) == [("1", "1.5")]
+        assert b"current_schemas" not in talk.to_target
+
+
+@pytest.mark.parametrize("row", [CONTEXT[:5], ("nothing", *CONTEXT[1:]), (*CONTEXT[:6], "off", *CONTEXT[7:])])
+async def test_what_cannot_be_used_of_it_is_asked_again(tmp_path: Path, row: tuple[str, ...]) -> None:
+    target = ScriptedTarget({SELECT: rows(["id", "total"], ("1", "1.5"))})
+    async with talking(make_room(tmp_path), target) as talk:
+        talk.relay.context.begin(row)
+        assert talk.relay.context.stale
+        assert values(await talk.query(SELECT)) == [("1", "1.5")]
+        assert b"current_schemas" in talk.to_target
 
 
 async def test_a_refusal_while_idle_sends_the_target_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from struct import Struct
 
 from gateway.errors import TargetFault
@@ -202,6 +203,8 @@ def notice(message: str, code: str = "00000", *, detail: str = "", hint: str = "
 
 def parse_backend(kind: int, payload: bytes) -> BackendMessage:
     """A target's message. Raises ``TargetFault``: unknown type or wrong shape."""
+    if kind == PARAMETER and len(payload) <= SHORT and (found := _parameter(payload)) is not None:
+        return found
     reader = _BACKEND.get(kind)
     if reader is None:
         raise TargetFault(f"the target sent a message of unknown type {kind_name(kind)}", "08P01")
@@ -209,6 +212,19 @@ def parse_backend(kind: int, payload: bytes) -> BackendMessage:
     message = reader(cursor)
     cursor.finish()
     return message
+
+
+@lru_cache(maxsize=256)
+def _parameter(payload: bytes) -> ParameterStatus | None:
+    """One of a dozen ParameterStatus in every login, mostly the same ones, which sessions then share. ``None`` where it is none: the
+    reader says why."""
+    parts = payload.split(b"\0")
+    if len(parts) != 3 or parts[2]:
+        return None
+    try:
+        return ParameterStatus(parts[0].decode(), parts[1].decode())
+    except UnicodeDecodeError:
+        return None
 
 
 def parse_row_description(payload: bytes) -> RowDescription:
@@ -276,6 +292,9 @@ def _empty(kind: str) -> Callable[[Cursor], Empty]:
     return lambda cursor: value
 
 
+PARAMETER = ord("S")
+SHORT = 128
+"""Bytes of a ParameterStatus that is remembered."""
 _BACKEND: dict[int, Callable[[Cursor], BackendMessage]] = {
     ord("R"): lambda c: Authentication(c.int32(), c.rest()),
     ord("S"): lambda c: ParameterStatus(c.cstring(), c.cstring()),

@@ -52,16 +52,13 @@ class Cursor:
         return int.from_bytes(self.take(4), "big")
 
     def cstring(self) -> str:
-        end = self._data.find(b"\0", self._at)
+        data, at = self._data, self._at
+        end = data.find(b"\0", at)
         if end < 0:
             raise self.broken()
-        raw = self._data[self._at:end]
         self._at = end + 1
-        return self.text(raw)
-
-    def text(self, raw: bytes) -> str:
         try:
-            return raw.decode()
+            return data[at:end].decode()
         except UnicodeDecodeError:
             raise self._fault("text is not valid UTF-8", "22021") from None
 
@@ -84,7 +81,7 @@ class Cursor:
         return self._at < len(self._data)
 
     def finish(self) -> None:
-        if self.more:
+        if self._at < len(self._data):
             raise self.broken()
 
 
