@@ -30,6 +30,7 @@ cdef object _loads = orjson.loads
 cdef object _dumps = orjson.dumps
 cdef object _leaf = sha256(b"\x00")
 cdef object _node = sha256(b"\x01")
+cdef object _whole = sha256()
 cdef const char* _HEX = "0123456789abcdef"
 
 
@@ -191,23 +192,23 @@ cdef class Inbox:
 
 
 def parted(entries):
-    cdef list lazy = [], urgent = []
+    cdef list lazy = [], recorded = [], urgent = []
     cdef bint ending = False
     for entry in entries:
         if type(entry) is Ticket:
             if (<Ticket>entry).lazy:
-                lazy.append(entry)
+                (recorded if (<Ticket>entry).recording else lazy).append(entry)
                 continue
             kind = (<Ticket>entry).template.kind
         elif entry.lazy:
-            lazy.append(entry)
+            (recorded if entry.recording else lazy).append(entry)
             continue
         else:
             kind = entry.kind
         urgent.append(entry)
         if kind == "session.end":
             ending = True
-    return lazy, urgent, ending
+    return lazy, recorded, urgent, ending
 
 
 def cost_of(entries):
@@ -315,8 +316,8 @@ cdef int _copy_hash(unsigned char* to, object value) except -1:
     return 0
 
 
-def fill_many(encoder, entries, Py_ssize_t at, list lines not None, dict commands not None):
-    """As ``record.fill_many``; an entry of one record without a sample is taken along."""
+def fill_many(encoder, entries, Py_ssize_t at, list lines not None, dict commands not None, samples not None):
+    """As ``record.fill_many``; an entry of one record without a recording is taken along."""
     cdef Py_ssize_t end = len(entries)
     cdef _Log log = None
     while at < end:
@@ -324,13 +325,15 @@ def fill_many(encoder, entries, Py_ssize_t at, list lines not None, dict command
         if log is None:
             log = _Log.__new__(_Log)
             log.load(encoder)
-        line = _filled(log, <Ticket>entry, commands) if type(entry) is Ticket else _told(log, encoder, entry, commands)
+        line = _filled(log, <Ticket>entry, commands, samples) if type(entry) is Ticket else _told(log, encoder, entry, commands)
         if line is None:
             break
         log.append(line)
         lines.append(line)
         if type(entry) is Ticket:
             (<Ticket>entry).place = log.size
+            if (<Ticket>entry).recording:
+                samples.add((<Ticket>entry).recording)
         else:
             entry.value = log.size
         at += 1
@@ -339,12 +342,12 @@ def fill_many(encoder, entries, Py_ssize_t at, list lines not None, dict command
     return at
 
 
-cdef bytes _filled(_Log log, Ticket ticket, dict commands):
+cdef bytes _filled(_Log log, Ticket ticket, dict commands, samples):
     """The next record; ``None`` for one that ``Encoder.fill`` has to look at."""
     cdef Template template = ticket.template
     cdef tuple values = ticket.values
     cdef bytes tail = b"}"
-    if ticket.recording or template.head is not log.head or len(values) != len(template.holes):
+    if template.head is not log.head or len(values) != len(template.holes):
         return None
     for value in values:
         if not _is_value(value):
@@ -355,7 +358,15 @@ cdef bytes _filled(_Log log, Ticket ticket, dict commands):
         begun = commands.get(_number(<bytes>values[template.begin]))
         if begun is not None:
             tail = _took(ticket.time - <long long>begun[0])
+    if ticket.recording:
+        tail = tail[:len(tail) - 1] + _referred(ticket.recording, samples)
     return _line(log, template, values, tail, ticket.time)
+
+
+cdef bytes _referred(bytes data, samples):
+    """``,"recording":{…}}``, as ``Samples.refer`` says it."""
+    return b',"recording":{"file":%b,"offset":%d,"length":%d,"sha256":"%b"}}' % (
+        _dumps(samples.name), samples.end, len(data), (<bytes>_digest(_whole, data)).hex().encode())
 
 
 cdef bytes _told(_Log log, encoder, entry, dict commands):

@@ -150,11 +150,12 @@ def misled(error: Exception) -> None:
     _log.error("after a record: %s", type(error).__name__)
 
 
-def parted(entries: Sequence[Queued]) -> tuple[list[Queued], list[Queued], bool]:
-    """The lazy ones, the others, and whether a session ends among these."""
-    lazy = [entry for entry in entries if entry.lazy]
-    urgent = [entry for entry in entries if not entry.lazy] if lazy else list(entries)
-    return lazy, urgent, any(entry.kind == "session.end" for entry in urgent)
+def parted(entries: Sequence[Queued]) -> tuple[list[Queued], list[Queued], list[Queued], bool]:
+    """The lazy ones without a recording and with one, the others, and whether a session ends among these."""
+    lazy = [entry for entry in entries if entry.lazy and not entry.recording]
+    recorded = [entry for entry in entries if entry.lazy and entry.recording]
+    urgent = [entry for entry in entries if not entry.lazy]
+    return lazy, recorded, urgent, any(entry.kind == "session.end" for entry in urgent)
 
 
 def cost_of(entries: Sequence[Queued]) -> int:

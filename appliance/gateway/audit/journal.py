@@ -19,14 +19,14 @@ from gateway.audit.checkpoint import Signer
 from gateway.audit.files import LogFile, file_number, file_path, log_files, open_for_reading, read_header
 from gateway.audit.inbox import TOO_LARGE, Entry, Queued, Value
 from gateway.audit.note import raw_public
-from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, duration, fill_many, time_text, time_value
+from gateway.audit.record import FORMAT, Encoder, RecordTooLarge, extra_of, fill_many, time_text, time_value
 from gateway.audit.recover import Recovered, recover
 from gateway.audit.space import Expired
 from gateway.audit.standing import Standing, follow_many
 from gateway.audit.template import Ticket
 from gateway.audit.tree import Tree
 from gateway.errors import AuditUnavailable, GatewayFault
-from gateway.recording.store import RecordingFile
+from gateway.recording.store import RecordingFile, Samples
 
 _log = logging.getLogger(__name__)
 _SNAPSHOT_EVERY = 4096
@@ -177,20 +177,20 @@ class Journal:
         mark = self.encoder.mark()
         first, snapshot = mark[0] + 1, None
         lines: list[bytes] = []
-        parts: list[bytes] = []
+        samples = self._recording.batch()
         try:
             if sign:
                 line, snapshot = self._checkpoint(now)
                 lines.append(line)
-            self._encode(entries, lines, parts)
-            if parts:
-                self._recording.append(parts)
+            self._encode(entries, lines, samples)
+            if samples.parts:
+                self._recording.append(samples.parts)
             if lines:
                 self.file.append(first, lines, snapshot)
         except BaseException:
             self.encoder.rewind(mark)
             raise
-        self._committed(entries, sign=sign, snapshot=snapshot, recorded=sum(map(len, parts)))
+        self._committed(entries, sign=sign, snapshot=snapshot, recorded=samples.end)
 
     def _committed(self, entries: Sequence[Queued], *, sign: bool, snapshot: bytes | None, recorded: int) -> None:
         assert self._recording is not None
@@ -225,34 +225,33 @@ class Journal:
     def _fresh(self) -> bool:
         return self.file is not None and self.file.fresh
 
-    def _encode(self, entries: Sequence[Queued], lines: list[bytes], parts: list[bytes]) -> None:
+    def _encode(self, entries: Sequence[Queued], lines: list[bytes], samples: Samples) -> None:
         at, commands = 0, self.standing.commands
-        while (at := fill_many(self.encoder, entries, at, lines, commands)) < len(entries):
+        while (at := fill_many(self.encoder, entries, at, lines, commands, samples)) < len(entries):
             entry = entries[at]
             if isinstance(entry, Ticket):
-                self._one(entry, lines, parts)
+                self._one(entry, lines, samples)
             else:
-                entry.value = self._all(entry, lines, parts)
+                entry.value = self._all(entry, lines, samples)
             at += 1
 
-    def _one(self, ticket: Ticket, lines: list[bytes], parts: list[bytes]) -> None:
+    def _one(self, ticket: Ticket, lines: list[bytes], samples: Samples) -> None:
         try:
-            extra = self._extra(duration(ticket, self.standing.commands), ticket.recording, parts)
-            lines.append(self.encoder.fill(ticket, extra))
+            lines.append(self.encoder.fill(ticket, extra_of(ticket, self.standing.commands, samples)))
         except (TypeError, ValueError) as error:
             ticket.problem = _unkept(ticket.kind, error)
             return
         ticket.place = self.encoder.tree.size
         if ticket.recording:
-            parts.append(ticket.recording)
+            samples.add(ticket.recording)
 
-    def _all(self, entry: Entry, lines: list[bytes], parts: list[bytes]) -> Value:
+    def _all(self, entry: Entry, lines: list[bytes], samples: Samples) -> Value:
         encode = self.encoder.encode
         mark = self.encoder.mark() if len(entry.records) > 1 else None
         made: list[bytes] = []
         try:
             for kind, fields in entry.records:
-                extra = self._extra(self._took(kind, fields, entry.time), entry.recording, parts)
+                extra = self._extra(self._took(kind, fields, entry.time), entry.recording, samples)
                 made.append(encode(kind, fields, entry.time, extra))
         except (TypeError, ValueError) as error:
             if mark is not None:
@@ -260,7 +259,7 @@ class Journal:
             return AuditUnavailable(_unkept(kind, error))
         lines.extend(made)
         if entry.recording:
-            parts.append(entry.recording)
+            samples.add(entry.recording)
         last = self.encoder.tree.size
         return list(range(last - len(made) + 1, last + 1)) if entry.together else last
 
@@ -268,11 +267,11 @@ class Journal:
         begun = self.standing.commands.get(fields.get("begin", 0)) if kind == "command.end" else None
         return None if begun is None else max(0, time - begun[0]) / 1e6
 
-    def _extra(self, took: float | None, recording: bytes | None, parts: list[bytes]) -> dict[str, Any]:
+    @staticmethod
+    def _extra(took: float | None, recording: bytes | None, samples: Samples) -> dict[str, Any]:
         extra: dict[str, Any] = {} if took is None else {"duration": took}
         if recording:
-            assert self._recording is not None
-            extra["recording"] = self._recording.refer(recording, self._recording.end + sum(map(len, parts)))
+            extra["recording"] = samples.refer(recording)
         return extra
 
     def expired(self, horizon: int) -> list[Expired]:

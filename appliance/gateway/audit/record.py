@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.audit.template import ENVELOPE, Template, Ticket, values_of
 from gateway.audit.tree import Tree, leaf_hash
 from gateway.native import compiled
+
+if TYPE_CHECKING:
+    from gateway.recording.store import Samples
 
 FORMAT = "lockgate-audit/1"
 NO_PREV = "0" * 16
@@ -167,21 +170,33 @@ def duration(ticket: Ticket, commands: Mapping[int, tuple[int, Any]]) -> float |
     return None if begun is None else max(0, ticket.time - begun[0]) / 1e6
 
 
-def fill_many(encoder: Encoder, entries: Sequence[object], at: int, lines: list[bytes], commands: Mapping[int, tuple[int, Any]]) -> int:
-    """Encode ``entries`` from ``at`` on into ``lines``, as long as they are tickets without a sample; gives where it stopped.
+def extra_of(ticket: Ticket, commands: Mapping[int, tuple[int, Any]], samples: Samples) -> dict[str, Any] | None:
+    """What the log itself says at the end of a ticket's record: how long the command took, and where its recording is."""
+    took = duration(ticket, commands)
+    extra: dict[str, Any] = {} if took is None else {"duration": took}
+    if ticket.recording:
+        extra["recording"] = samples.refer(ticket.recording)
+    return extra or None
+
+
+def fill_many(encoder: Encoder, entries: Sequence[object], at: int, lines: list[bytes], commands: Mapping[int, tuple[int, Any]],
+              samples: Samples) -> int:
+    """Encode ``entries`` from ``at`` on into ``lines``, as long as they are tickets, and their recordings into ``samples``; gives where it
+    stopped.
 
     What cannot be kept is left for ``Encoder.fill`` to refuse.
     """
     while at < len(entries):
         ticket = entries[at]
-        if not isinstance(ticket, Ticket) or ticket.recording:
+        if not isinstance(ticket, Ticket):
             break
-        took = duration(ticket, commands)
         try:
-            lines.append(encoder.fill(ticket, None if took is None else {"duration": took}))
+            lines.append(encoder.fill(ticket, extra_of(ticket, commands, samples)))
         except (TypeError, ValueError):
             break
         ticket.place = encoder.tree.size
+        if ticket.recording:
+            samples.add(ticket.recording)
         at += 1
     return at
 

@@ -31,6 +31,7 @@ from gateway.errors import AuditUnavailable, GatewayFault
 
 _log = logging.getLogger(__name__)
 LINGER = 0.02
+_KEPT_BACK = 1000
 _BATCH_RECORDS, _BATCH_BYTES = 4096, 8 * 2**20
 _PROBE_FIRST, _PROBE_LAST = 0.2, 5.0
 _UPKEEP, _MEASURE, _PRUNE = 0.5, 10.0, 3600.0
@@ -50,6 +51,7 @@ class Writer:
         self._inbox, self._deliver = inbox, deliver
         self._reserve = Reserve(place.reserve, config.reserve)
         self._lazy: list[Queued] = []
+        self._recorded: list[Queued] = []       # the lazy ones with a recording
         self._done: Sequence[Queued] = ()
         self._missed: list[Queued] = []
         self._started = time.monotonic()
@@ -101,7 +103,8 @@ class Writer:
             self._tell()
             self._round(inbox.take(due))
         self._round(inbox.take(0))
-        self._round(self._lazy)
+        for batch in _split(self._all_lazy()):
+            self._write(batch)
         if self.state == "open":
             self._write([Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()])
             self._write([], sign=True)
@@ -128,7 +131,7 @@ class Writer:
         due = max(self._beat + self._config.heartbeat, self._upkeep_at)
         if self._journal.dirty:
             due = min(due, self._sealed + self._config.checkpoint.every)
-        if self._lazy:
+        if self._kept_back():
             due = min(due, self._lazy_since + LINGER)
         return max(0.0, due - now)
 
@@ -150,20 +153,28 @@ class Writer:
             self._upkeep(now)
 
     def _ready(self, entries: Sequence[Queued], now: float) -> list[Queued]:
-        """What goes to disk now: everything but lazy entries with a recording, which wait for each other up to ``LINGER``."""
-        if entries is self._lazy:
-            self._lazy = []
-            return list(entries)
-        lazy, urgent, ending = parted(entries)
-        if not lazy and not self._lazy:
+        """What goes to disk now. A lazy entry rides with the next batch; one with a recording waits for others up to ``LINGER``."""
+        lazy, recorded, urgent, ending = parted(entries)
+        if not lazy and not recorded and not self._kept_back():
             return urgent
-        if lazy and not self._lazy:
+        if not self._kept_back():
             self._lazy_since = now
         self._lazy += lazy
-        over = ending or now >= self._lazy_since + LINGER or len(self._lazy) > 1000
-        riding = self._lazy if over else [e for e in self._lazy if not e.recording] if urgent else []
-        self._lazy = [] if over else [e for e in self._lazy if e.recording] if urgent else self._lazy
+        self._recorded += recorded
+        if ending or now >= self._lazy_since + LINGER or self._kept_back() > _KEPT_BACK:
+            return self._all_lazy() + urgent
+        if not urgent:
+            return []
+        riding, self._lazy = self._lazy, []
         return riding + urgent
+
+    def _kept_back(self) -> int:
+        return len(self._lazy) + len(self._recorded)
+
+    def _all_lazy(self) -> list[Queued]:
+        """Everything kept back, which is not any more."""
+        riding, self._lazy, self._recorded = self._lazy + self._recorded, [], []
+        return riding
 
     # ---- writing
 
@@ -262,7 +273,7 @@ class Writer:
         _log.critical("audit log %s: %s", self.state, self.reason)
         self._backoff = _PROBE_FIRST
         self._probe_at = time.monotonic() + self._backoff
-        waiting, self._lazy = [*self._lazy, *entries], []
+        waiting = [*self._all_lazy(), *entries]
         self._refuse(waiting)
         if full:
             self._last_note()

@@ -24,6 +24,24 @@ class RecordingError(ValueError):
     """A recording that is missing, shorter than its record says, or changed. The message says which."""
 
 
+class Samples:
+    """The recordings of one batch, which ``RecordingFile.append`` will write one after the other; ``end`` is where the next one will be."""
+
+    __slots__ = ("end", "name", "parts")
+
+    def __init__(self, name: str, end: int) -> None:
+        self.name, self.end = name, end
+        self.parts: list[bytes] = []
+
+    def refer(self, data: bytes) -> dict[str, Any]:
+        """What the record says of ``data``, if it is added next."""
+        return {"file": self.name, "offset": self.end, "length": len(data), "sha256": sha256(data).hexdigest()}
+
+    def add(self, data: bytes) -> None:
+        self.parts.append(data)
+        self.end += len(data)
+
+
 class RecordingFile:
     """The file that the writer thread appends to. Created with the first recording; every method may raise ``OSError``."""
 
@@ -33,9 +51,9 @@ class RecordingFile:
         self._handle = -1
         self.end = self._path.stat().st_size if self._path.exists() else 0
 
-    def refer(self, data: bytes, offset: int) -> dict[str, Any]:
-        """What the record says of ``data`` that will be written at ``offset``."""
-        return {"file": self.name, "offset": offset, "length": len(data), "sha256": sha256(data).hexdigest()}
+    def batch(self) -> Samples:
+        """The recordings of the next batch: none yet."""
+        return Samples(self.name, self.end)
 
     def append(self, parts: Sequence[bytes]) -> None:
         """Write at ``end`` and sync. ``end`` moves with ``commit`` only, so that a failed batch is overwritten."""
@@ -47,9 +65,9 @@ class RecordingFile:
             written += os.pwrite(self._handle, data[written:], self.end + written)
         os.fdatasync(self._handle)
 
-    def commit(self, size: int) -> None:
-        """The batch with ``size`` bytes of recordings is on disk."""
-        self.end += size
+    def commit(self, end: int) -> None:
+        """The batch whose recordings went up to ``end`` is on disk."""
+        self.end = end
 
     def _open(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

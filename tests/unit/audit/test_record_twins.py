@@ -20,6 +20,7 @@ from gateway.audit import _record, inbox, record, standing, template
 from gateway.audit.inbox import Entry
 from gateway.audit.record import MAX_RECORD, Encoder
 from gateway.audit.tree import Tree, leaf_hash
+from gateway.recording.store import Samples
 
 NOW = 1_800_000_000_000_000
 NAMES = st.one_of(st.sampled_from(["text", "parameters", "rows", "session", "100%", "größe", 'a"b', "duration", "text_secret", "seq"]),
@@ -102,18 +103,19 @@ def told(form: Form, plans: Sequence[Planned], size: int, last: int) -> tuple[ob
     """Everything that ``form`` makes of them, entries and refusals included, and what is open afterwards."""
     encoder, commands = encoder_at(size, last), {number: (NOW + 7 * number**9, {"n": number}) for number in range(1, 5)}
     lines: list[bytes] = []
+    samples = Samples("2026-11-22/000001.rec", last % 1000)
     with form.chosen():
         entries = [plan.made(form, encoder) for plan in plans]
         at = 0
-        while (at := form.fill_many(encoder, entries, at, lines, commands)) < len(entries):
-            _slowly(encoder, entries[at], commands, lines)
+        while (at := form.fill_many(encoder, entries, at, lines, commands, samples)) < len(entries):
+            _slowly(encoder, entries[at], commands, lines, samples)
             at += 1
         rest = form.follow_many(commands, [entry for entry in entries if isinstance(entry, form.Ticket)])
     places = [entry.place if isinstance(entry, form.Ticket) else entry.value for entry in entries]
-    return lines, places, encoder.mark(), commands, [ticket.record()[0] for ticket in rest]
+    return lines, places, encoder.mark(), commands, [ticket.record()[0] for ticket in rest], samples.parts, samples.end
 
 
-def _slowly(encoder: Encoder, entry: Any, commands: Any, lines: list[bytes]) -> None:
+def _slowly(encoder: Encoder, entry: Any, commands: Any, lines: list[bytes], samples: Samples) -> None:
     """What the journal does with what was left to it."""
     with suppress(ValueError, TypeError):
         if isinstance(entry, Entry):
@@ -123,9 +125,10 @@ def _slowly(encoder: Encoder, entry: Any, commands: Any, lines: list[bytes]) -> 
             lines.append(encoder.encode(kind, fields, entry.time, extra))
             entry.value = encoder.tree.size
         else:
-            took = record.duration(entry, commands)
-            lines.append(encoder.fill(entry, None if took is None else {"duration": took}))
+            lines.append(encoder.fill(entry, record.extra_of(entry, commands, samples)))
             entry.place = encoder.tree.size
+            if entry.recording:
+                samples.add(entry.recording)
 
 
 @given(st.lists(planned(), max_size=8), st.one_of(st.integers(0, 70), st.integers(0, 2**62 - 100)), TIMES)
@@ -152,7 +155,7 @@ def test_durations_are_written_as_the_encoder_of_json_writes_them(spent: int) ->
     ticket = Planned("command.end", {}, ("begin",), (b"5",), NOW).made(COMPILED, encoder)
     lines: list[bytes] = []
     with COMPILED.chosen():
-        _record.fill_many(encoder, [ticket], 0, lines, {5: (NOW - spent, {})})
+        _record.fill_many(encoder, [ticket], 0, lines, {5: (NOW - spent, {})}, Samples("", 0))
     assert lines[0].endswith(b',"duration":' + orjson.dumps(spent / 1e6) + b"}")
 
 
@@ -183,7 +186,7 @@ def test_what_is_no_record_at_all_is_left_to_be_refused() -> None:
     for kind, fields in ((7, {}), ("x", {"a": object()}), ("x", {"seq": 1}), ("command.end", {"begin": []}), ("x", {"a": "\ud800"})):
         entry = Entry(None, [(kind, fields)], NOW)  # type: ignore[list-item]
         with COMPILED.chosen():
-            assert _record.fill_many(encoder, [entry], 0, lines, {}) == 0
+            assert _record.fill_many(encoder, [entry], 0, lines, {}, Samples("", 0)) == 0
     assert (lines, encoder.tree.size, encoder.last) == ([], 0, 0)
 
 
@@ -194,7 +197,7 @@ def test_a_tree_that_cannot_be_is_not_gone_on_with(count: int, junk: list[int]) 
     ticket = Planned("a kind", {}, (), (), NOW).made(COMPILED, encoder)
     if len(junk) != 32:
         with pytest.raises(ValueError, match="32"):
-            _record.fill_many(encoder, [ticket], 0, [], {})
+            _record.fill_many(encoder, [ticket], 0, [], {}, Samples("", 0))
 
 
 # ---- between the event loop and the writer
@@ -229,7 +232,7 @@ def handed(form: Form, steps: list[tuple[str, int, bool]], *, strict: bool) -> l
                 box.put(Entry(None, [("x", {})], 0, cost=size, lazy=flag))
             elif what == "settle":
                 taken = box.take(0)
-                seen.append((form.cost_of(taken), [len(part) for part in form.parted(taken)[:2]], form.parted(taken)[2]))
+                seen.append((form.cost_of(taken), [len(part) for part in form.parted(taken)[:3]], form.parted(taken)[3]))
                 for entry in taken:
                     number += 1
                     if isinstance(entry, form.Ticket):

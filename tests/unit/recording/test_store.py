@@ -15,12 +15,12 @@ NAME = "2026-11-22/000001.rec"
 
 def kept(root: Path, *parts: bytes) -> list[dict[str, Any]]:
     file = RecordingFile(root, NAME)
-    places, at = [], file.end
+    places, batch = [], file.batch()
     for part in parts:
-        places.append(file.refer(part, at))
-        at += len(part)
-    file.append(parts)
-    file.commit(at - file.end)
+        places.append(batch.refer(part))
+        batch.add(part)
+    file.append(batch.parts)
+    file.commit(batch.end)
     file.close()
     return places
 
@@ -38,9 +38,11 @@ def test_a_failed_batch_is_overwritten(tmp_path: Path) -> None:
     file.append([b"never committed"])
     file.append([b"committed"])
     file.commit(9)
-    place = file.refer(b"more", file.end)
-    file.append([b"more"])
-    file.commit(4)
+    batch = file.batch()
+    place = batch.refer(b"more")
+    batch.add(b"more")
+    file.append(batch.parts)
+    file.commit(batch.end)
     file.close()
     assert read_recording(tmp_path, place) == b"more"
     assert (tmp_path / NAME).read_bytes().startswith(b"committedmore")
