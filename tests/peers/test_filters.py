@@ -10,102 +10,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.protocols.postgres import messages
 from gateway.testing.postgres import PostgresServer
-from tests.peers.gateway import Appliance, running
+from tests.peers.filters import CORPUS, GATED, MARK, ORACLE, Pair, both, everything, restore
 from tests.peers.wire import Frame, Wire, codes, rows, tags
 
-CORPUS = Path(__file__).parent.parent / "corpus"
 CASES = [json.loads(line) for line in (CORPUS / "filters.jsonl").read_text().splitlines()]
-GATED, ORACLE, READER, PASSWORD = "filtered", "filtered_oracle", "filtered_reader", "reader-of-a-throwaway-server"
-CONDITIONS = {
-    "orders": "customer_id = 7", "events": "tenant = 'a'", "events_a": "tenant = 'a'", "events_b": "tenant = 'a'", "cats": "indoor",
-    "docs": "(owner = 'ann' or open) and day >= '2026-01-01' and kind in ('memo', 'note')",
-}
-KEPT = ("orders", "events", "cats", "docs", "lines", "customers")
-MARK = b"HIDDEN"
-
-
-def make(server: PostgresServer) -> None:
-    """Both databases; in the oracle's the conditions are the server's own policies."""
-    server.execute(f"drop database if exists {ORACLE} with (force)")
-    server.execute(f"drop role if exists {READER}")
-    server.create_role(READER, PASSWORD)
-    for name in (GATED, ORACLE):
-        server.execute(f"drop database if exists {name} with (force)")
-        server.create_database(name)
-        server.execute((CORPUS / "filters.sql").read_text(), name)
-        saved = "; ".join(f"create table saved.{table} as select * from public.{table}" for table in KEPT)
-        server.execute(f"create schema saved; {saved}", name)
-    policies = "; ".join(f"alter table {table} enable row level security; create policy own on {table} using ({condition})"
-                         for table, condition in CONDITIONS.items())
-    server.execute(f"{policies}; grant all on schema public, alt to {READER}; grant all on all tables in schema public, alt to {READER}; "
-                   f"grant temporary on database {ORACLE} to {READER}", ORACLE)
-
-
-def restore(server: PostgresServer, name: str) -> None:
-    """Every table as it was."""
-    again = "; ".join(f"delete from public.{table}; insert into public.{table} select * from saved.{table}" for table in KEPT[:5])
-    server.execute(f"{again}; update customers c set name = s.name from saved.customers s where s.id = c.id", name)
-
-
-def everything(server: PostgresServer, name: str) -> list[Any]:
-    return [server.execute(f"select t::text from public.{table} t order by 1", name)[-1].rows for table in KEPT]
-
-
-@dataclass(slots=True)
-class Pair:
-    """A caller of the gateway, and the reader that row security is for."""
-
-    server: PostgresServer
-    appliance: Appliance
-    gated: Wire
-    oracle: Wire
-
-    def fresh(self) -> None:
-        """Whatever the case before left of session and connection is gone."""
-        if self.gated.closed:
-            self.gated = caller(self.appliance)
-        for wire in (self.gated, self.oracle):
-            for text in ("rollback", "deallocate all", "reset search_path"):
-                wire.query(text)
-
-
-def caller(appliance: Appliance) -> Wire:
-    return Wire.connect(appliance.port, "ci-bot", appliance.token("ci-bot"), "orders-db", ca=appliance.ca)
-
-
-def serve(root: Path, server: PostgresServer) -> Iterator[Pair]:
-    make(server)
-
-    def change(appliance: Appliance) -> None:
-        appliance.rewrite("policy/resources.yaml", {"database: orders ": f"database: {GATED} "})
-        for path in (appliance.folder / "policy" / "grants").glob("*.yaml"):
-            path.unlink()
-        for path in (appliance.folder / "policy" / "tests").glob("*.yaml"):
-            path.unlink()
-        (appliance.folder / "policy" / "masks.yaml").write_text((CORPUS / "filters.yaml").read_text())
-
-    with running(root, server, change=change) as appliance, Wire.connect(server.port, READER, PASSWORD, ORACLE) as oracle:
-        pair = Pair(server, appliance, caller(appliance), oracle)
-        yield pair
-        pair.gated.close()
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Pair]:
-    yield from serve(tmp_path_factory.mktemp("filters"), postgres)
+    with both(tmp_path_factory.mktemp("filters"), postgres) as pair:
+        yield pair
 
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory, newest_postgres: PostgresServer) -> Iterator[Pair]:
-    yield from serve(tmp_path_factory.mktemp("filters"), newest_postgres)
+    with both(tmp_path_factory.mktemp("filters"), newest_postgres) as pair:
+        yield pair
 
 
 @pytest.fixture(params=["old", "new"])
