@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import orjson
+
 from gateway import native
 from gateway.errors import GatewayFault, TargetFault
 from gateway.masking import detect
@@ -23,7 +25,8 @@ from gateway.protocols.postgres.codec import frame
 from gateway.protocols.postgres.copybinary import whole_tuples_pure
 from gateway.protocols.postgres.copytext import mask_lines_pure, stream_columns
 from gateway.protocols.postgres.rows import Column
-from gateway.protocols.postgres.sql import analyze
+from gateway.protocols.postgres.sql import _walk, analyze
+from gateway.protocols.postgres.sql.parse import answer_of
 from gateway.protocols.postgres.statement import SqlFault
 from gateway.protocols.postgres.typed import column_of
 from tests.unit.protocols.postgres.sql import shop
@@ -211,6 +214,29 @@ def lane_byte_seeds() -> Iterable[bytes]:
     yield bytes([lanewire.ROWS]) + described + row * 2 + end
     yield bytes([lanewire.BIND | lanewire.PARSE | lanewire.TYPED | lanewire.ROWS]) + b"1\0\0\0\0042\0\0\0\4" + described + row + end
     yield bytes([lanewire.BIND | lanewire.TYPED]) + b"2\0\0\0\4n\0\0\0\4" + end
+
+
+# --- the parser's answer ---
+
+
+def answer(data: bytes) -> None:
+    """As it is, and with the first byte as how often the rest stands in a list."""
+    for text in (data, b"[" + b",".join([data[1:]] * (data[0] % 4)) + b"]" if data else b""):
+        found = []
+        for form in (_walk.decoded, orjson.loads):
+            try:
+                found.append(repr(form(text)))
+            except orjson.JSONDecodeError:
+                found.append("no JSON")
+            except RecursionError:          # of ``repr``
+                found.append("deep")
+        assert found[0] == found[1]
+
+
+def answer_seeds() -> Iterable[bytes]:
+    for text in SHAPES:
+        yield answer_of(text.encode())
+    yield b'\2{"fields":[{"String":{"sval":"a"}},{"String":{"sval":"\\u00e9"}},-12,true,{"A_Star":{}}]}'
 
 
 # --- detectors' prefilter ---

@@ -11,11 +11,14 @@ called with something else as its object is a ``TypeError``, not a write into fo
 cimport cython
 from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
-from cpython.bytes cimport PyBytes_AsString, PyBytes_FromString
-from libc.stdint cimport uintptr_t
-from libc.string cimport memchr
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromString, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport uint32_t, uintptr_t
+from libc.string cimport memchr, memcmp
 
 from dataclasses import MISSING, fields
+
+import orjson
 
 from gateway.model import Operation
 from gateway.protocols.postgres.statement import Flow, Literal, Output, Sink, SqlFault, Statement, Write
@@ -2325,3 +2328,250 @@ cdef Py_ssize_t _run_around(const unsigned char *text, Py_ssize_t at, Py_ssize_t
 cdef bint[128] _OPERATOR
 for _code in range(128):
     _OPERATOR[_code] = chr(_code) in "-+*/<>=~!@#%^&|`?"
+
+
+# the parser's JSON: what orjson gives, with names that stand often as the same nodes
+
+cdef extern from *:
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+
+
+cdef struct Reading:
+    const char *at
+    const char *end                     # a NUL stands there
+
+
+cdef struct Word:
+    uint32_t hash
+    Py_ssize_t size
+    const char *data                    # of ``text``
+    PyObject *text                      # owned
+    PyObject *node                      # of a name {"String": {"sval": text}}, owned; of a key NULL
+    bint naming                         # of a key: below it stand names
+
+
+cdef enum:
+    KEYS = 4096                         # places; half of them are filled at most
+    NAMES = 4096
+    LONGEST = 63                        # bytes of a key or of a name that is kept
+    DEEPEST = 512
+
+cdef Word[KEYS] _keys
+cdef Word[NAMES] _nodes
+cdef int _known_keys = 0
+cdef object _loads = orjson.loads
+cdef frozenset _NAMING = frozenset({"fields", "names", "funcname", "name", "colnames"})
+cdef const char *_STRING = b'{"String":{"sval":"'
+
+
+def decoded(bytes answer not None):
+    """``orjson.loads`` of the parser's answer; its names are shared, so nobody may change them. What is not of the plain form that the
+    parser writes, or is deep, is left to orjson. Raises ``orjson.JSONDecodeError``."""
+    cdef Reading text
+    text.at = PyBytes_AsString(answer)
+    text.end = text.at + len(answer)
+    try:
+        found = _anything(&text, 0, False)
+        if text.at == text.end:
+            return found
+    except ValueError:
+        pass
+    return _loads(answer)
+
+
+cdef object _anything(Reading *text, int depth, bint naming):
+    cdef char c = text.at[0]
+    if depth > DEEPEST:
+        raise ValueError("deep")
+    if c == 123:
+        return _members(text, depth + 1, naming)
+    if c == 91:
+        return _several(text, depth + 1, naming)
+    if c == 34:
+        text.at += 1
+        return _text(text)
+    if c == 45 or 48 <= c <= 57:
+        return _whole(text)
+    if c == 116 and _skip(text, b"true", 4):
+        return True
+    if c == 102 and _skip(text, b"false", 5):
+        return False
+    raise ValueError("unusual")
+
+
+cdef bint _skip(Reading *text, const char *word, Py_ssize_t size):
+    if text.end - text.at < size or memcmp(text.at, word, size) != 0:
+        return False
+    text.at += size
+    return True
+
+
+cdef object _whole(Reading *text):
+    cdef bint negative = text.at[0] == 45
+    cdef long long number = 0
+    cdef int digits = 0
+    text.at += negative
+    if text.at[0] == 48 and 48 <= text.at[1] <= 57:
+        raise ValueError("unusual")
+    while 48 <= text.at[0] <= 57:
+        number = number * 10 + (text.at[0] - 48)
+        text.at += 1
+        digits += 1
+        if digits > 17:
+            raise ValueError("long")
+    if not digits or text.at[0] == 46 or text.at[0] == 101 or text.at[0] == 69 or negative and not number:
+        raise ValueError("unusual")
+    return -number if negative else number
+
+
+cdef list _several(Reading *text, int depth, bint naming):
+    cdef list found = []
+    text.at += 1
+    if text.at[0] == 93:
+        text.at += 1
+        return found
+    while True:
+        found.append(_anything(text, depth, naming))
+        text.at += 1
+        if text.at[-1] == 93:
+            return found
+        if text.at[-1] != 44:
+            raise ValueError("unusual")
+
+
+cdef dict _members(Reading *text, int depth, bint naming):
+    cdef dict found
+    cdef Word *key
+    cdef object name
+    if naming and text.end - text.at > 19 and memcmp(text.at, _STRING, 19) == 0:
+        node = _name(text)
+        if node is not None:
+            return <dict>node
+    found = {}
+    text.at += 1
+    if text.at[0] == 125:
+        text.at += 1
+        return found
+    while True:
+        if text.at[0] != 34:
+            raise ValueError("unusual")
+        text.at += 1
+        key = _key(text)
+        if key != NULL:
+            name = <object>key.text
+            found[name] = _anything(text, depth, key.naming)
+        else:
+            name = _text(text)
+            text.at += 1
+            if text.at[-1] != 58:
+                raise ValueError("unusual")
+            found[name] = _anything(text, depth, False)
+        text.at += 1
+        if text.at[-1] == 125:
+            return found
+        if text.at[-1] != 44:
+            raise ValueError("unusual")
+
+
+cdef inline Py_ssize_t _word(const char *at, const char *end, uint32_t *hash) noexcept:
+    """Bytes up to the closing quote, -1 where that is not near or something stands before it that is not plain ASCII; and their hash."""
+    cdef Py_ssize_t size = 0
+    cdef uint32_t sum = 2166136261
+    cdef unsigned char c
+    while size <= LONGEST:
+        c = <unsigned char>at[size]
+        if c == 34:
+            hash[0] = sum
+            return size
+        if c < 32 or c >= 127 or c == 92:
+            return -1
+        sum = (sum ^ c) * 16777619
+        size += 1
+    return -1
+
+
+cdef Word *_key(Reading *text) except? NULL:
+    """A key and the colon behind it, from the table; NULL, and nothing read, for one that has no place there."""
+    global _known_keys
+    cdef uint32_t hash = 0
+    cdef Py_ssize_t size = _word(text.at, text.end, &hash)
+    cdef uint32_t place = hash & (KEYS - 1)
+    cdef Word *word
+    if size < 0 or text.at[size + 1] != 58:
+        return NULL
+    while _keys[place].text != NULL:
+        word = &_keys[place]
+        if word.hash == hash and word.size == size and memcmp(word.data, text.at, size) == 0:
+            text.at += size + 2
+            return word
+        place = (place + 1) & (KEYS - 1)
+    if _known_keys >= KEYS // 2:
+        return NULL
+    made = PyUnicode_DecodeUTF8(text.at, size, NULL)
+    word = &_keys[place]
+    if word.text != NULL:               # filled meanwhile: making a text may run the collector, and that another thread
+        return NULL
+    word.data = PyUnicode_AsUTF8AndSize(made, &word.size)
+    word.hash = hash
+    word.naming = made in _NAMING
+    Py_INCREF(made)
+    word.text = <PyObject *>made
+    _known_keys += 1
+    text.at += size + 2
+    return word
+
+
+cdef object _name(Reading *text):
+    """The node of a name: one that is there already, where the same name stood before. ``None``, and nothing read, for an unusual one."""
+    cdef const char *at = text.at + 19
+    cdef uint32_t hash = 0
+    cdef Py_ssize_t size = _word(at, text.end, &hash), kept = 0
+    cdef Word *word = &_nodes[hash & (NAMES - 1)]
+    cdef PyObject *old_text
+    cdef PyObject *old_node
+    cdef const char *data
+    if size < 1 or at[size + 1] != 125 or at[size + 2] != 125:
+        return None
+    text.at = at + size + 3
+    if word.node != NULL and word.hash == hash and word.size == size and memcmp(word.data, at, size) == 0:
+        return <object>word.node
+    made = PyUnicode_DecodeUTF8(at, size, NULL)
+    node = {"String": {"sval": made}}
+    data = PyUnicode_AsUTF8AndSize(made, &kept)
+    Py_INCREF(made)
+    Py_INCREF(node)
+    old_text, old_node = word.text, word.node
+    word.hash, word.size, word.data = hash, kept, data
+    word.text, word.node = <PyObject *>made, <PyObject *>node
+    Py_XDECREF(old_node)
+    Py_XDECREF(old_text)
+    return node
+
+
+cdef object _text(Reading *text):
+    """A string behind its opening quote."""
+    cdef const char *start = text.at
+    cdef const char *at = start
+    cdef unsigned char c
+    while True:
+        c = <unsigned char>at[0]
+        if c == 34:
+            text.at = at + 1
+            return PyUnicode_DecodeUTF8(start, at - start, NULL)
+        if c == 92:
+            return _escaped(text, at)
+        if c < 32:
+            raise ValueError("unusual")
+        at += 1
+
+
+cdef object _escaped(Reading *text, const char *at):
+    """One with a backslash in it, the first at ``at``: orjson reads it."""
+    cdef const char *start = text.at - 1
+    while at < text.end and at[0] != 34:
+        at += 2 if at[0] == 92 else 1
+    if at >= text.end:
+        raise ValueError("unusual")
+    text.at = at + 1
+    return _loads(PyBytes_FromStringAndSize(start, at + 1 - start))

@@ -11,6 +11,7 @@ import ctypes
 import importlib.util
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ _free = _LIBRARY.pg_query_free_parse_result
 _free.argtypes = [_Result]
 _free.restype = None
 _LOCK = threading.Lock()
+_read: Callable[[bytes], Node] = orjson.loads if fast is None else fast.decoded
+"""Nodes of names (a String in ``fields``, ``names`` and their like) are shared between statements: nobody may change them."""
 if fast is not None:
     fast.bind_library(ctypes.cast(_parse, ctypes.c_void_p).value, ctypes.cast(_free, ctypes.c_void_p).value)
 
@@ -167,7 +170,7 @@ def answer_of(data: bytes) -> bytes:
 
 def _decoded(answer: bytes) -> list[Node]:
     try:
-        tree: list[Node] = orjson.loads(answer).get("stmts", [])
+        tree: list[Node] = _read(answer).get("stmts", [])
     except orjson.JSONDecodeError:
         raise SqlFault("54001", "the statement is nested too deeply") from None
     return tree
