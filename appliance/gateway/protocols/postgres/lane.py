@@ -101,7 +101,7 @@ class Lane:
         """Nothing is under way. Of the last operation only what is set anew with the next is left."""
         self._entry: Entry | None = None
         self._ticket: Ticket | None = None
-        self._asked = self._raw = self._out = self._rows = b""
+        self._asked = self._raw = self._out = self._rows = self._looked = b""
         self._recording: bytes | None = None
 
     @property
@@ -292,6 +292,14 @@ class Lane:
             if found is not None:
                 return found
         return recording(self.relay, entry, rows)
+
+    def look(self) -> None:
+        """Once a second: an answer that began and does not go on passes as it comes."""
+        if self.state is State.SENT and self._raw:
+            if self._looked is self._raw:
+                self.hand_over()
+            else:
+                self._looked = self._raw
 
     # the disk
 

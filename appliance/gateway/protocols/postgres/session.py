@@ -176,6 +176,7 @@ class Relay:
         """Once a second: what may end a session while no command passes."""
         self._limits = None
         try:
+            self.lane.look()
             ended = self._found_over()
         except Exception as error:
             log.error("session failed: %s", type(error).__name__)

@@ -263,6 +263,29 @@ async def test_a_catalog_that_changed_while_the_target_worked(tmp_path: Path) ->
         assert talk.relay.lane.taken == taken
 
 
+async def test_an_answer_that_stops_half_way_passes_as_it_comes(tmp_path: Path) -> None:
+    """And what no server would say is met by the long way, though nothing comes behind it."""
+    async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
+        await warm(talk)
+        talk.pump = False
+        await talk.say(again("s", b"1"))
+        answer = talk.target.feed(again("s", b"1"))
+        half = len(answer) - 20
+        talk.target_says(answer[:half])
+        talk.relay.lane.look()
+        assert await talk.quiet() == []
+        talk.relay.lane.look()
+        assert kinds(await talk.quiet()).startswith("2T")
+        talk.target_says(answer[half:])
+        assert kinds(await talk.quiet()).endswith("CZ")
+        await talk.say(again("s", b"1"))
+        talk.target_says(b"2\0\0\0\4T\0\0\0\x06\xff\xff")
+        talk.relay.lane.look()
+        talk.relay.lane.look()
+        assert len(errors(await talk.quiet())) == 1
+        talk.pump = True
+
+
 async def test_settings_that_changed(tmp_path: Path) -> None:
     async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
         await warm(talk)
