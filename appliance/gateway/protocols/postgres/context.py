@@ -22,7 +22,7 @@ from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.literals import hide_all_literals
-from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, checked
+from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, answer_of, checked
 from gateway.protocols.postgres.statement import Context, Output, SqlFault, Statement
 from gateway.protocols.postgres.strict import Uses
 from gateway.protocols.postgres.targets import SharedTarget
@@ -86,6 +86,8 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
                answer: bytes | None = None) -> Understood:
     """Everything that can be said of a text without its session. Pure. Raises ``SqlFault``."""
     limit, secrets = reading
+    if masks.strict and answer is None:
+        answer = answer_of(checked(text, limit))        # parsed once, walked twice
     statements = analyze(text, context, catalog, limit, answer)
     plans: list[MaskPlan | None] = []
     refusal = ""
@@ -96,11 +98,14 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
         except Refused as no:
             refusal = str(no)
     statements = given.statements
-    uses = Uses(text, context, catalog, statements, limit) if masks.strict else None
+    uses = Uses(text, context, catalog, statements, limit, answer) if masks.strict else None
     for statement in statements:
         try:
             made = plan(statement, masks, catalog, uses)
-            plans.append(replace(made, scrub=True) if given.relations and statement.dml else made)
+            if masks.filters:
+                shown = None if statement.uses_cursor else given.relations
+                made = replace(made, filtered=shown, scrub=made.scrub or bool(given.relations and statement.dml))
+            plans.append(made)
         except Refused as no:
             plans.append(None)
             refusal = refusal or str(no)

@@ -22,7 +22,7 @@ from gateway.masking.model import MaskSet
 from gateway.masking.rules import REDACT, MaskRule
 from gateway.protocols.postgres import rows
 from gateway.protocols.postgres.catalog.builtin import sensitive
-from gateway.protocols.postgres.catalog.model import Catalog, Relation
+from gateway.protocols.postgres.catalog.model import FIRST_USER_OID, Catalog, Relation
 from gateway.protocols.postgres.copyout import CopyMasker, copy_masker
 from gateway.protocols.postgres.messages import Field
 from gateway.protocols.postgres.rows import Change, Column
@@ -66,6 +66,7 @@ class MaskPlan:
     ``columns``: a mask or ``None`` (clear) per output; ``None`` as a whole where analysis does not know the outputs. ``detect``: which of
     them detectors may look into. ``scrub``: errors and notices may quote masked values. ``any``: rows may not pass as they
     are; before ``check_row_description`` it also says that they may not pass without it. ``hidden`` counts masked outputs.
+    ``filtered``: the relations whose row filters are in what runs; ``None`` where that was settled when a cursor was opened.
     """
 
     columns: tuple[ColumnMask | None, ...] | None = ()
@@ -79,6 +80,7 @@ class MaskPlan:
     copy_detect: tuple[tuple[int, Column], ...] = ()
     copy_format: str = "text"
     copy_header: bool = False
+    filtered: tuple[str, ...] | None = None
 
     @property
     def hidden(self) -> int:
@@ -113,11 +115,35 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | No
 
 def _answered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPlan:
     """What happens to rows of these columns."""
+    each = [_known(output, masks) if output.flow.plain else _looked_up(output, masks) for output in outputs]
     flows = tuple([output.flow for output in outputs])
-    detect = tuple([may_detect(output, masks) for output in outputs])
-    columns = tuple([column_mask(flow, masks) for flow in flows])
+    detect = tuple([found[1] for found in each])
+    columns = tuple([found[2] for found in each])
     looked_at = bool(masks) or any(detect) or any(column is not None for column in columns)
     return MaskPlan(columns, flows, detect, scrub, looked_at, masks.detectors)
+
+
+OfOutput = tuple[Output, bool, ColumnMask | None]
+"""An output, whether detectors may look into it, and its mask."""
+_OUTPUTS: WeakKeyDictionary[MaskSet, dict[int, OfOutput]] = WeakKeyDictionary()
+_KEPT_OUTPUTS = 16_384
+
+
+def _known(output: Output, masks: MaskSet) -> OfOutput:
+    """Of a plain column: looked up once, as analysis gives the same ``Output`` again; it is kept here, so that its id stays its own."""
+    kept = _OUTPUTS.get(masks)
+    if kept is None:
+        kept = _OUTPUTS[masks] = {}
+    found = kept.get(id(output))
+    if found is None:
+        if len(kept) >= _KEPT_OUTPUTS:
+            kept.clear()
+        found = kept[id(output)] = _looked_up(output, masks)
+    return found
+
+
+def _looked_up(output: Output, masks: MaskSet) -> OfOutput:
+    return output, may_detect(output, masks), column_mask(output.flow, masks)
 
 
 _PLANS: WeakKeyDictionary[MaskSet, dict[tuple[object, ...], tuple[Sequence[Output], MaskPlan]]] = WeakKeyDictionary()
@@ -252,6 +278,8 @@ def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequ
         columns = made.columns or ()
     if len(fields) != len(columns):
         raise GatewayFault("the target's answer has another number of columns than the statement")
+    if masks.filters and made.filtered is not None:
+        _filtered(made.filtered, fields, catalog, masks)
     if masks or masks.filters:
         for field, column, flow in zip(fields, columns, made.flows, strict=True):
             if column is None:
@@ -261,6 +289,16 @@ def check_row_description(made: MaskPlan, fields: Sequence[Field], formats: Sequ
     detected = tuple([(i, Column(change=_look(fields[i].type_oid, made.detectors))) for i, column in enumerate(columns)
                       if column is None and _looked_at(fields[i], made.detect[i], catalog)])
     return replace(made, any=bool(masked or detected), rows=RowPlan(len(fields), masked, detected))
+
+
+def _filtered(names: Sequence[str], fields: Sequence[Field], catalog: Catalog, masks: MaskSet) -> None:
+    """A field may only come from a relation with a row filter where that filter is in what runs."""
+    for oid in {field.table_oid for field in fields if field.table_oid >= FIRST_USER_OID}:
+        relation = catalog.relation_by_oid(oid)
+        kin = () if relation is None else (relation, *catalog.ancestors(oid))
+        under = any(masks.filters_of(one.schema, one.name) for one in kin)
+        if under and relation is not None and f"{relation.schema}.{relation.name}" not in names:
+            raise GatewayFault("the target's answer comes from a relation whose row filter is not in the statement")
 
 
 def _all_unknown(made: MaskPlan, count: int, masks: MaskSet) -> MaskPlan:

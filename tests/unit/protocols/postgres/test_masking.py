@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -430,3 +431,24 @@ def test_rows_that_do_not_fit(row: bytes) -> None:
     made = verified([SSN], [Field("ssn", TABLE, 4)])
     with pytest.raises(TargetFault):
         mask_rows(made, b"D" + (len(row) + 4).to_bytes(4, "big") + row)
+
+
+# row filters
+
+ROWS = MaskSet(filters={"public.customers": frozenset({"id = 1"})})
+
+
+@pytest.mark.parametrize(("oid", "filtered", "passes"), [
+    (TABLE, ("public.customers",), True), (TABLE, (), False), (CHILD, (), False), (CHILD, ("public.customers_eu",), True),
+    (TABLE, None, True), (OTHER, (), True), (0, (), True),
+])  # fmt: skip
+def test_a_field_of_a_filtered_relation_comes_from_a_statement_with_the_filter(
+    oid: int, filtered: tuple[str, ...] | None, passes: bool,
+) -> None:
+    made = replace(plan(select(plain("customers", "id")), ROWS, CATALOG), filtered=filtered)
+    fields = [Field("id", oid, 1 if oid else 0, INT)]
+    if passes:
+        assert check_row_description(made, fields, (), CATALOG, ROWS).rows is not None
+    else:
+        with pytest.raises(GatewayFault, match="row filter"):
+            check_row_description(made, fields, (), CATALOG, ROWS)

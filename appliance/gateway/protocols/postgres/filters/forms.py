@@ -70,6 +70,8 @@ class Forms:
             return None
         why = self._reach.barred(found, only=not body.get("inh"))
         texts = self._reach.texts(found)
+        if schema is None and body["relname"] not in self._ctes and self._reach.is_namesake(found):
+            self._splice.qualify(body, found.schema)
         if texts or self._reach.barred(found):
             self.seen[found.oid] = found
         if (why or texts) and schema is None and body["relname"] in self._ctes:

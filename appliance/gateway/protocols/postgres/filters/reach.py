@@ -141,6 +141,22 @@ class Reach:
         found = {name: self.by_name[name] for name in names if name in self.by_name}
         return {name: one for name, one in found.items() if self.texts(one) or self.barred(one)}
 
+    @cached_property
+    def _short_names(self) -> frozenset[str]:
+        """The last parts of the names of relations that are under a condition, or barred."""
+        return frozenset(one.name for one in self.catalog.user.relations if self.texts(one) or self.barred(one))
+
+    def is_namesake(self, relation: Relation) -> bool:
+        """Whether another relation, of another schema, is under a condition and has the same name: dropped or made meanwhile, one could be
+        taken for the other."""
+        return relation.name in self._short_names and not self.texts(relation) and not self.barred(relation)
+
+    def has_namesakes(self, statement: Statement) -> bool:
+        """Whether a statement names such a relation."""
+        names = self._short_names
+        found = (self.by_name.get(name) for name, _ in statement.relations if name.rpartition(".")[2] in names)
+        return any(one is not None and self.is_namesake(one) for one in found)
+
     def refuse_ways_around(self, statement: Statement) -> None:
         """Raises ``Refused`` for what could show or change rows without naming their relation."""
         for part in _parts(statement):

@@ -75,12 +75,12 @@ class Rewriting:
             reach.refuse_ways_around(statement)
             here = reach.touched(statement)
             touched.append(here)
-            if here and any(_moves_names(before) for before in statements[:number]):
+            if (here or reach.has_namesakes(statement)) and any(_moves_names(before) for before in statements[:number]):
                 raise Refused("a relation has a row filter, and what its name means here cannot be known: send the statements one by one",
                               DENIED)
         try:
             self._refuse_cascade(text, statements)
-            if not any(touched) and not any(statement.uses_prepared for statement in statements):
+            if not any(touched) and not any(one.uses_prepared or reach.has_namesakes(one) for one in statements):
                 return Filtered(text, statements)
             return self._with_guards(text, statements, touched)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError, SqlFault):
@@ -110,8 +110,8 @@ class Rewriting:
                     executes[statement.uses_prepared] = found.text
                     inner[number] = found.statements[0]
                 self._refuse_kind(statement, found is not None and bool(found.relations))
-            elif touched[number]:
-                self._refuse_kind(statement, True)
+            elif touched[number] or entry.kind in HANDLED and self._reach.has_namesakes(statement):
+                self._refuse_kind(statement, bool(touched[number]))
                 relations.update(self._guarded(splice, entry, statement))
         new = splice.spliced() if splice.changes else text
         again = self._again(new, statements) if new != text else statements

@@ -26,7 +26,8 @@ ROW = '"lockgate_row"'
 """What the relation is called inside a guard."""
 _PLACES = frozenset({"rexpr_list_start", "rexpr_list_end", "list_start", "list_end", "stmt_len"})
 _AFTER_WHERE = frozenset({
-    "group", "having", "window", "order", "limit", "offset", "fetch", "for", "union", "intersect", "except", "returning"})
+    "group", "having", "window", "order", "limit", "offset", "fetch", "for", "union", "intersect", "except", "returning",
+    "with"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,12 @@ class Splice:
         made["alias"] = body.get("alias") or {"aliasname": body["relname"]}
         node.clear()
         node["RangeSubselect"] = made
+
+    def qualify(self, body: Node, schema: str) -> None:
+        """A relation gets the schema that its name means here, so that it can mean no other one when the target reads it."""
+        start = self.begin(self.at(body["location"]))
+        self.changes.append(Change(start, start, f"{quoted(schema)}."))
+        body["schemaname"] = schema
 
     def narrow(self, body: Node, near: int, condition: str, *, fenced: bool) -> None:
         """A condition is put before the WHERE of a query level; ``near`` is a token of its FROM or of its target. ``fenced``: the caller's

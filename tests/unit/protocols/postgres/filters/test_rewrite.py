@@ -79,6 +79,15 @@ def test_a_child_is_under_its_parents_condition_and_a_parent_barred_by_its_child
     assert "room" not in given("select * from only people").text
 
 
+def test_a_namesake_gets_its_schema() -> None:
+    """Dropped before the target reads the text, its name would be that of the relation with the filter."""
+    context = replace(CONTEXT, path=("pg_catalog", "alt", "public"))
+    assert given("select id from orders where id = 1", context=context).text == 'select id from "alt".orders where id = 1'
+    assert given("update orders set id = 1", context=context).text == 'update "alt".orders set id = 1'
+    assert given("select id from alt.orders", context=context).text == "select id from alt.orders"
+    assert given("select orders.id from orders, public.orders o", context=context).relations == ("public.orders",)
+
+
 def test_a_statement_keeps_what_it_is_and_takes_the_columns_of_what_runs() -> None:
     text = "select o, 1 as one from orders o left join customers c on 1 / c.id = 2"
     (own,), (seen,) = analyze(text, CONTEXT, CATALOG), given(text).statements
