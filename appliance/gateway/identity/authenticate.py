@@ -53,6 +53,14 @@ class Trust:
     algorithms: frozenset[str]
     entries: tuple[Entry, ...]
     digest: str
+    by_subject: Mapping[str, tuple[Entry, ...]]
+    others: tuple[Entry, ...]
+    """The entries whose ``sub`` is a plain string, by it; and all others."""
+
+    def candidates(self, claims: Mapping[str, Any]) -> Sequence[Entry]:
+        """Every entry that may fit: those for another subject cannot."""
+        subject = claims.get("sub")
+        return (*self.by_subject.get(subject, ()), *self.others) if isinstance(subject, str) else self.entries
 
 
 class Authenticator:
@@ -214,7 +222,18 @@ def _trust(folder: Folder, issuer: Issuer) -> Trust:
         raise ConfigError(f"issuer {issuer.name}: algorithms: expected some of {expected}, not {', '.join(sorted(unknown))}")
     mine = [entry for entry in folder.policy.identities if entry.issuer == issuer.name]
     entries = tuple(Entry(entry, frozenset(entry.groups), entry.sources, entry_digest(issuer, entry)) for entry in mine)
-    return Trust(issuer, folder.key_sets.get(issuer.name), _source(folder, issuer), algorithms, entries, issuer_digest(issuer))
+    by_subject, others = _indexed(entries)
+    return Trust(issuer, folder.key_sets.get(issuer.name), _source(folder, issuer), algorithms, entries, issuer_digest(issuer),
+                 by_subject, others)
+
+
+def _indexed(entries: Sequence[Entry]) -> tuple[dict[str, tuple[Entry, ...]], tuple[Entry, ...]]:
+    found: dict[str, list[Entry]] = {}
+    others = []
+    for entry in entries:
+        subject = entry.config.match.get("sub", "*")
+        (others if "*" in subject else found.setdefault(subject, [])).append(entry)
+    return {subject: tuple(mine) for subject, mine in found.items()}, tuple(others)
 
 
 def _source(folder: Folder, issuer: Issuer) -> KeySource | None:
@@ -225,7 +244,7 @@ def _source(folder: Folder, issuer: Issuer) -> KeySource | None:
 
 def _entry(trust: Trust, claims: Mapping[str, Any]) -> Entry | None:
     """The one entry that the claims match. A person needs none: an entry only adds groups and networks."""
-    found = [entry for entry in trust.entries if fits(entry.config.match, claims)]
+    found = [entry for entry in trust.candidates(claims) if fits(entry.config.match, claims)]
     if len(found) == 1:
         return found[0]
     subject = f"subject {shown(claims.get('sub'))} of issuer {trust.config.name}"

@@ -476,3 +476,17 @@ def test_no_more_signatures_are_remembered_than_may_be(door: Door, monkeypatch: 
     for token in tokens:
         door.authenticator.authenticate(token, HOME, NOW)
     assert len(door.authenticator._proven._by) == 2
+
+
+@pytest.mark.parametrize(("matches", "subject", "expected"), [
+    ([{"sub": "a"}, {"sub": "b"}], "a", "entry-0"), ([{"sub": "a"}, {"sub": "a*"}], "a", None), ([{"sub": "a"}, {"sub": "a*"}], "ab", "entry-1"),
+    ([{"sub": "a"}, {"ref_protected": "true"}], "a", None), ([{"sub": "a"}, {"ref_protected": "true"}], "b", "entry-1"),
+    ([{"sub": "a", "ref_protected": "false"}, {"sub": "*"}], "a", "entry-1"), ([{"sub": "b"}], "a", None)])
+def test_entries_are_found_by_subject_as_by_looking_at_all(tmp_path: Path, matches: list[dict[str, str]], subject: str,
+                                                          expected: str | None) -> None:
+    entries = [{"name": f"entry-{number}", "issuer": "ci", "match": match, "owner": "dana"} for number, match in enumerate(matches)]
+    door = Door(tmp_path, identities=entries)
+    if expected is None:
+        assert door.refused(door.ci(subject)).startswith(f"subject '{subject}' of issuer ci matches")
+    else:
+        assert door.authenticator.authenticate(door.ci(subject), HOME, NOW).name == expected

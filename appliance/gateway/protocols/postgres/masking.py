@@ -316,7 +316,7 @@ def _explain(field: Field, flow: Flow, catalog: Catalog, masks: MaskSet) -> None
     if field.attnum == 0:
         named = [(one.schema, one.name, column.name) for one in _kin(relation, catalog) for column in one.columns]
     else:
-        column = next((column for column in relation.columns if column.number == field.attnum), None)
+        column = relation.column_numbered(field.attnum)
         if column is None:
             raise GatewayFault("the target's answer comes from a column that the catalog does not have")
         named = [(one.schema, one.name, column.name) for one in _kin(relation, catalog)]

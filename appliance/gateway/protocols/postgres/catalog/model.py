@@ -68,6 +68,12 @@ class Relation:
     persistence: str = "p"
     rewriting: bool = False
 
+    def column_numbered(self, number: int) -> Column | None:
+        """The column of this pg_attribute.attnum: at that place, but where columns before it were dropped."""
+        if 0 < number <= len(self.columns) and self.columns[number - 1].number == number:
+            return self.columns[number - 1]
+        return next((column for column in self.columns if column.number == number), None)
+
     def column(self, name: str) -> Column | None:
         """The live column of that name."""
         return next((column for column in self.columns if column.name == name), None)
