@@ -30,8 +30,10 @@ _PLAIN = frozenset({"targetList", "fromClause", "whereClause", "limitOption", "l
 class Uses:
     """The uses in the statements of one text."""
 
-    def __init__(self, text: str, context: Context, catalog: Catalog, statements: Sequence[Statement], limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, text: str, context: Context, catalog: Catalog, statements: Sequence[Statement], limit: int = DEFAULT_LIMIT,
+                 answer: bytes | None = None) -> None:
         self._text, self._context, self._catalog, self._statements, self._limit = text, context, catalog, statements, limit
+        self._answer = answer           # the parser's of this text, where it is there already
         self._known: dict[tuple[int, bool], frozenset[ColumnId]] = {}
 
     def of(self, statement: Statement, *, lookups: bool) -> frozenset[ColumnId]:
@@ -47,12 +49,12 @@ class Uses:
         if any(entry.changes_context or entry.changes_catalog for entry in self._statements[:index]):
             return statement.reads
         try:
-            return self._again(self._text, index, statement, lookups)
+            return self._again(self._text, index, statement, lookups, self._answer)
         except (SqlFault, RecursionError, KeyError, ValueError, TypeError, IndexError, AttributeError):
             return statement.reads
 
-    def _again(self, text: str, index: int, statement: Statement, lookups: bool) -> frozenset[ColumnId]:
-        parsed, data = parse(text, self._limit)
+    def _again(self, text: str, index: int, statement: Statement, lookups: bool, answer: bytes | None = None) -> frozenset[ColumnId]:
+        parsed, data = parse(text, self._limit, answer)         # a tree of its own: it is taken apart
         entry = parsed[index]
         if entry.kind == "FetchStmt":
             return NOTHING      # the cursor's query was looked at when it was declared

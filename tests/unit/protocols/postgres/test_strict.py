@@ -10,8 +10,10 @@ import pytest
 from gateway.errors import Refused
 from gateway.masking.model import MaskSet, Strictness, add_up
 from gateway.masking.rules import REDACT
+from gateway.protocols.postgres.context import understood
 from gateway.protocols.postgres.masking import plan
 from gateway.protocols.postgres.sql.analyze import analyze
+from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, answer_of
 from gateway.protocols.postgres.statement import Context
 from gateway.protocols.postgres.strict import Uses
 from tests.unit.protocols.postgres.sql.shop import CATALOG, CONTEXT
@@ -161,6 +163,22 @@ def test_execute_is_what_was_prepared() -> None:
     assert refused("execute p('0%')", context=context)
     assert not refused("execute q(1)", context=context)
     assert refused("execute q((select 1 from customers where ssn > '5' limit 1))", context=context)
+
+
+LONG = " where id in (" + ", ".join(map(str, range(12_000))) + ")"
+
+
+@pytest.mark.parametrize(("text", "used"), [
+    (f"select ssn from customers{LONG}", False), (f"select id from customers{LONG} and ssn > '5'", True),
+    (f"select 1; select ssn from customers{LONG} order by 1", True), (f"prepare p as select ssn from customers{LONG}", False)])
+def test_a_text_that_was_parsed_elsewhere(text: str, used: bool) -> None:
+    """The parser's answer serves both looks, so that a text may be longer than what is parsed in this process."""
+    limit = 1 << 20
+    assert len(text) > DEFAULT_LIMIT
+    _, plans, _, refusal = understood(text, CONTEXT, CATALOG, strict("all"), (limit, ()), answer_of(text.encode()))
+    assert len(plans) == text.count(";") + 1 and bool(refusal) == used
+    short = text.replace(LONG, " where id = 1")
+    assert bool(understood(short, CONTEXT, CATALOG, strict("all"), (limit, ()))[3]) == used
 
 
 def test_behind_a_statement_that_changes_names_everything_read_is_used() -> None:

@@ -521,6 +521,7 @@ cdef class Facts:
     cdef dict results_of
     cdef dict named
     cdef dict targets
+    cdef dict together
 
     def __init__(self, frozenset operators, frozenset predicates, dict results, dict functions, dict types, dict shapes,
                  frozenset implicit):
@@ -536,6 +537,7 @@ cdef class Facts:
         self.results_of = {}
         self.named = {}
         self.targets = {}
+        self.together = {}
 
 
 cdef int MOST_KEPT = 65_536
@@ -2099,7 +2101,7 @@ cdef object _finish(job, State walk, str verb, dict fields):
     for name, value in _DEFAULTS:
         PyObject_GenericSetAttr(made, name, value)
     PyObject_GenericSetAttr(made, "verb", verb)
-    PyObject_GenericSetAttr(made, "operations", tuple(operations))
+    PyObject_GenericSetAttr(made, "operations", _together(walk.facts, operations))
     PyObject_GenericSetAttr(made, "start", job.start)
     PyObject_GenericSetAttr(made, "end", job.end)
     PyObject_GenericSetAttr(made, "reads", frozenset(walk.reads | walk.named) if walk.named else frozenset(walk.reads))
@@ -2117,6 +2119,25 @@ cdef object _finish(job, State walk, str verb, dict fields):
     for name in fields:
         PyObject_GenericSetAttr(made, name, fields[name])
     return made
+
+
+cdef tuple _together(Facts facts, list operations):
+    """The same tuple for the same operations: what a policy said of it is remembered by its identity."""
+    cdef Py_ssize_t count = len(operations)
+    cdef list ids = []
+    cdef tuple kept, key
+    if not 0 < count <= 8:
+        return tuple(operations)
+    for entry in operations:
+        ids.append(<uintptr_t><PyObject*>entry)
+    key = tuple(ids)
+    kept = facts.together.get(key)
+    if kept is None:
+        kept = tuple(operations)
+        if len(facts.together) >= 1024:
+            facts.together.clear()
+        facts.together[key] = kept      # it holds the operations, so that their addresses stay theirs
+    return kept
 
 
 cdef tuple _literals(job, State walk):
