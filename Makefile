@@ -34,7 +34,7 @@ INVENTORY ?= inventories/example
 AGAINST ?=
 SCENARIOS = $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 
-.PHONY: help test booted unit lint bench fuzz docs demo native wheel wheelhouse molecule lint-inventory review image bundle vm vm-full terraform all requirements clean
+.PHONY: help test booted unit lint bench growth fuzz docs demo native wheel wheelhouse molecule lint-inventory review image bundle vm vm-full terraform all requirements clean
 
 help:  ## what the targets do (this text)
 	@echo "Lockgate: make TARGET"
@@ -133,6 +133,10 @@ lint: $(STAMPS)/appliance  ## ruff, mypy --strict (tests included), yamllint, an
 
 bench: $(STAMPS)/native $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run: build/bench.json, build/bench.svg
 	@$(PY) -m tests.bench --seconds $(BENCH_SECONDS) --out build
+	$(MAKE) growth
+
+growth: $(STAMPS)/native $(STAMPS)/system-bench  ## how the cost grows with clients, columns, masks, rules, identities, targets, workers, slow syncs: build/growth.json
+	@$(PY) -m tests.bench.growth --seconds $(BENCH_SECONDS) --rounds 1 --out build
 
 fuzz: $(STAMPS)/fuzz  ## coverage-guided fuzzing of codec, state machine and SQL analysis, FUZZ_SECONDS in all
 	@$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -36,19 +36,28 @@ class Run:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """User and system time of a process and its workers so far (proc(5), fields 14 and 15)."""
+    return sum(int(field) for one in _family(pid) for field in _stat(one)[11:13]) / _TICKS
 
 
 def resident_bytes(pid: int) -> int:
-    """VmRSS of a process."""
-    return _status(pid, "VmRSS")
+    """VmRSS of a process and its workers: what they share counts for each."""
+    return sum(_status(one, "VmRSS") for one in _family(pid))
 
 
 def peak_bytes(pid: int) -> int:
-    """VmHWM: the most it ever had."""
-    return _status(pid, "VmHWM")
+    """VmHWM: the most each ever had."""
+    return sum(_status(one, "VmHWM") for one in _family(pid))
+
+
+def _family(pid: int) -> list[int]:
+    """A process and those it started (proc(5), /proc/PID/task/TID/children)."""
+    children = [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+    return [pid, *(member for child in children for member in _family(child))]
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _status(pid: int, name: str) -> int:

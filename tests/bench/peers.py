@@ -73,14 +73,14 @@ class Ground:
 
 
 @contextmanager
-def ground(names: Sequence[str] = NAMES) -> Iterator[Ground]:
+def ground(names: Sequence[str] = NAMES, connections: int = 400) -> Iterator[Ground]:
     """Start all three (or only some). pgbouncer is left out, and said so, where the system has none."""
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockgate-bench-", dir="/var/tmp")))
         pair = Authority(root).issue("localhost", "127.0.0.1")
         has_tls = system_binaries() is not None
         server = stack.enter_context(PostgresServer(
-            tls=pair if has_tls else None, settings={"max_connections": "400", "shared_buffers": "256MB"}))
+            tls=pair if has_tls else None, settings={"max_connections": str(connections), "shared_buffers": "256MB"}))
         _make_tables(server)
         tls = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(pair.ca)}
         base = {"PGHOST": "127.0.0.1", "PGUSER": ROLE, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE, "PGSSLMODE": "disable"}
@@ -92,10 +92,7 @@ def ground(names: Sequence[str] = NAMES) -> Iterator[Ground]:
         elif program is None:
             print("no pgbouncer here: measured against a direct connection alone")
         if "lockgate" in names:
-            appliance = stack.enter_context(_appliance(root / "lockgate", server))
-            through = appliance.client_variables(resource="bench")
-            encrypted = {name: through[name] for name in tls}
-            peers.append(Peer("lockgate", through | {"PGSSLMODE": "disable"}, appliance.pid, encrypted))
+            peers.append(way_through(stack.enter_context(appliance(root / "lockgate", server))))
         yield Ground(server, tuple(peers), root)
 
 
@@ -110,15 +107,23 @@ def _make_tables(server: PostgresServer) -> None:
     server.execute(f'set role "{ROLE}"; {PEOPLE_SQL}', DATABASE)
 
 
-def _appliance(root: Path, server: PostgresServer) -> Appliance:
-    appliance = Appliance(root)
-    appliance.prepare(server.address)
-    (appliance.folder / "policy" / "bench.yaml").write_text(POLICY.format(address=server.address))
-    secret = appliance.folder / "credentials" / "bench.yaml"
+def appliance(root: Path, server: PostgresServer, kind: type[Appliance] = Appliance) -> Appliance:
+    """A gateway on the bench's policy, not started yet."""
+    made = kind(root)
+    made.prepare(server.address)
+    (made.folder / "policy" / "bench.yaml").write_text(POLICY.format(address=server.address))
+    secret = made.folder / "credentials" / "bench.yaml"
     secret.touch(mode=0o600)
     secret.write_text(json.dumps({"kind": "password", "username": ROLE, "password": PASSWORD}))
-    appliance.rewrite("gateway.yaml", {"connections_per_identity: 200": "connections_per_identity: 400"})
-    return appliance
+    made.rewrite("gateway.yaml", {"connections_per_identity: 200": "connections_per_identity: 2000"})
+    return made
+
+
+def way_through(made: Appliance, name: str = "lockgate") -> Peer:
+    """The way through a running gateway."""
+    through = made.client_variables(resource="bench")
+    encrypted = {key: through[key] for key in ("PGSSLMODE", "PGSSLROOTCERT")}
+    return Peer(name, through | {"PGSSLMODE": "disable"}, made.pid, encrypted)
 
 
 @contextmanager

@@ -229,7 +229,7 @@ def _trust(folder: Folder, issuer: Issuer) -> Trust:
 
 def _indexed(entries: Sequence[Entry]) -> tuple[dict[str, tuple[Entry, ...]], tuple[Entry, ...]]:
     found: dict[str, list[Entry]] = {}
-    others = []
+    others: list[Entry] = []
     for entry in entries:
         subject = entry.config.match.get("sub", "*")
         (others if "*" in subject else found.setdefault(subject, [])).append(entry)
