@@ -95,8 +95,9 @@ class DataPath:
         self.authenticator = Authenticator(folder)
         settings = folder.gateway
         self.audit = AuditLog.open(folder.state, settings.name, settings.segment, settings.audit,
-                                   load_private_key(folder.resolve(settings.audit.checkpoint.key)), clock=self.now, worker=seat.worker)
-        self.clock = Clock(start_floor(read_floor(self._floor), self.audit.last_time), tell=self._clock_told)
+                                   load_private_key(folder.resolve(settings.audit.checkpoint.key)), clock=self.clock.now,
+                                   worker=seat.worker)
+        self.clock.begin(start_floor(read_floor(self._floor), self.audit.last_time))
         self._listeners: list[_Open] = []
         self._background = Supervisor()
         self._catalogs: list[asyncio.Task[None]] = []

@@ -41,6 +41,10 @@ class AuditLog:
         self.strict = strict
         self._writer, self._thread, self._lock, self._clock = writer, thread, lock, clock
         self._inbox, self._encoder = inbox, encoder
+        self.fill: Fill = inbox.fill
+        """``fill(template, values, waiter, lazy=…, recording=…)`` queues one record: ``values`` are JSON, one for each hole. ``lazy`` is
+        for a ``command.end`` that nobody waits for. Never raises: what is refused at once is a ticket that has ``failed``; ``waiter`` is
+        told of every ticket, later, in the event loop."""
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -114,15 +118,6 @@ class AuditLog:
             return self._encoder.values(template, fields)
         except (ValueError, TypeError):
             raise AuditUnavailable("not a record the audit log can keep") from None
-
-    @property
-    def fill(self) -> Fill:
-        """``fill(template, values, waiter, lazy=…, recording=…)`` queues one record: ``values`` are JSON, one for each hole. ``lazy`` is
-        for a ``command.end`` that nobody waits for.
-
-        Never raises: what is refused at once is a ticket that has ``failed``; ``waiter`` is told of every ticket, later, in the event loop.
-        """
-        return self._inbox.fill
 
     def _queue(self, records: Sequence[tuple[str, Fields]], recording: bytes | None, *, lazy: bool, together: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()

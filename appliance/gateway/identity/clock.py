@@ -30,11 +30,15 @@ class Clock:
                  tell: Tell = lambda kind, seconds: None, step: float = STEP, settle: float = SETTLE) -> None:
         self._wall, self._monotonic, self._tell = wall, monotonic, tell
         self._step, self._settle = step, settle
-        self._seen = monotonic()
+        self.begin(floor)
+
+    def begin(self, floor: float) -> None:
+        """Begin with this floor; 0 is none."""
+        self._seen = self._monotonic()
         self._stepped = -math.inf
         self._behind = False
-        start = wall()
-        self._floor = start if floor <= 0 or 0 < start - floor <= step else floor    # time that passed while nothing ran is no step
+        start = self._wall()
+        self._floor = start if floor <= 0 or 0 < start - floor <= self._step else floor   # time that passed while nothing ran is no step
 
     def now(self) -> float:
         """The time to decide by."""

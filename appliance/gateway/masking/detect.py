@@ -72,7 +72,7 @@ class Detectors:
     def candidates(self, block: bytes) -> bool:
         """Whether anything in the block could be a finding; no false negative."""
         found = self._hint.search(block) is not None if _fast is None else _fast.candidate(block, self._kinds)
-        return found or any(pattern.search(block) is not None for pattern in self._own)
+        return found or bool(self._own) and any(pattern.search(block) is not None for pattern in self._own)
 
     def places(self, block: bytes) -> list[int]:
         """Offsets at which a candidate begins, ascending. Every finding overlaps or follows one inside its value."""

@@ -43,7 +43,7 @@ class ByteStream(asyncio.Protocol):
         self._eof = False
         self._lost = False
         self._reading_paused = False
-        self._writing_paused = False
+        self.congested = False                               # ``drain()`` would wait
         self._upgrading = False
         self._reader: asyncio.Future[None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
@@ -70,7 +70,7 @@ class ByteStream(asyncio.Protocol):
         return not self.tls
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        self._lost, self.congested = True, False
         self._end_of_input()
         for waiter in self._drainers:
             if not waiter.done():
@@ -80,10 +80,10 @@ class ByteStream(asyncio.Protocol):
             self._closed.set_result(None)
 
     def pause_writing(self) -> None:
-        self._writing_paused = True
+        self.congested = not self._lost
 
     def resume_writing(self) -> None:
-        self._writing_paused = False
+        self.congested = False
         for waiter in self._drainers:
             if not waiter.done():
                 waiter.set_result(None)
@@ -206,16 +206,11 @@ class ByteStream(asyncio.Protocol):
         if self._transport is not None and not self._lost and not self.tls:
             self._transport.write_eof()
 
-    @property
-    def congested(self) -> bool:
-        """``drain()`` would wait."""
-        return self._writing_paused and not self._lost
-
     async def drain(self) -> None:
         """Wait until the peer has taken enough. Raises ``ConnectionResetError`` when the connection is lost."""
         if self._lost:
             raise ConnectionResetError("the connection is lost")
-        if not self._writing_paused:
+        if not self.congested:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._drainers.append(waiter)

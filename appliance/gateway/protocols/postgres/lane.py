@@ -20,6 +20,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gateway.audit.template import Ticket
@@ -48,6 +49,8 @@ ANSWER = 32 * 1024
 """The longest answer; a longer one passes as it comes."""
 ENTRIES = 64
 """Groups remembered per session."""
+SHORT_TAG = 32
+"""A command tag that is remembered, in bytes."""
 SECRET = 6
 """No secret that is concealed is shorter (``scrub.conceal``)."""
 
@@ -411,6 +414,11 @@ class Lane:
 
 def affected(tag: bytes) -> int:
     """The rows of a command tag that has no rows of its own to count (``backend._complete``)."""
+    return _affected(tag) if len(tag) <= SHORT_TAG else _affected.__wrapped__(tag)
+
+
+@lru_cache(maxsize=256)
+def _affected(tag: bytes) -> int:
     complete = messages.parse_backend(0x43, tag)
     return complete.rows if isinstance(complete, messages.CommandComplete) and not complete.tag.startswith("SELECT") else 0
 
