@@ -115,7 +115,10 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | No
 
 def _answered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPlan:
     """What happens to rows of these columns."""
-    each = [_known(output, masks) if output.flow.plain else _looked_up(output, masks) for output in outputs]
+    kept = _OUTPUTS.get(masks)
+    if kept is None:
+        kept = _OUTPUTS[masks] = {}
+    each = [kept.get(id(output)) or _looked_up(output, masks, kept) for output in outputs]
     flows = tuple([output.flow for output in outputs])
     detect = tuple([found[1] for found in each])
     columns = tuple([found[2] for found in each])
@@ -129,21 +132,14 @@ _OUTPUTS: WeakKeyDictionary[MaskSet, dict[int, OfOutput]] = WeakKeyDictionary()
 _KEPT_OUTPUTS = 16_384
 
 
-def _known(output: Output, masks: MaskSet) -> OfOutput:
-    """Of a plain column: looked up once, as analysis gives the same ``Output`` again; it is kept here, so that its id stays its own."""
-    kept = _OUTPUTS.get(masks)
-    if kept is None:
-        kept = _OUTPUTS[masks] = {}
-    found = kept.get(id(output))
-    if found is None:
+def _looked_up(output: Output, masks: MaskSet, kept: dict[int, OfOutput]) -> OfOutput:
+    """Of a plain column: once, as analysis gives the same ``Output`` again; it is kept, so that its id stays its own."""
+    found = output, may_detect(output, masks), column_mask(output.flow, masks)
+    if output.flow.plain:
         if len(kept) >= _KEPT_OUTPUTS:
             kept.clear()
-        found = kept[id(output)] = _looked_up(output, masks)
+        kept[id(output)] = found
     return found
-
-
-def _looked_up(output: Output, masks: MaskSet) -> OfOutput:
-    return output, may_detect(output, masks), column_mask(output.flow, masks)
 
 
 _PLANS: WeakKeyDictionary[MaskSet, dict[tuple[object, ...], tuple[Sequence[Output], MaskPlan]]] = WeakKeyDictionary()
