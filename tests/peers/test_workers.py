@@ -395,6 +395,18 @@ def test_sigterm_lets_running_commands_end_in_every_worker(tmp_path: Path, postg
         assert [answer.result(60) for answer in answers] == [(3000000,)] * WORKERS
 
 
+def test_a_signal_to_all_processes_is_for_the_first_one(tmp_path: Path, postgres: PostgresServer) -> None:
+    with running(tmp_path, postgres, change=shared) as appliance:
+        for pid in pids(appliance).values():
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGHUP)
+        with one_on_each(appliance) as sessions:
+            for connection in sessions.values():
+                connection.execute("select 1")
+        assert metric(appliance, "workers_replaced_total") == 0
+
+
 # --- the log over time ---
 
 def test_fewer_workers_leave_no_session_open_and_a_log_that_verifies(tmp_path: Path, postgres: PostgresServer) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One worker: ``python -m gateway.workers.worker FD``, started by the first process with its end of the link as an open file.
 
-It ends when it is told to stop, by SIGTERM, and when the first process is gone; it cannot go on alone.
+It ends when the first process says so, or is gone: it cannot go on alone. Signals that reach all processes of the service (systemd's
+SIGTERM, a terminal's SIGINT) are for the first one.
 """
 
 from __future__ import annotations
@@ -158,16 +159,14 @@ def main() -> None:
     logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s %(name)s[{os.getpid()}]: %(message)s")
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(socket.socket(fileno=fd), limit))
 
 
 async def _main(sock: socket.socket, limit: int) -> None:
-    worker = Worker()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, worker.over.set)
-    await worker.run(sock, limit)
+    await Worker().run(sock, limit)
 
 
 if __name__ == "__main__":
