@@ -111,7 +111,7 @@ def test_exposure(host: Host) -> None:
     assert float(found[1]) <= 1.5
 
 
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: str(control["id"]))
+@pytest.mark.parametrize("control", [one for one in CONTROLS if one["scope"] != "vm"], ids=lambda control: str(control["id"]))
 def test_controls_hold(host: Host, control: dict[str, Any]) -> None:
     evidence = control["evidence"]
     seen = host.run(" ".join(["%s"] * len(evidence["command"])), *evidence["command"])
