@@ -130,7 +130,15 @@ def test_apparmor_profiles_are_compiled(image: Image) -> None:
     profiles = {path.name for path in (image.root / "etc/apparmor.d").iterdir() if path.is_file()}
     compiled = {path.name for path in (image.root / "usr/lib/lockgate/apparmor-cache").rglob("*") if path.is_file()}
     assert compiled == {*profiles, ".features"}
-    assert len(profiles) < 20
+    assert "lockgate" in profiles and len(profiles) < 20
+
+
+def test_the_gateway_does_not_start_without_its_profile(image: Image) -> None:
+    unit = (image.root / "etc/systemd/system/lockgate.service").read_text().splitlines()
+    assert "AppArmorProfile=lockgate" in unit, "no dash before it: systemd takes no other answer"
+    profile = (image.root / "etc/apparmor.d/lockgate").read_text()
+    assert "abi <abi/4.0>," in profile and not re.search(r"flags=\([^)]*(complain|unconfined)", profile)
+    assert not (image.root / "etc/apparmor.d/local/lockgate").exists()
 
 
 def test_folders_on_var_come_from_the_root(image: Image) -> None:

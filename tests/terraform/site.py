@@ -20,8 +20,6 @@ from tests.terraform.programs import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.terraform.libvirt_host import LibvirtHost
-
 GATEWAY, HYPERVISOR, NETWORK = "10.88.20.11", "10.88.20.1", "10.88.20.0/24"
 POSTGRES, CONSOLE = 15432, 19443
 # inventories/lab is another network's: its addresses become this one's.
@@ -139,12 +137,12 @@ def _secret(path: Path, text: str) -> None:
 
 
 @contextmanager
-def database(site: Site, hypervisor: LibvirtHost) -> Iterator[None]:
-    """PostgreSQL on the hypervisor's address, for the gateway alone and over TLS."""
+def database(site: Site, namespace: str) -> Iterator[None]:
+    """PostgreSQL on the hypervisor's address in ``namespace``, for the gateway alone and over TLS."""
     names = ("orders-db.password", "server.crt", "server.key", "ca.crt")
     command = [sys.executable, "-m", "tests.terraform.database", HYPERVISOR, GATEWAY, *(str(site.folder / name) for name in names)]
     with subprocess.Popen(
-        ["ip", "netns", "exec", hypervisor.namespace, *command],
+        ["ip", "netns", "exec", namespace, *command],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": "appliance:."},
         stdin=subprocess.PIPE,

@@ -117,7 +117,7 @@ def test_nobody_gets_in_by_another_key(booted: Booted, tmp_path: Path) -> None:
 
 
 def test_psql_answers_through_the_gateway(booted: Booted) -> None:
-    with database(booted.site, booted.hypervisor):
+    with database(booted.site, booted.hypervisor.namespace):
         booted.play("deploy.yml")
         assert booted.psql("select count(*) from customers").stdout == "3\n"
         assert booted.psql("select ssn from customers limit 1").stdout == "****\n"

@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from image.release import ROOT
-from tests.terraform.site import CONSOLE, POSTGRES, Site
+from tests.terraform.site import CONSOLE, POSTGRES, Site, database
 from tests.vm import image as images
+from tests.vm.caller import Caller, settings
 from tests.vm.conftest import NAME, PASSWORD, first_boot
 from tests.vm.machine import Machine
 from tests.vm.network import GATEWAY, HYPERVISOR, Network
@@ -188,6 +189,56 @@ def test_apparmor_profiles_are_loaded_from_the_cache_of_the_image(machine: Machi
         said = machine.ssh(f"sudo apparmor_parser --show-cache --replace /etc/apparmor.d/{profile}")
         assert said.returncode == 0, said.stderr
         assert "Cache hit: /usr/lib/lockgate/apparmor-cache/" in said.stdout + said.stderr, said.stderr
+
+
+def labels(machine: Machine) -> list[str]:
+    return [line.strip() for line in machine.says("sudo ps -u lockgate -o label=").splitlines()]
+
+
+def denied(machine: Machine) -> list[str]:
+    """What AppArmor refused to the gateway since the boot; auditd's record of this command is another type."""
+    pattern = "^(node=[^ ]+ )?type=AVC .*apparmor=.DENIED.*profile=.lockgate"
+    found = machine.ssh(f"sudo sh -c {shlex.quote(f'grep -Eah {shlex.quote(pattern)} /var/log/audit/audit.log*')}")
+    assert found.returncode in (0, 1), found.stderr
+    return found.stdout.splitlines()
+
+
+def test_the_gateways_profile_is_compiled_and_in_force(machine: Machine) -> None:
+    assert "lockgate" in machine.says("ls $(sudo find /usr/lib/lockgate/apparmor-cache -mindepth 1 -type d)").split()
+    loaded = machine.says("sudo cat /sys/kernel/security/apparmor/profiles").splitlines()
+    assert {"lockgate (enforce)", "lockgate//sandboxed (enforce)"} <= set(loaded)
+    main = machine.says("systemctl show lockgate.service --property=MainPID --value")
+    assert machine.says(f"sudo cat /proc/{main}/attr/current") == "lockgate (enforce)"
+
+
+def test_confined_the_gateway_does_all_its_work(machine: Machine, wire: Network, site: Site) -> None:
+    """Workers, a masked answer, a refusal, a reload, a text so long that a process of its own parses it: with less than the gateway has."""
+    job = Caller(machine, wire, site)
+    longer = {"workers": 2, "limits": {"statement_text": "1MiB"}}
+    with database(site, wire.controller), settings(machine, longer):
+        assert labels(machine) == ["lockgate (enforce)"] * 3
+        assert job.psql("select count(*) from customers; select ssn from customers limit 1").stdout == "3\n****\n"
+        assert "denied by ci works on orders/never" in job.psql("create table mine (id int)").stderr
+        machine.says("sudo systemctl reload lockgate.service")
+        said = job.psql(f"select count(*) from customers where id in ({','.join(map(str, range(20000)))})")
+        assert said.stdout == "3\n", said.stderr
+        assert sorted(labels(machine)) == ["lockgate (enforce)"] * 3 + ["lockgate//&lockgate//sandboxed (enforce)"]
+
+
+def test_apparmor_refused_nothing_of_that(machine: Machine) -> None:
+    assert denied(machine) == []
+
+
+def test_what_the_profile_does_not_name_is_refused(machine: Machine) -> None:
+    """Even to root, and without any other bound of the unit."""
+    tries = (ROOT / "tests/vm/tries.py").read_text()
+    program = f"/opt/lockgate/current/bin/python -I -c {shlex.quote(tries)}"
+    run = "sudo systemd-run --wait --pipe --collect --quiet --property=PrivateMounts=yes"
+    free = dict(line.rsplit(" ", 1) for line in machine.says(f"{run} {program}").splitlines())
+    confined = dict(line.rsplit(" ", 1) for line in machine.says(f"{run} --property=AppArmorProfile=lockgate {program}").splitlines())
+    assert set(free.values()) == {"done"}, free
+    assert confined == {"a file it needs": "done", **dict.fromkeys(list(free)[1:], "refused")}
+    assert len(denied(machine)) >= len(confined) - 1, "and each is on record"
 
 
 def test_the_kernel_audits_from_its_first_process(machine: Machine) -> None:
