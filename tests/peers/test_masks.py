@@ -273,3 +273,25 @@ def test_many_rows_in_every_format(masked: Appliance) -> None:
             with cursor.copy(f"copy many to stdout (format {form})") as copy:
                 found = b"".join(bytes(part) for part in copy)
             assert b"secret" not in found and found.count(b"****") == 20_000
+
+
+def test_shapes_in_binary(masked: Appliance) -> None:
+    """Enumerations, ranges, arrays of all kinds as asyncpg reads them: it takes binary."""
+    async def read() -> asyncpg.Record:
+        where_to = where(masked)
+        connection = await asyncpg.connect(
+            host=where_to["host"], port=where_to["port"], user=where_to["user"], password=where_to["password"], database=where_to["dbname"],
+            ssl=ssl.create_default_context(cafile=str(masked.ca)))
+        try:
+            return await connection.fetchrow("select mood, moods, span, place, places, days, amounts, refs, flags, seats, home "
+                                             "from shaped where id = $1", 1)
+        finally:
+            await connection.close()
+
+    found = asyncio.run(read())
+    assert (found["mood"], found["moods"], found["place"], found["places"]) == ("other", ["other", "other"], None, [None, None])
+    assert found["span"].isempty
+    assert found["days"] == [date(2024, 1, 1), None, None]
+    assert found["amounts"] == [Decimal(1230), Decimal(-10), None]
+    assert found["refs"] == [uuid_hash(UUID(int=1))]
+    assert (found["flags"], found["seats"], found["home"]) == ([False, False, None], [], None)

@@ -37,6 +37,7 @@ _ALONE = {"redact": "redact", "email": "email", "null": "null", None: "null"}
 _OF_TEXT = frozenset({"redact", "keep_last", "keep_first", "email", "hash"})
 _IN_JSON = _OF_TEXT | {"null", "value", "round"}
 _IN_DETECT = _OF_TEXT | {"value"}
+_IN_EACH = _OF_TEXT | {"null", "value", "round", "date"}
 
 
 def _mask(value: object) -> object:
@@ -84,7 +85,7 @@ _ARGUMENTS: Mapping[str, Callable[[object], Mapping[str, object] | None]] = {
     "value": _shown_text,
     "date": lambda value: {"text": value} if value in ("year", "month", "day", "hour") else None,
     "json": _json_paths,
-    "each": lambda value: {"inner": (("", _mask_within(value, _OF_TEXT, "for each element")),)},
+    "each": lambda value: {"inner": (("", _mask_within(value, _IN_EACH, "for each element")),)},
 }
 
 

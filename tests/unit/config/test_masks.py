@@ -67,7 +67,7 @@ def test_masks(mask: object, rule: MaskRule) -> None:
         {"json": {"a": "redact"}},
         {"json": {"$.a": {"json": {"$.b": "redact"}}}},
         {"json": {"$.a": {"date": "day"}}},
-        {"each": {"round": 5}},
+        {"each": {"json": {"$.a": "redact"}}},
         {"each": {"each": "redact"}},
         {"keep_last": 1, "keep_first": 1},
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of text hidden element by element, in text (manual 8.15.6) and in binary format (array_send). NULL elements stay NULL. An array
+"""Arrays hidden element by element, in text (manual 8.15.6) and in binary format (array_send). NULL elements stay NULL. An array
 that cannot be read strictly becomes NULL as a whole.
 
 Binary: int32 dimensions, int32 whether there are NULLs, uint32 type of the elements, per dimension int32 length and int32 lower bound, then
@@ -19,14 +19,16 @@ _BOUNDS = re.compile(rb"(?:\[[+-]?[0-9]{1,10}:[+-]?[0-9]{1,10}\]){1,6}=")
 _TOKEN = re.compile(rb'(?s)"((?:[^"\\]|\\.)*)"|([^{}",\\\s]+)|([{},])')
 _ESCAPE = re.compile(rb"(?s)\\(.)")
 _QUOTED = re.compile(rb'(["\\])')
+_BARE = re.compile(rb"[0-9A-Za-z.+:-]+")
+"""Elements of types that are no text, as array_out writes them without quotes."""
 
 
-def element_wise(change: Change, element: int, binary: bool) -> Change:
-    """``change`` on each element of an array of that element type."""
-    return (lambda value: _binary(change, element, value)) if binary else (lambda value: _text(change, value))
+def element_wise(change: Change, element: int, binary: bool, *, text: bool = True) -> Change:
+    """``change`` on each element of an array of that element type; ``text``: of a text type."""
+    return (lambda value: _binary(change, element, value)) if binary else (lambda value: _text(change, value, text))
 
 
-def _text(change: Change, value: bytes) -> bytes:
+def _text(change: Change, value: bytes, text: bool = True) -> bytes:
     bounds = _BOUNDS.match(value)
     at = bounds.end() if bounds else 0
     out = [value[:at]]
@@ -47,19 +49,20 @@ def _text(change: Change, value: bytes) -> bytes:
             if before == b",":
                 return GONE
             depth -= 1
-        out.append(sign if sign is not None else _element(change, quoted, bare))
+        out.append(sign if sign is not None else _element(change, quoted, bare, text))
         before = sign if sign is not None else b'"'
     return b"".join(out) if before == b"}" and not depth else GONE
 
 
-def _element(change: Change, quoted: bytes | None, bare: bytes | None) -> bytes:
+def _element(change: Change, quoted: bytes | None, bare: bytes | None, text: bool) -> bytes:
     if bare is not None and bare.upper() == b"NULL":
         return bare
     value = _ESCAPE.sub(rb"\1", quoted) if quoted is not None else bare or b""
     shown = change(value)
     if shown is GONE:
         return b"NULL"
-    return b'"' + _QUOTED.sub(rb"\\\1", value if shown is None else shown) + b'"'
+    shown = value if shown is None else shown
+    return shown if not text and _BARE.fullmatch(shown) and shown.upper() != b"NULL" else b'"' + _QUOTED.sub(rb"\\\1", shown) + b'"'
 
 
 def _binary(change: Change, element: int, value: bytes) -> bytes:

@@ -154,7 +154,8 @@ def mask_problem(type_oid: int, spec: MaskSpec) -> str | None:
     """What a mask will not do on a built-in type."""
     from gateway.protocols.postgres.typed import shows
 
-    rule = MaskRule(spec.kind, spec.keep, spec.text, b"any", tuple((path, MaskRule(inner.kind)) for path, inner in spec.inner))
+    inner = tuple((path, MaskRule(one.kind, one.keep, one.text, b"any")) for path, one in spec.inner)
+    rule = MaskRule(spec.kind, spec.keep, spec.text, b"any", inner)
     seen = shows(rule, type_oid) if spec.kind in TYPED and type_oid < 16384 else "parts"
     return None if seen == "parts" else f"{spec.kind} does not speak of this column's type: every value will be {seen}"
 

@@ -8,19 +8,23 @@ Text types carry the masked text. Of the others a rule may speak of a type (``ro
 from __future__ import annotations
 
 from functools import lru_cache
+from struct import pack
 from uuid import UUID
 
 from gateway.masking.rules import GONE, HIDDEN, MaskRule, on_bytes
 from gateway.protocols.postgres import documents, moments, numbers
 from gateway.protocols.postgres.arrays import element_wise
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
-from gateway.protocols.postgres.fixed import UUID_TYPE, written
+from gateway.protocols.postgres.fixed import UUID_TYPE, Written, written
 from gateway.protocols.postgres.rows import KERNELS, NULL, Change, Column, encoded
 
 BPCHAR = 1042
 TEXT_TYPES = frozenset({25, 1043, BPCHAR, 19, 705})
 """text, varchar, bpchar, name, unknown; citext is looked up by name. A domain is described as its base type."""
-_TEXT_ARRAYS = {1009: 25, 1015: 1043, 1014: BPCHAR, 1003: 19}
+_ARRAYS = {
+    1009: 25, 1015: 1043, 1014: BPCHAR, 1003: 19, 1000: 16, 1005: 21, 1007: 23, 1016: 20, 1231: 1700, 1021: 700, 1022: 701, 1182: 1082,
+    1115: 1114, 1185: 1184, 2951: 2950, 199: 114, 3807: 3802}
+"""Array types that PostgreSQL itself has, and the types of their elements."""
 TEXT, BINARY = 0, 1
 GONE_COLUMN = Column(constant=NULL)
 
@@ -46,6 +50,8 @@ def column_of(rule: MaskRule, type_oid: int, code: int, catalog: Catalog, *, ful
     base = _base(type_oid, catalog)
     if rule.kind == "each":
         return _array(rule.inner[0][1], base, code, catalog)
+    if rule.kind == "value" and (empty := _named(rule.text, base, catalog)) is not None:
+        return Column(constant=encoded(empty[code]))
     return _typed(rule, base, code)
 
 
@@ -110,15 +116,38 @@ def _uuid_hash(rule: MaskRule, binary: bool) -> Change:
     return change
 
 
-def _array(rule: MaskRule, type_oid: int, code: int, catalog: Catalog) -> Column:
+def _named(text: str, type_oid: int, catalog: Catalog) -> Written | None:
+    """A fixed value of a type that its kind alone says how to write: a label of an enumeration, an empty range, multirange or array."""
     found = catalog.type_by_oid(type_oid)
-    element = _TEXT_ARRAYS.get(type_oid) or (found.element if found is not None and found.category == "A" else 0)
-    if not element or not is_text(element, catalog):
+    if found is not None and found.kind == "e":
+        return text.encode(), text.encode()
+    if found is not None and found.kind == "r" and text == "empty":
+        return b"empty", b"\x01"                                        # RANGE_EMPTY of rangetypes.h
+    if found is not None and found.kind == "m" and text == "{}":
+        return b"{}", pack("!i", 0)
+    if (element := _element_of(type_oid, catalog)) and text == "{}":
+        return b"{}", pack("!iiI", 0, 0, element)
+    return None
+
+
+def _element_of(type_oid: int, catalog: Catalog) -> int:
+    """The type of an array's elements, 0 for what is no array."""
+    found = catalog.type_by_oid(type_oid)
+    return _ARRAYS.get(type_oid) or (found.element if found is not None and found.category == "A" else 0)
+
+
+def _array(rule: MaskRule, type_oid: int, code: int, catalog: Catalog) -> Column:
+    """Element by element. What says nothing of the elements' type hides the whole array; ``null`` speaks of every type."""
+    element = _element_of(type_oid, catalog)
+    if not element:
         return GONE_COLUMN
-    inner = _text_column(rule, element == BPCHAR)
-    hidden = inner.constant[4:] if inner.constant is not None else b""
+    text = is_text(element, catalog)
+    inner = GONE_COLUMN if rule.kind == "null" else column_of(rule, element, code, catalog)
+    if inner.constant == NULL and rule.kind != "null":
+        return GONE_COLUMN
+    hidden: bytes = GONE if inner.constant == NULL else inner.constant[4:] if inner.constant is not None else b""
     change = inner.change if inner.change is not None else lambda value: hidden
-    return Column(change=element_wise(change, element, code == BINARY))
+    return Column(change=element_wise(change, element, code == BINARY, text=text))
 
 
 _BUILTIN = Catalog("", 0, "", BuiltinCatalog(0, Objects()))

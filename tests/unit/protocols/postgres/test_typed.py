@@ -506,3 +506,67 @@ def test_binary_arrays_hold_nothing_between_their_elements() -> None:
 def test_what_check_says(mask: object, oid: int, problem: str | None) -> None:
     spec = TypeAdapter(Mask).validate_python(mask)
     assert mask_problem(oid, spec) == problem
+
+
+# elements of other types, and types that have no parts
+
+DAYS, MOODS, MOOD_TYPE, SPAN, SPANS, PLACES = 1182, 17201, 17202, 3904, 4451, 17203
+SHAPES = Catalog("1", 150000, "orders", BuiltinCatalog(150000, Objects(types=(
+    Type(SPAN, "pg_catalog", "int4range", "r", "R", subtype=23), Type(SPANS, "pg_catalog", "int4multirange", "m", "R", subtype=23)))),
+    Objects(types=(Type(MOODS, "public", "_mood", "b", "A", element=MOOD_TYPE), Type(MOOD_TYPE, "public", "mood", "e", "E"),
+                   Type(PLACES, "public", "_place", "b", "A", element=17204), Type(17204, "public", "place", "c", "C"))))  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "oid", "before", "after"), [
+    (cut_to("year"), DAYS, b"{2024-05-17,NULL,infinity}", b"{2024-01-01,NULL,NULL}"),
+    (cut_to("hour"), 1185, b'{"2024-05-17 23:14:15+00"}', b'{"2024-05-17 23:00:00+00"}'),
+    (rounded(10), 1231, b"{1234.56,-5,NaN}", b"{1230,-10,NULL}"),
+    (rounded(10), 1007, b"[2:3]={{17},{14}}", b"[2:3]={{20},{10}}"),
+    (fixed("false"), 1000, b"{t,f}", b"{f,f}"),
+    (NULLED, PLACES, b'{"(\\"a b\\",5)",NULL}', b"{NULL,NULL}"),
+    (NULLED, 1009, b'{a,"b c"}', b"{NULL,NULL}"),
+    (fixed("other"), MOODS, b"{good}", b"{other}"),
+    (fixed("two words"), MOODS, b"{good}", b'{"two words"}'),
+    (fixed("null"), MOODS, b"{good}", b'{"null"}'),
+    (rounded(10), 1009, b"{12}", b'{"****"}'),
+    (REDACT, PLACES, b"{NULL}", None),
+    (rounded(10), DAYS, b"{2024-05-17}", None),
+    (cut_to("year"), 1007, b"{1}", None),
+    (NULLED, 23, b"1", None),
+])  # fmt: skip
+def test_elements_of_other_types(rule: MaskRule, oid: int, before: bytes, after: bytes | None) -> None:
+    column = column_of(each(rule), oid, TEXT, SHAPES)
+    if after is None:
+        assert column.constant == NULL
+    else:
+        assert column.change is not None and column.change(before) == after
+
+
+@pytest.mark.parametrize(("rule", "oid", "element", "before", "after"), [
+    (cut_to("year"), DAYS, 1082, [struct.pack("!i", 100), None], [struct.pack("!i", 0), None]),
+    (rounded(10), 1007, 23, [struct.pack("!i", 14)], [struct.pack("!i", 10)]),
+    (fixed("false"), 1000, 16, [b"\1"], [b"\0"]),
+    (NULLED, PLACES, 17204, [b"anything", None], [None, None]),
+    (fixed("other"), MOODS, MOOD_TYPE, [b"good"], [b"other"]),
+])  # fmt: skip
+def test_elements_of_other_types_in_binary(
+    rule: MaskRule, oid: int, element: int, before: list[bytes | None], after: list[bytes | None],
+) -> None:
+    def array(values: list[bytes | None]) -> bytes:
+        body = b"".join(NULL if value is None else struct.pack("!i", len(value)) + value for value in values)
+        return struct.pack("!iiIii", 1, None in values, element, len(values), 1) + body
+
+    column = column_of(each(rule), oid, BINARY, SHAPES)
+    assert column.change is not None
+    assert column.change(array(before)) == array(after)
+
+
+@pytest.mark.parametrize(("text", "oid", "shows"), [
+    ("other", MOOD_TYPE, (b"other", b"other")), ("empty", SPAN, (b"empty", b"\1")), ("{}", SPANS, (b"{}", b"\0\0\0\0")),
+    ("{}", 1007, (b"{}", struct.pack("!iiI", 0, 0, 23))), ("{}", PLACES, (b"{}", struct.pack("!iiI", 0, 0, 17204))),
+    ("[1,2)", SPAN, None), ("{1}", 1007, None), ("empty", SPANS, None), ("()", 17204, None),
+])  # fmt: skip
+def test_fixed_values_of_types_without_parts(text: str, oid: int, shows: tuple[bytes, bytes] | None) -> None:
+    for code in (TEXT, BINARY):
+        column = column_of(fixed(text), oid, code, SHAPES)
+        assert column.constant == (NULL if shows is None else struct.pack("!i", len(shows[code])) + shows[code])
