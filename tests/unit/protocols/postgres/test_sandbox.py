@@ -142,3 +142,8 @@ def test_a_kernel_without_apparmor_confines_nothing(tmp_path: Path) -> None:
 def test_what_cannot_be_confined_parses_nothing(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         sandboxed.confine(tmp_path)
+
+
+def test_the_gateways_profile_lets_it_be_held_to_that() -> None:
+    profile = Path(__file__).parents[4] / "roles/gateway/templates/etc/apparmor.d/lockgate.j2"
+    assert f"  change_profile -> &{sandboxed.PROFILE},\n" in profile.read_text()
