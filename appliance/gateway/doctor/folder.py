@@ -42,12 +42,12 @@ class Papers:
     def certificates(self) -> Iterator[tuple[str, x509.Certificate]]:
         """Every certificate that callers or the gateway rely on, with what to call it."""
         for path in sorted(self._certificate_files()):
-            try:
-                found = x509.load_pem_x509_certificates(keyfiles.content(path))
-            except ValueError:
-                continue            # not checked at all where the system's own authorities count
-            for number, one in enumerate(found):
-                yield self.name(path) + (f" ({number + 1})" if len(found) > 1 else ""), one
+            yield from _numbered(self.name(path), keyfiles.content(path))
+        for name, credential in self.folder.credentials.items():
+            yield from _numbered(f"credential {name}", credential.certificate.encode())
+        for issuer, bundle in self.folder.bundles.items():
+            for one in bundle:
+                yield f"issuer {issuer}, authority {one.subject.rfc4514_string()}", one
 
     def _certificate_files(self) -> set[Path]:
         settings, policy = self.folder.gateway, self.folder.policy
@@ -63,6 +63,16 @@ class Papers:
         settings = self.folder.gateway
         yield self.folder.resolve(settings.audit.checkpoint.key)
         yield from sorted({self.folder.resolve(one.tls.key) for one in settings.listeners.values() if one.tls is not None})
+
+
+def _numbered(name: str, pem: bytes) -> Iterator[tuple[str, x509.Certificate]]:
+    """The certificates of a file; none where it has none (the system's own authorities are not looked at)."""
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return
+    for number, one in enumerate(found):
+        yield name + (f" ({number + 1})" if len(found) > 1 else ""), one
 
 
 def _days(seconds: float) -> str:

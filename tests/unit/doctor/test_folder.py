@@ -17,6 +17,7 @@ from gateway.doctor import folder
 from gateway.doctor.examine import tables
 from gateway.doctor.finding import SEVERITIES, examined
 from gateway.doctor.folder import DAY, Papers
+from gateway.testing.certificates import Authority
 from tests.unit.cli.demo_folder import make_demo
 
 YEAR = 365 * DAY
@@ -52,6 +53,22 @@ def test_certificates_end(demo: Path, before: float, wanted: str) -> None:
     assert any("gateway" in name for name in ids[wanted])
     others = {"certificate.expired", "certificate.ends-now", "certificate.ends-soon"} - {wanted}
     assert not any("gateway" in name for other in others for name in ids.get(other, []))
+
+
+def test_certificates_that_are_credentials_and_issuers_authorities_end(tmp_path: Path) -> None:
+    demo = make_demo(tmp_path)
+    (tmp_path / "ca").mkdir()
+    pair = Authority(tmp_path / "ca").issue("robots", "localhost")
+    held = {"kind": "certificate", "username": "app", "certificate": pair.certificate.read_text(), "private_key": pair.key.read_text()}
+    path = demo / "credentials" / "shown.yaml"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(held))
+    (demo / "trust" / "robots.pem").write_text(pair.ca.read_text())
+    more = {"issuers": [{"name": "robots", "kind": "certificate", "ca": "trust/robots.pem"}]}
+    (demo / "policy" / "robots.yaml").write_text(json.dumps(more))
+    ids = found(demo, 20 * YEAR)
+    assert "credential shown" in ids["certificate.expired"]
+    assert any(where.startswith("issuer robots, authority ") for where in ids["certificate.expired"])
 
 
 def test_a_certificate_of_tomorrow(demo: Path) -> None:
