@@ -91,6 +91,8 @@ def _begin(record: Record) -> list[str]:
     approval = f", approval {shown(record.get('approval'))}" if record.get("approval") else ""
     phase = f" ({shown(record.get('phase'))})" if record.get("phase") else ""
     lines = [f"{effect or '?'} {verbs} {_listed(record.get('objects'))}{phase}  [{why}{approval}]", *statement(record.get("text"))]
+    if record.get("filtered"):
+        lines.append(f"{_INDENT}row filters: {_listed(record.get('filtered'))}")
     parameters = record.get("parameters")
     if isinstance(parameters, list) and parameters:
         lines.append(f"{_INDENT}parameters: {', '.join('NULL' if value is None else shown(value, _VALUE) for value in parameters)}")

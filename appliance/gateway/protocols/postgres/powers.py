@@ -60,7 +60,7 @@ class Target:
 
     ``user`` is that login. ``names`` are the roles whose rights a session has: the login itself, or ``member_of``. ``rights`` are all
     roles whose rights come with them (``admin_rights``: with the administrative login), ``becomes`` those that a session may be or become
-    (SET ROLE). ``masked`` are the relations with masked columns, by owner.
+    (SET ROLE). ``masked`` are the relations with masked columns or a row filter, by owner.
     """
 
     where: str
@@ -210,10 +210,11 @@ def _ungrantable(names: tuple[str, ...], user: str, edges: Rows) -> tuple[str, .
 
 
 def _masked_relations(folder: Folder, resource: PostgresResource) -> list[str]:
-    """``schema.relation`` of every column that some grant on this resource masks."""
+    """``schema.relation`` of every column that some grant on this resource masks, and of every row filter."""
     sets = {name for grant in folder.policy.grants if resource.name in grant.targets for name in grant.masks}
-    columns = [column for entry in folder.policy.masks if entry.name in sets for column in entry.columns]
-    return sorted({column.rpartition(".")[0] for column in columns})
+    entries = [entry for entry in folder.policy.masks if entry.name in sets]
+    columns = [column for entry in entries for column in entry.columns]
+    return sorted({column.rpartition(".")[0] for column in columns} | {relation for entry in entries for relation in entry.rows})
 
 
 def _reads_everything(folder: Folder, resource: PostgresResource) -> bool:
