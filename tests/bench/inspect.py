@@ -2,7 +2,8 @@
 """``python -m tests.bench.inspect``: what it costs to understand a text that was never seen before, in µs of CPU, and where it goes.
 
 No server, no socket, no disk: texts that differ in their literals go through ``SessionContext.compile``, the policy and the fields of
-the record. Medians of many rounds of this process's own CPU time, so that a busy machine does not show.
+the record. Medians of many rounds of this process's own CPU time, so that a busy machine shows little; ``least`` is the smallest of them,
+what is left of it on a machine with nothing else to do. ``pure`` is the same of a process that uses nothing compiled (``--pure``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from gateway import native
 from gateway.govern import Gate, begin_fields
 from gateway.masking.model import MaskSet
 from gateway.model import Identity, Session
@@ -110,16 +114,23 @@ TEXTS = {
     "select (pgbench -S)": "SELECT abalance FROM pgbench_accounts WHERE aid = {};",
     "update (pgbench)": "UPDATE pgbench_accounts SET abalance = abalance + 137 WHERE aid = {};",
     "insert (pgbench)": "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (7, 1, {}, -412, CURRENT_TIMESTAMP);",
+    "delete": "DELETE FROM orders WHERE id = {} AND status = 'open'",
+    "insert, returning": "INSERT INTO orders (customer_id, total, status) VALUES ({}, 10.5, 'new') RETURNING id",
+    "insert, 10 rows": "INSERT INTO order_lines (order_id, sku, quantity, price) VALUES "
+                       + ", ".join(f"({{0}}, 'sku-{number}', {number}, {number}.5)" for number in range(10)),
     "begin": "BEGIN /* {} */",
     "2-table join, masked": "select c.id, c.name, c.email, o.total from customers c join orders o on o.customer_id = c.id "
                             "where o.id = {} and c.ssn = '078-05-1120'",
     "3-table join, masked": "select c.name, c.card, o.id, o.placed, l.sku, l.quantity * l.price as value from customers c "
                             "join orders o on o.customer_id = c.id left join order_lines l on l.order_id = o.id "
                             "where o.status = 'paid' and o.total > {} order by o.placed desc limit 20",
+    "group by": "select status, count(*), sum(total) from orders where customer_id = {} group by status order by 2 desc",
+    "sub-query": "select id from customers where id in (select customer_id from orders where total > {}) and name like 'a%'",
+    "20 columns": f"select {', '.join(WIDE)} from wide where id = {{}}",
     "20 columns (ORM)": f'SELECT {ORM} FROM "wide" AS "w" WHERE "w"."id" = {{}} LIMIT 1',
     "analytic, 47 lines": ANALYTIC,
 }
-STEPS = ("parser", "decode", "walk", "plan", "shown", "rest", "decide, fields", "together")
+STEPS = ("parser", "decode", "walk", "plan", "shown", "rest", "decide, fields", "together", "least")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,30 +228,54 @@ def split(bench: Bench, form: str, count: int, rounds: int) -> dict[str, float]:
         together = cpu(bench.whole, texts[count:2 * count])
         compiled = cpu(bench.compile, texts[2 * count:])
         decided = cpu(bench.decide, [bench.compile(text) for text in texts[count:2 * count]])
-        values = (library, parsed - library, analyzed - parsed, planned, shown, compiled - analyzed - planned - shown, decided, together)
+        rest = compiled - analyzed - planned - shown
+        values = (library, parsed - library, analyzed - parsed, planned, shown, rest, decided, together, together)
         for step, value in zip(STEPS, values, strict=True):
             seen[step].append(value)
-    return {step: statistics.median(values) for step, values in seen.items()}
+    return {step: statistics.median(values) if step != "least" else min(values) for step, values in seen.items()}
 
 
 def _library(data: bytes) -> None:
     parse._free(parse._parse(data))
 
 
+def without_compiled_parts(names: list[str], count: int, rounds: int) -> dict[str, dict[str, float]]:
+    """The same of a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "pure.json"
+        command = [sys.executable, "-m", "tests.bench.inspect", "--count", str(count), "--rounds", str(rounds), "--out", str(out), *names]
+        subprocess.run(command, env=os.environ | {"LOCKGATE_PURE": "1"}, stdout=subprocess.DEVNULL, check=True)
+        found: dict[str, dict[str, float]] = json.loads(out.read_text())
+        return found
+
+
+def as_the_gateway_does() -> None:
+    """Its collector of cycles (``cli.serve``)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.inspect", description=__doc__)
     parser.add_argument("--count", type=int, default=400, help="texts in one round of one step")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--pure", action="store_true", help="also in a process without the compiled parts")
     parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(TEXTS)}; all without one")
     options = parser.parse_args()
-    found = {}
+    found: dict[str, dict[str, float]] = {}
+    names = options.names or list(TEXTS)
+    pure = without_compiled_parts(names, max(options.count // 4, 1), options.rounds) if options.pure and not native.PURE else {}
     with tempfile.TemporaryDirectory() as root:
         bench = Bench(Path(root))
-        print(f"{'µs of CPU a text':24}" + "".join(f"{step:>15}" for step in STEPS))
-        for name in options.names or TEXTS:
+        as_the_gateway_does()
+        print(f"{'µs of CPU a text':22}" + "".join(f"{step:>11.11}" for step in STEPS) + ("       pure" if pure else ""))
+        for name in names:
             found[name] = split(bench, TEXTS[name], options.count, options.rounds)
-            print(f"{name:24}" + "".join(f"{value:15.1f}" for value in found[name].values()), flush=True)
+            if name in pure:
+                found[name]["pure"] = pure[name]["together"]
+            print(f"{name:22}" + "".join(f"{value:11.1f}" for value in found[name].values()), flush=True)
     if options.out is not None:
         options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return 0
