@@ -216,7 +216,7 @@ class Backend:
         """The second lock: compared with the plan before any row may pass."""
         if expect.rows is not None:
             return
-        fields, plan = self.verified(expect, payload)
+        fields, plan = self.verified(expect.plans[expect.at] if expect.at < len(expect.plans) else None, expect.formats, payload)
         self._pass(expect, kind, payload)
         if expect.kind == QUERY:
             expect.plan = plan
@@ -230,10 +230,9 @@ class Backend:
         if expect.running is not None and expect.running.sample is not None:
             expect.running.sample.columns(fields)
 
-    def verified(self, expect: Expect, payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
+    def verified(self, plan: MaskPlan | None, formats: tuple[int, ...], payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
         """The fields described, and the plan compared with them. The same description of the same plan under the same catalog and masks
         is compared once."""
-        plan = expect.plans[expect.at] if expect.at < len(expect.plans) else None
         if plan is None:
             raise TargetFault("the target describes rows for a statement that returns none", "08P01")
         now = (plan, self.relay.context.known(), self.relay.context.masks())
@@ -241,7 +240,7 @@ class Backend:
         if known is not None and known[0][1] is now[1] and known[0][2] is now[2] and (known[0][0] is plan or known[0][0] == plan):
             return known[1], known[2]
         fields = messages.parse_row_description(payload).fields
-        verified = check_row_description(plan, fields, expect.formats, now[1], now[2])
+        verified = check_row_description(plan, fields, formats, now[1], now[2])
         if len(payload) <= SHORT:
             if len(self._described) >= DESCRIBED:
                 self._described.clear()

@@ -16,7 +16,6 @@ from gateway.protocols.postgres import bounded, messages
 from gateway.protocols.postgres.answers import typed_parameters
 from gateway.protocols.postgres.codec import FrameReader
 from gateway.protocols.postgres.context import Compiled
-from gateway.protocols.postgres.expect import DESCRIBE_PORTAL, QUERY, Expect
 from gateway.protocols.postgres.lanewire import BIND, PARSE, ROWS, TYPED
 from gateway.protocols.postgres.masking import MaskPlan
 from gateway.protocols.postgres.messages import Bind, Describe, Field, Parse
@@ -166,8 +165,7 @@ def shown(relay: Relay, entry: Entry, data: bytes) -> bytes:
 
 def verify(relay: Relay, entry: Entry, payload: bytes) -> None:
     """The second lock. Raises what ``Backend`` raises where the description is not the plan's."""
-    asked = Expect(DESCRIBE_PORTAL if entry.shape & BIND else QUERY, entry.compiled.plans, formats=entry.results)
-    entry.fields, entry.plan = relay.backend.verified(asked, payload)
+    entry.fields, entry.plan = relay.backend.verified(entry.compiled.plans[0], entry.results, payload)
     entry.described = payload
     lane = relay.lane
     if lane.head[0] is not entry.fields:                 # other texts may have the same description
