@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import AuditUnavailable, Refused
-from gateway.govern import Permit, govern, recheck, refuse
+from gateway.govern import Permit, recheck
 from gateway.model import Command, Decision
 from gateway.protocols.postgres import bounded, machine, messages
 from gateway.protocols.postgres.answers import CODES, IDLE, NOT_WRITTEN, OWN, error, own_name, typed_parameters
 from gateway.protocols.postgres.codec import FrameReader, frame
 from gateway.protocols.postgres.context import Compiled
+from gateway.protocols.postgres.deciding import Deciding
 from gateway.protocols.postgres.ending import Ended
 from gateway.protocols.postgres.expect import (
     BIND,
@@ -34,12 +35,11 @@ from gateway.protocols.postgres.expect import (
     Running,
     on_disk,
 )
-from gateway.protocols.postgres.names import Names, Portal, Prepared, other_filters
+from gateway.protocols.postgres.names import Names, Portal, other_filters
 from gateway.protocols.postgres.recorder import Sample
 from gateway.protocols.postgres.statement import SqlFault
 
 if TYPE_CHECKING:
-    from gateway.approvals.view import ApprovalView
     from gateway.protocols.postgres.laneentry import Entry
     from gateway.protocols.postgres.session import Relay
 
@@ -57,6 +57,7 @@ class Frontend:
         self.relay = relay
         self.names = Names(relay.context, relay.names_limit, relay.message_limit,
                            lambda running, status: relay.commands.finish(running, status, {}))
+        self._deciding = Deciding(relay)
         self.waiting = False             # for the caller, with nothing of it in hand
         self.leaving = False             # the caller has said goodbye: what it sent before still runs
         self._out = bytearray()
@@ -106,15 +107,9 @@ class Frontend:
             self._deny(kind, error(fault.code, str(fault), position=fault.position, hint=fault.hint))
         except Refused as no:
             shown = CODES.get(no.code, no.code) or "42501"
-            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint or self._how_to_ask(no)))
+            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint or self._deciding.how_to_ask(no)))
             if shown == "42501":
                 await self._count_denial()
-
-    def _how_to_ask(self, no: Refused) -> str:
-        """What a caller denied by policy can do next (contract section 3); a vote is nothing that ``explain`` could explain."""
-        if no.code not in ("", "42501") or "lockgate explain" in str(no):
-            return ""
-        return f"lockgate explain --identity {self.relay.session.identity.name} --resource {self.relay.session.resource} TEXT"
 
     def _phase(self) -> str:
         if self._skipping():
@@ -142,82 +137,10 @@ class Frontend:
             await self.settle()
             self.relay.end(f"{totals.denials} denied commands")
 
-    # understanding and deciding
-
-    async def _understand(self, text: str, types: tuple[int, ...] = (), held: Prepared | None = None) -> Compiled:
-        """Compile a text; what cannot be understood or may not be masked is recorded as refused. ``held``: the target has it already."""
-        relay = self.relay
-        try:
-            compiled = await relay.context.compile(text, types)
-            if not compiled.refusal:
-                self.names.check_filters(compiled, held)
-        except SqlFault as fault:
-            if relay.status != "E" or fault.code == "42601":
-                await self._record_refusal(await relay.context.unparsable(text), f"{fault.code}: {fault}", fault.code)
-            raise
-        if compiled.refusal:
-            await self._refuse(relay.context.command(compiled), compiled.refusal)
-        return compiled
-
-    async def _refuse(self, command: Command, reason: str, code: str = "42501") -> None:
-        """Record a command that does not run, and raise ``Refused``."""
-        await self._record_refusal(command, reason, code)
-        raise Refused(reason, code)
-
-    async def _record_refusal(self, command: Command, reason: str, code: str) -> None:
-        relay = self.relay
-        try:
-            await refuse(relay.gate, relay.session, command, Decision("deny", reason=reason), code)
-        except AuditUnavailable as no:
-            raise Refused(NOT_WRITTEN["M"], "58030") from no
-        except Refused:
-            return
-
-    def _decide(self, command: Command) -> Decision:
-        relay = self.relay
-        return relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, relay.gate.now())
-
-    async def _bound(self, command: Command, compiled: Compiled, decision: Decision) -> int | None:
-        """The ``max_rows`` this command is under; one that cannot be counted is refused."""
-        try:
-            return bounded.bound_of(decision, compiled, self.relay.context.prepared)
-        except Refused as no:
-            await self._refuse(command, str(no))
-            return None
-
-    async def _permit(self, command: Command) -> Permit:
-        """Ask ``govern``; while a person is waited for, the caller's connection stays open and quiet."""
-        relay = self.relay
-        desk = relay.gate.approvals
-        relay.totals.active = asyncio.get_running_loop().time()
-        relay.deciding, relay.withdrawn = True, False
-        desk.listen(relay.session.id, self._notice)
-        try:
-            permit = await govern(relay.gate, relay.session, command)
-            if permit.recorded.done():
-                permit.recorded.result()
-            return permit
-        except AuditUnavailable as no:
-            raise Refused(NOT_WRITTEN["M"], "58030") from no
-        finally:
-            relay.held = relay.deciding = False
-            relay.totals.active = asyncio.get_running_loop().time()
-            desk.unlisten(relay.session.id)
-
     async def _before_permit(self, decision: Decision) -> None:
         """A command that may be held waits until what came before it has been answered, so that the notice comes in order."""
         if decision.effect == "approve" and (self.relay.pending or self._staged):
             await self.settle()
-
-    async def _notice(self, view: ApprovalView) -> None:
-        """Tell the caller that its command waits, once everything before it has been answered."""
-        relay = self.relay
-        relay.held = True
-        if relay.withdrawn:
-            relay.gate.approvals.withdraw_session(relay.session.id, "cancelled by the caller")
-            return
-        relay.client.write(messages.notice(view.notice()).encode())
-        await relay.client.drain()
 
     # sending
 
@@ -352,12 +275,12 @@ class Frontend:
             await self.settle()
             if self.relay.pending.skipping:
                 return
-        compiled = await self._understand(query.text)
+        compiled = await self._deciding.understand(query.text)
         command = self.relay.context.command(compiled, wait=self.relay.wait)
-        decision = self._decide(command)
-        most = await self._bound(command, compiled, decision)
+        decision = self._deciding.decide(command)
+        most = await self._deciding.bound(command, compiled, decision)
         await self._before_permit(decision)
-        permit = await self._permit(command)
+        permit = await self._deciding.permit(command)
         running = Running(permit, compiled.statements, sample=self.sample())
         if compiled.sent != query.text:
             payload = messages.Query(compiled.sent).encode()[HEADER:]
@@ -395,16 +318,16 @@ class Frontend:
     async def _parse(self, parse: messages.Parse, payload: bytes) -> None:
         name, text, types = parse.statement, parse.text, parse.types
         own_name(name)
-        compiled = await self._understand(text, types)
+        compiled = await self._deciding.understand(text, types)
         command = self.relay.context.command(compiled, phase="prepare")
         if len(compiled.statements) > 1:
-            await self._refuse(command, "cannot insert multiple commands into a prepared statement", "42601")
+            await self._deciding.refuse(command, "cannot insert multiple commands into a prepared statement", "42601")
         self.names.check_room()
-        decision = self._decide(command)
-        await self._bound(command, compiled, decision)
+        decision = self._deciding.decide(command)
+        await self._deciding.bound(command, compiled, decision)
         gate = None
         if decision.effect == "deny" or not compiled.early or self.relay.gate.audit.strict:
-            gate = (await self._permit(command)).recorded
+            gate = (await self._deciding.permit(command)).recorded
         running = None if gate is None else Running(Permit(decision, gate, early=False), compiled.statements)
         self._pipeline = True
         moved = compiled.sent != text
@@ -416,14 +339,14 @@ class Frontend:
     async def _bind(self, bind: messages.Bind, payload: bytes) -> None:
         own_name(bind.portal)
         prepared = self.names.statement(bind.statement)
-        compiled = await self._understand(prepared.text, prepared.types, prepared)
+        compiled = await self._deciding.understand(prepared.text, prepared.types, prepared)
         parameters = typed_parameters(bind, prepared.types, prepared.described)
         command = self.relay.context.command(compiled, parameters, wait=self.relay.wait)
         self.names.check_room()
-        decision = self._decide(command)
-        most = await self._bound(command, compiled, decision)
+        decision = self._deciding.decide(command)
+        most = await self._deciding.bound(command, compiled, decision)
         await self._before_permit(decision)
-        permit = await self._permit(command)
+        permit = await self._deciding.permit(command)
         running = Running(permit, compiled.statements, sample=self.sample(), most=most)
         undo = self.names.bound(bind.portal, Portal(compiled, command, running, bind.results, self._turn))
         self._pipeline = True
@@ -434,7 +357,7 @@ class Frontend:
         own_name(name)
         if what == "S":
             prepared = self.names.statement(name)
-            compiled = await self._understand(prepared.text, prepared.types)
+            compiled = await self._deciding.understand(prepared.text, prepared.types)
             self._pipeline = True
             self.send(frame(b"D", payload), Expect(DESCRIBE_STATEMENT, compiled.plans, described=prepared.described))
             return
@@ -452,12 +375,12 @@ class Frontend:
             compiled, command = found.compiled, found.command       # it has run; running it once more is another command
         elif self.names.has_cursor(name):
             quoted = name.replace('"', '""')
-            compiled = await self._understand(f'FETCH ALL FROM "{quoted}"')
+            compiled = await self._deciding.understand(f'FETCH ALL FROM "{quoted}"')
             command = self.relay.context.command(compiled, wait=self.relay.wait)
         else:
             raise SqlFault("34000", f'portal "{name}" does not exist')
-        await self._before_permit(self._decide(command))
-        permit = await self._permit(command)
+        await self._before_permit(self._deciding.decide(command))
+        permit = await self._deciding.permit(command)
         most = found.running.most if found is not None else None
         running = Running(permit, compiled.statements, sample=self.sample(), most=most)
         portal = Portal(compiled, command, running, found.formats if found is not None else (), self._turn)
@@ -470,11 +393,11 @@ class Frontend:
         portal = await self._portal(name)
         running, compiled = portal.running, portal.compiled
         if (decision := recheck(self.relay.gate, self.relay.session, portal.command, running.permit)) is not None:
-            await self._refuse(portal.command, decision.reason)
+            await self._deciding.refuse(portal.command, decision.reason)
         if running.permit.policy != self.relay.gate.policy.digest:
             compiled = await self._understood_anew(portal)
         if running.most is not None and execute.rows > 0 and compiled.statements[0].returns == "rows":
-            await self._refuse(portal.command, "a statement under max_rows cannot be fetched in parts")
+            await self._deciding.refuse(portal.command, "a statement under max_rows cannot be fetched in parts")
         self._pipeline = True
         self._describe_first(name, portal)
         self._start(running)
@@ -489,9 +412,9 @@ class Frontend:
     async def _understood_anew(self, portal: Portal) -> Compiled:
         """The policy changed since the portal was bound: what it hides now is what counts."""
         before = portal.compiled.sent
-        portal.compiled = await self._understand(portal.compiled.text, portal.compiled.types)
+        portal.compiled = await self._deciding.understand(portal.compiled.text, portal.compiled.types)
         if portal.compiled.sent != before:
-            await self._refuse(portal.command, str(other_filters("34000", "portal")), "34000")
+            await self._deciding.refuse(portal.command, str(other_filters("34000", "portal")), "34000")
         portal.running.permit.policy = self.relay.gate.policy.digest
         portal.running.plan, portal.described = None, False
         return portal.compiled

@@ -20,15 +20,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gateway.audit.template import Ticket
 from gateway.errors import AuditUnavailable, Fault
 from gateway.govern import Permit
-from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.expect import Running
-from gateway.protocols.postgres.laneentry import Entry, bound_command, keep, learn, recording, shown, verify
+from gateway.protocols.postgres.laneentry import Entry, affected, bound_command, keep, learn, recording, shown, verify
 from gateway.protocols.postgres.lanerecords import Records
 from gateway.protocols.postgres.lanewire import BIND, DESCRIBE, MORE, ROWS, answer, plain, sample, split
 from gateway.protocols.postgres.masking import mask_rows
@@ -49,8 +47,6 @@ ANSWER = 32 * 1024
 """The longest answer; a longer one passes as it comes."""
 ENTRIES = 64
 """Groups remembered per session."""
-SHORT_TAG = 32
-"""A command tag that is remembered, in bytes."""
 SECRET = 6
 """No secret that is concealed is shorter (``scrub.conceal``)."""
 
@@ -77,6 +73,10 @@ class Standing:
 
 class Lane:
     """The lane of one ``Relay``. ``open``: the session is at rest, the next chunk may be taken."""
+
+    __slots__ = ("_affected", "_after", "_asked", "_chunk", "_count", "_detectors", "_entries", "_entry", "_known", "_last", "_longest",
+                 "_looked", "_masked", "_once", "_out", "_promised", "_raw", "_recording", "_rows", "_secrets", "_standing", "_status",
+                 "_ticket", "_time", "head", "open", "records", "relay", "state", "taken")
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
@@ -410,17 +410,6 @@ class Lane:
         running = Running(permit, entry.compiled.statements, finished=True, executed=True)
         command = bound_command(self.relay, entry, asked)
         self.relay.frontend.names.kept("", Portal(entry.compiled, command, running, entry.results, 0, described=entry.describes))
-
-
-def affected(tag: bytes) -> int:
-    """The rows of a command tag that has no rows of its own to count (``backend._complete``)."""
-    return _affected(tag) if len(tag) <= SHORT_TAG else _affected.__wrapped__(tag)
-
-
-@lru_cache(maxsize=256)
-def _affected(tag: bytes) -> int:
-    complete = messages.parse_backend(0x43, tag)
-    return complete.rows if isinstance(complete, messages.CommandComplete) and not complete.tag.startswith("SELECT") else 0
 
 
 def _keep(recorded: asyncio.Future[int], ticket: Ticket) -> None:

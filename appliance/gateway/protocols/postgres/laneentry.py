@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 TRANSACTIONS = frozenset({"", "begin", "commit", "rollback"})
 QUERY_KIND = 0x51
 NONE_HIDDEN: frozenset[int] = frozenset()
+SHORT_TAG = 32
+"""A command tag that is remembered, in bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -191,3 +194,14 @@ def recording(relay: Relay, entry: Entry, rows: bytes) -> bytes | None:
         sample.columns(entry.fields)
     sample.rows(rows)
     return sample.close()
+
+
+def affected(tag: bytes) -> int:
+    """The rows of a command tag that has no rows of its own to count (``backend._complete``)."""
+    return _affected(tag) if len(tag) <= SHORT_TAG else _affected.__wrapped__(tag)
+
+
+@lru_cache(maxsize=256)
+def _affected(tag: bytes) -> int:
+    complete = messages.parse_backend(0x43, tag)
+    return complete.rows if isinstance(complete, messages.CommandComplete) and not complete.tag.startswith("SELECT") else 0

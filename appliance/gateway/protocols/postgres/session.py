@@ -158,8 +158,8 @@ class Relay:
                 group.create_task(self._asked_to_end())
                 group.create_task(self.backend.run())
                 await asyncio.sleep(0)                   # the loops wait before the caller can answer
-                welcome, self._welcome = self._welcome, b""
-                self.client.write(welcome)
+                self.client.write(self._welcome)
+                self._welcome = b""
                 await self.frontend.run()
         except BaseExceptionGroup as problems:
             return ended_by(problems)
