@@ -705,8 +705,10 @@ cdef int _bind(State walk, Value value, frozenset origins) except -1:
     for literal in value.literals:
         known = walk.bound.get(literal)
         if known is None:
-            walk.bound[literal] = set(origins)
-        else:
+            walk.bound[literal] = origins           # a set of its own where there are more
+        elif known is not origins:
+            if isinstance(known, frozenset):
+                known = walk.bound[literal] = set(known)
             (<set?>known).update(origins)
     return 0
 
@@ -2151,7 +2153,7 @@ cdef tuple _literals(job, State walk):
     text = job.text
     for entry, columns in walk.bound.items():
         place = entry
-        origins = frozenset(columns)
+        origins = frozenset(columns)            # itself where it is one
         origins = <frozenset>shared.setdefault(origins, origins)
         if place < 0:
             found.append(_literal_of(origins, 0, 0, -place, False))
