@@ -25,7 +25,7 @@ from gateway.protocols.postgres.statement import Flow, Literal, Output, Sink, Sq
 
 cdef frozenset _NONE = frozenset()
 cdef tuple _EMPTY = ()
-cdef int BOOL = 16, INT4 = 23, TEXT = 25, UNKNOWN = 705, RECORD = 2249
+cdef int BOOL = 16, INT4 = 23, TEXT = 25, UNKNOWN = 705, NUMERIC = 1700, RECORD = 2249
 cdef int MAX_STEPS = 200_000
 cdef int MAX_COLUMNS = 1664
 cdef int MOST_NESTED = 400
@@ -57,8 +57,13 @@ cdef object _named(dict node):
 # values made without their frozen dataclass's slow __init__
 
 
-cdef object _new(object kind):
-    return kind.__new__(kind)
+cdef extern from *:
+    object PyType_GenericAlloc(type kind, Py_ssize_t items)
+
+
+cdef object _new(type kind):
+    """``object.__new__(kind)``."""
+    return PyType_GenericAlloc(kind, 0)
 
 
 cdef object _flow_of(frozenset origins, bint plain, bint unknown, bint system):
@@ -842,6 +847,8 @@ cdef Value _const(State walk, dict body, Scope scope):
         return _typed(UNKNOWN, _EMPTY)
     elif "boolval" in body:
         kind = BOOL
+    elif "fval" in body and not (<str?>body["fval"]["fval"]).isdecimal():
+        kind = NUMERIC
     else:
         return <Value?>_PURE["_constant"](walk, body, scope)
     location = body.get("location", 0)
