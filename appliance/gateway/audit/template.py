@@ -86,7 +86,7 @@ def parts_of(head: bytes, kind: str, segment: str, fields: Mapping[str, Any], ho
     names = [*fields, *holes]
     if len(set(names)) != len(names) or not _OWN.isdisjoint(names):
         raise ValueError("a field twice, or one that the log writes itself")
-    constant = b"".join(b',"%b":%b' % (_inner(name), orjson.dumps(value)) for name, value in fields.items())
+    constant = b",%b" % orjson.dumps(dict(fields))[1:-1] if fields else b""
     opened = b'","kind":%b,"segment":%b,"prev":"' % (orjson.dumps(kind), orjson.dumps(segment))
     before = [b',"%b":' % _inner(name) for name in holes]
     closed = b'"' + constant + (before[0] if before else b"")

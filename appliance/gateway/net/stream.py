@@ -47,7 +47,7 @@ class ByteStream(asyncio.Protocol):
         self._upgrading = False
         self._reader: asyncio.Future[None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
-        self._closed = asyncio.get_running_loop().create_future()
+        self._closed = Flag()
 
     # asyncio.Protocol
 
@@ -76,8 +76,7 @@ class ByteStream(asyncio.Protocol):
             if not waiter.done():
                 waiter.set_result(None)
         self._drainers.clear()
-        if not self._closed.done():
-            self._closed.set_result(None)
+        self._closed.set()
 
     def pause_writing(self) -> None:
         self.congested = not self._lost
@@ -231,7 +230,7 @@ class ByteStream(asyncio.Protocol):
     async def closed(self) -> None:
         """Wait until the connection is fully closed (after ``close`` or ``abort``)."""
         if self._transport is not None:
-            await asyncio.shield(self._closed)
+            await self._closed.wait()
 
     # TLS
 
