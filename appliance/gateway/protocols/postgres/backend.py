@@ -13,11 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.errors import TargetFault
-from gateway.masking.model import MaskSet
 from gateway.model import SessionLimits
 from gateway.net.flag import Flag
 from gateway.protocols.postgres import machine, messages
-from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
 from gateway.protocols.postgres.commands import LAST_WAIT
 from gateway.protocols.postgres.copyout import copy_masker
@@ -31,18 +29,14 @@ from gateway.protocols.postgres.expect import (
     Running,
     on_disk,
 )
-from gateway.protocols.postgres.masking import MaskPlan, check_row_description, mask_rows
+from gateway.protocols.postgres.masking import MaskPlan, mask_rows
 from gateway.protocols.postgres.runs import first_messages, text_rows, whole_messages
 from gateway.protocols.postgres.scrub import scrub_error
+from gateway.protocols.postgres.secondlock import SecondLock
 from gateway.protocols.postgres.target import MAX_PARAMETERS
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
-
-
-DESCRIBED = 256
-SHORT = 2048
-"""Row descriptions remembered per session, and the longest of them in bytes."""
 
 
 class Backend:
@@ -60,7 +54,7 @@ class Backend:
         self._quiet = Flag(on=True)
         self._copy: Expect | None = None          # the COPY FROM STDIN that the client may feed
         self._copy_known = Flag()
-        self._described: dict[bytes, tuple[tuple[MaskPlan, Catalog, MaskSet], tuple[messages.Field, ...], MaskPlan]] = {}
+        self.lock = SecondLock(relay.context)
         self._cut = False                         # a limit is reached: no row passes any more
 
     # state that the frontend looks at
@@ -216,7 +210,7 @@ class Backend:
         """The second lock: compared with the plan before any row may pass."""
         if expect.rows is not None:
             return
-        fields, plan = self.verified(expect.plans[expect.at] if expect.at < len(expect.plans) else None, expect.formats, payload)
+        fields, plan = self.lock.verified(expect.plans[expect.at] if expect.at < len(expect.plans) else None, expect.formats, payload)
         self._pass(expect, kind, payload)
         if expect.kind == QUERY:
             expect.plan = plan
@@ -229,23 +223,6 @@ class Backend:
     def _columns(self, expect: Expect, fields: tuple[messages.Field, ...]) -> None:
         if expect.running is not None and expect.running.sample is not None:
             expect.running.sample.columns(fields)
-
-    def verified(self, plan: MaskPlan | None, formats: tuple[int, ...], payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
-        """The fields described, and the plan compared with them. The same description of the same plan under the same catalog and masks
-        is compared once."""
-        if plan is None:
-            raise TargetFault("the target describes rows for a statement that returns none", "08P01")
-        now = (plan, self.relay.context.known(), self.relay.context.masks())
-        known = self._described.get(payload)
-        if known is not None and known[0][1] is now[1] and known[0][2] is now[2] and (known[0][0] is plan or known[0][0] == plan):
-            return known[1], known[2]
-        fields = messages.parse_row_description(payload).fields
-        verified = check_row_description(plan, fields, formats, now[1], now[2])
-        if len(payload) <= SHORT:
-            if len(self._described) >= DESCRIBED:
-                self._described.clear()
-            self._described[payload] = (now, fields, verified)
-        return fields, verified
 
     def _data_rows(self, expect: Expect, block: bytes, count: int) -> None:
         """A run of rows, or a piece of one too large to hold (``count`` 0 for all but the first piece)."""

@@ -168,7 +168,7 @@ def shown(relay: Relay, entry: Entry, data: bytes) -> bytes:
 
 def verify(relay: Relay, entry: Entry, payload: bytes) -> None:
     """The second lock. Raises what ``Backend`` raises where the description is not the plan's."""
-    entry.fields, entry.plan = relay.backend.verified(entry.compiled.plans[0], entry.results, payload)
+    entry.fields, entry.plan = relay.backend.lock.verified(entry.compiled.plans[0], entry.results, payload)
     entry.described = payload
     lane = relay.lane
     if lane.head[0] is not entry.fields:                 # other texts may have the same description
