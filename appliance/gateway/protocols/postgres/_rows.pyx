@@ -4,7 +4,7 @@
 
 from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
 from gateway.errors import TargetFault
@@ -14,6 +14,18 @@ cdef enum:
     KEEP_LAST = 1
     KEEP_FIRST = 2
     EMAIL = 3
+    ROUND_TEXT = 4          # and 5, 6, 7: int2, int4, int8, numeric
+    ROUND_NUMERIC = 7
+    ROUND_BINARY = 8        # and 9, 10
+    CUT_DATE = 11           # in text
+    CUT_MOMENT = 12
+    CUT_ZONED = 13
+    CUT_DAYS = 14           # in binary format
+    CUT_MICROS = 15
+    MOST_DIGITS = 18
+    LONGEST_NUMBER = 400    # numbers.LONGEST
+    EPOCH = 730425          # moments._EPOCH
+    FAR = 2000000           # days from 2000-01-01 that are looked at here
     PROGRAMS = 512
     SPARE = 4 << 20
     LARGEST = 0x7FFFFFFF
@@ -256,9 +268,249 @@ cdef Py_ssize_t email_at(const char* raw, Py_ssize_t size) noexcept:
     return sign if label else -1
 
 
+cdef inline bint is_digit(uint8_t c) noexcept:
+    return 0x30 <= c <= 0x39
+
+
+cdef int64_t floor_div(int64_t top, int64_t bottom) noexcept:
+    """Towards minus infinity, as Python divides; ``bottom`` is above 0."""
+    cdef int64_t found = top // bottom
+    return found - 1 if top % bottom < 0 else found
+
+
+cdef int put_digits(Out out, uint64_t number, int least) except -1:
+    """Decimal, with leading zeros up to ``least`` digits."""
+    cdef char digits[24]
+    cdef int count = 0
+    while number or count < least:
+        digits[23 - count] = <char>(0x30 + number % 10)
+        number //= 10
+        count += 1
+    return out.add(digits + 24 - count, count)
+
+
+cdef bint nearest(uint64_t* number, uint64_t step, bint half, bint negative, int bits) noexcept:
+    """``numbers.nearest`` of an absolute value, ``half``: and at least one half more. False where it leaves a type of so many bits."""
+    cdef uint64_t rest = number[0] % step, found = number[0] - rest, most
+    if rest * 2 >= step or (half and rest * 2 + 1 == step):
+        found += step
+    number[0] = found
+    most = (<uint64_t>1 << (bits - 1)) - 1 + (1 if negative else 0)
+    return found <= most
+
+
+cdef int round_text(Out out, Step* step, const char* raw, Py_ssize_t size) except -1:
+    """An integer or numeric in text; 1 where the Python form has to look."""
+    cdef const uint8_t* text = <const uint8_t*>raw
+    cdef Py_ssize_t at = 0, begin
+    cdef uint64_t number = 0
+    cdef bint negative = False, half = False
+    cdef int bits = 64
+    if step.keep < 1 or size > LONGEST_NUMBER:
+        return 1
+    if size and text[0] == 0x2D:
+        negative = True
+        at = 1
+    begin = at
+    while at < size and is_digit(text[at]):
+        if at - begin >= MOST_DIGITS:
+            return 1
+        number = number * 10 + text[at] - 0x30
+        at += 1
+    if at == begin:
+        return 1
+    if at < size:
+        if step.kernel != ROUND_NUMERIC or text[at] != 0x2E or at + 1 == size:
+            return 1
+        half = text[at + 1] >= 0x35
+        for at in range(at + 1, size):
+            if not is_digit(text[at]):
+                return 1
+    if step.kernel == ROUND_TEXT:
+        bits = 16
+    elif step.kernel == ROUND_TEXT + 1:
+        bits = 32
+    if not nearest(&number, step.keep, half, negative, bits):
+        return 1
+    if negative and number:
+        out.add("-", 1)
+    put_digits(out, number, 1)
+    return 0
+
+
+cdef int round_binary(Out out, Step* step, const char* raw, Py_ssize_t size) except -1:
+    cdef const uint8_t* value = <const uint8_t*>raw
+    cdef Py_ssize_t wanted = <Py_ssize_t>2 << (step.kernel - ROUND_BINARY), at
+    cdef uint64_t number = 0
+    cdef bint negative
+    if size != wanted or step.keep < 1:
+        return 1
+    negative = value[0] >= 0x80
+    for at in range(size):
+        number = number << 8 | value[at]
+    if negative:
+        if size < 8:
+            number |= ~<uint64_t>0 << (8 * size)
+        number = ~number + 1
+    if not nearest(&number, step.keep, False, negative, <int>(8 * size)):
+        return 1
+    put_big(out, ~number + 1 if negative else number, size)
+    return 0
+
+
+cdef int put_big(Out out, uint64_t number, Py_ssize_t size) except -1:
+    """The last ``size`` bytes, big-endian."""
+    cdef Py_ssize_t at
+    out.reserve(size)
+    for at in range(size):
+        out.data[out.used + at] = <char>(number >> (8 * (size - 1 - at)) & 0xFF)
+    out.used += size
+    return 0
+
+
+cdef int64_t days_of(int64_t year, int64_t month, int64_t day) noexcept:
+    """``moments.days_of``."""
+    cdef int64_t era, of_era, of_year
+    if month <= 2:
+        year -= 1
+    era = floor_div(year, 400)
+    of_era = year - era * 400
+    of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - EPOCH
+
+
+cdef void date_of(int64_t days, int64_t* date) noexcept:
+    """``moments.date_of``: year, month, day."""
+    cdef int64_t era, of_era, years, of_year, shifted, month
+    era = floor_div(days + EPOCH, 146097)
+    of_era = days + EPOCH - era * 146097
+    years = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    of_year = of_era - (365 * years + years // 4 - years // 100)
+    shifted = (5 * of_year + 2) // 153
+    month = shifted + 3 if shifted < 10 else shifted - 9
+    date[0] = years + era * 400 + (1 if month <= 2 else 0)
+    date[1] = month
+    date[2] = of_year - (153 * shifted + 2) // 5 + 1
+
+
+cdef int64_t cut_day(int64_t days, Py_ssize_t unit) noexcept:
+    """Days at the beginning of their unit: 0 and 1 are hour and day, 2 month, 3 year."""
+    cdef int64_t date[3]
+    if unit < 2:
+        return days
+    date_of(days, date)
+    return days_of(date[0], date[1] if unit == 2 else 1, 1)
+
+
+cdef inline int two(const uint8_t* text) noexcept:
+    """A number of two digits, -1 where they are none."""
+    return (text[0] - 0x30) * 10 + text[1] - 0x30 if is_digit(text[0]) and is_digit(text[1]) else -1
+
+
+cdef int put_date(Out out, int64_t days) except -1:
+    """1 where it is none of the years that four digits write."""
+    cdef int64_t date[3]
+    date_of(days, date)
+    if date[0] < 1 or date[0] > 9999:
+        return 1
+    put_digits(out, date[0], 4)
+    out.add("-", 1)
+    put_digits(out, date[1], 2)
+    out.add("-", 1)
+    put_digits(out, date[2], 2)
+    return 0
+
+
+cdef int cut_text(Out out, Step* step, const char* raw, Py_ssize_t size) except -1:
+    """A date or timestamp in ISO style of a year with four digits; 1 for everything else."""
+    cdef const uint8_t* text = <const uint8_t*>raw
+    cdef int century, year, month, day, hour, minute, second, part, unit
+    cdef int64_t days, seconds
+    cdef Py_ssize_t at
+    cdef bint east
+    if size < 10 or text[4] != 0x2D or text[7] != 0x2D:
+        return 1
+    century, year, month, day = two(text), two(text + 2), two(text + 5), two(text + 8)
+    if century < 0 or year < 0 or century + year == 0 or month < 1 or month > 12 or day < 1 or day > 31 or \
+            (day == 31 and month in (4, 6, 9, 11)) or (month == 2 and day > 29):
+        return 1
+    days = days_of(century * 100 + year, month, day)
+    if step.kernel == CUT_DATE:
+        return put_date(out, cut_day(days, step.keep)) if size == 10 else 1
+    if size < 19 or (text[10] != 0x20 and text[10] != 0x54) or text[13] != 0x3A or text[16] != 0x3A:
+        return 1
+    hour, minute, second = two(text + 11), two(text + 14), two(text + 17)
+    if hour < 0 or hour > 24 or minute < 0 or minute > 59 or second < 0 or second > 60:
+        return 1
+    seconds = hour * 3600 + minute * 60 + second
+    at = 19
+    if at < size and text[at] == 0x2E:
+        at += 1
+        while at < size and at < 26 and is_digit(text[at]):
+            at += 1
+        if at == 20:
+            return 1
+    if step.kernel == CUT_ZONED:
+        if at + 3 > size or (text[at] != 0x2B and text[at] != 0x2D):
+            return 1
+        east = text[at] == 0x2B
+        at += 1
+        unit = 3600
+        while True:
+            part = two(text + at)
+            if part < 0:
+                return 1
+            seconds += -part * unit if east else part * unit
+            at += 2
+            unit //= 60
+            if unit == 0 or at == size:
+                break
+            if text[at] != 0x3A or at + 3 > size:
+                return 1
+            at += 1
+    if at != size:
+        return 1
+    seconds += days * 86400
+    seconds = floor_div(seconds, 3600) * 3600
+    days = floor_div(seconds, 86400)
+    seconds = seconds - days * 86400 if step.keep == 0 else 0
+    if put_date(out, cut_day(days, step.keep)):
+        return 1
+    out.add(" ", 1)
+    put_digits(out, seconds // 3600, 2)
+    out.add(":00:00+00", 9 if step.kernel == CUT_ZONED else 6)
+    return 0
+
+
+cdef int cut_binary(Out out, Step* step, const char* raw, Py_ssize_t size) except -1:
+    cdef const uint8_t* value = <const uint8_t*>raw
+    cdef Py_ssize_t wanted = 4 if step.kernel == CUT_DAYS else 8, at
+    cdef uint64_t bits = 0
+    cdef int64_t number, day = 86400000000, hour = 3600000000
+    if size != wanted:
+        return 1
+    for at in range(size):
+        bits = bits << 8 | value[at]
+    number = <int32_t><uint32_t>bits if size == 4 else <int64_t>bits
+    if size == 4:
+        if number < -FAR or number > FAR:
+            return 1
+        number = cut_day(number, step.keep)
+    else:
+        if number < -FAR * day or number > FAR * day:
+            return 1
+        number = floor_div(number, hour) * hour if step.keep == 0 else cut_day(floor_div(number, day), step.keep) * day
+    put_big(out, <uint64_t>number, size)
+    return 0
+
+
 cdef int kernel_value(Out out, Step* step, const char* value, Py_ssize_t size) except -1:
     """Write what the rule makes of a value; 1 where it does not know: then the Python form is asked."""
     cdef Py_ssize_t bare = size, rest, count, at
+    if step.kernel >= ROUND_TEXT:
+        if step.kernel >= CUT_DATE:
+            return cut_binary(out, step, value, size) if step.kernel >= CUT_DAYS else cut_text(out, step, value, size)
+        return round_binary(out, step, value, size) if step.kernel >= ROUND_BINARY else round_text(out, step, value, size)
     if step.padded:
         while bare > 0 and value[bare - 1] == 0x20:
             bare -= 1

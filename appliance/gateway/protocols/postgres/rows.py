@@ -32,8 +32,9 @@ class Column:
     """What happens to one column: ``constant`` is the whole encoded field that replaces every value that is not NULL,
     else ``change`` decides by value.
 
-    ``kernel`` names a rule that the compiled form knows itself (0: none), with ``keep`` characters kept; ``padded``: blanks at the end
-    are no part of the value. ``change`` is the same rule, and is asked where the kernel does not know: it never gives ``None`` then.
+    ``kernel`` names a rule that the compiled form knows itself (0: none). ``keep`` are the characters it keeps, the step it rounds to, or
+    the place of the unit in ``rules.UNITS``; ``padded``: blanks at the end are no part of the value. ``change`` is the same rule, and is
+    asked where the kernel does not know: it never gives ``None`` then.
     """
 
     constant: bytes | None = None
@@ -45,6 +46,12 @@ class Column:
 
 KERNELS = {"keep_last": 1, "keep_first": 2, "email": 3}
 """Rules on text that ``_rows.pyx`` applies without a Python call."""
+TYPED_KERNELS = {
+    ("round", 21, False): 4, ("round", 23, False): 5, ("round", 20, False): 6, ("round", 1700, False): 7,
+    ("round", 21, True): 8, ("round", 23, True): 9, ("round", 20, True): 10,
+    ("date", 1082, False): 11, ("date", 1114, False): 12, ("date", 1184, False): 13,
+    ("date", 1082, True): 14, ("date", 1114, True): 15, ("date", 1184, True): 15}
+"""(rule, type, whether in binary format), likewise."""
 
 
 def scan_run_pure(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:

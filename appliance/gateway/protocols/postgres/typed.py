@@ -11,12 +11,12 @@ from functools import lru_cache
 from struct import pack
 from uuid import UUID
 
-from gateway.masking.rules import GONE, HIDDEN, MaskRule, on_bytes
+from gateway.masking.rules import GONE, HIDDEN, UNITS, MaskRule, on_bytes
 from gateway.protocols.postgres import documents, moments, numbers
 from gateway.protocols.postgres.arrays import element_wise
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
 from gateway.protocols.postgres.fixed import UUID_TYPE, Written, written
-from gateway.protocols.postgres.rows import KERNELS, NULL, Change, Column, encoded
+from gateway.protocols.postgres.rows import KERNELS, NULL, TYPED_KERNELS, Change, Column, encoded
 
 BPCHAR = 1042
 TEXT_TYPES = frozenset({25, 1043, BPCHAR, 19, 705})
@@ -87,10 +87,11 @@ def partial(rule: MaskRule, padded: bool = False) -> Change:
 @lru_cache(maxsize=1024)
 def _typed(rule: MaskRule, type_oid: int, code: int) -> Column:
     binary = code == BINARY
+    kernel = TYPED_KERNELS.get((rule.kind, type_oid, binary), 0)
     if rule.kind == "round" and type_oid in numbers.NUMBERS:
-        return Column(change=numbers.rounding(rule.keep, type_oid, binary))
+        return Column(change=numbers.rounding(rule.keep, type_oid, binary), kernel=kernel, keep=rule.keep)
     if rule.kind == "date" and type_oid in moments.MOMENTS:
-        return Column(change=moments.cutting(rule.text, type_oid, binary))
+        return Column(change=moments.cutting(rule.text, type_oid, binary), kernel=kernel, keep=UNITS.index(rule.text))
     if rule.kind == "json" and type_oid in (documents.JSON, documents.JSONB):
         return Column(change=documents.hiding(rule, type_oid, binary))
     if rule.kind == "hash" and type_oid == UUID_TYPE:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayFault, Refused, TargetFault
 from gateway.masking.model import MaskSet
-from gateway.masking.rules import EMAIL, NULLED, REDACT, fixed, hashed, keep_first, keep_last, rounded
+from gateway.masking.rules import EMAIL, NULLED, REDACT, UNITS, cut_to, fixed, hashed, keep_first, keep_last, rounded
 from gateway.protocols.postgres import _rows
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Objects
 from gateway.protocols.postgres.codec import FrameReader, frame
@@ -183,6 +183,11 @@ FIELDS = st.one_of(
             b'"a@b.c"',
             b"a\rb",
             b'x"y',
+            b"1234",
+            b"-99.5",
+            b"2024-05-17",
+            b'"2024-05-17"',
+            b"2024-05-17 23:14:15.5+02",
         ]
     ),
     st.binary(max_size=8),
@@ -192,7 +197,10 @@ RULES = st.one_of(
     st.sampled_from([REDACT, EMAIL, NULLED, fixed("a,\tb"), hashed("k", b"key")]),
     st.builds(keep_last, st.integers(0, 5)),
     st.builds(keep_first, st.integers(0, 5)),
+    st.builds(rounded, st.integers(1, 100)),
+    st.builds(cut_to, st.sampled_from(UNITS)),
 )
+TYPES = (25, 1042, 23, 1700, 1082, 1184)
 
 
 def columns_of(data: st.DataObject, width: int, as_csv: bool) -> Columns:
@@ -200,7 +208,7 @@ def columns_of(data: st.DataObject, width: int, as_csv: bool) -> Columns:
     for index in sorted(data.draw(st.sets(st.integers(0, width - 1)))):
         mask = ColumnMask(data.draw(RULES))
         look = Column(change=lambda value: b"found" if b"a" in value else None)
-        found.append((index, look if data.draw(st.booleans()) else row_column(mask, data.draw(st.sampled_from((25, 1042, 23))), CATALOG)))
+        found.append((index, look if data.draw(st.booleans()) else row_column(mask, data.draw(st.sampled_from(TYPES)), CATALOG)))
     return stream_columns(tuple(found), as_csv)
 
 
