@@ -30,7 +30,7 @@ def _quiet(name: str, seconds: int, out: Path) -> bool:
     (out / name).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.fuzz.one", name, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
                "-max_len=4096", "-print_final_stats=1", f"-artifact_prefix={out}/{name}-", str(out / name)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 120, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 600, check=False)
     lines = done.stdout.splitlines()
     executed = next((line.split()[-1] for line in lines if "number_of_executed_units" in line), "?")
     print(f"  {name:10} {executed:>10} inputs  {'ok' if done.returncode == 0 else 'FOUND'}", flush=True)

@@ -4,7 +4,6 @@ built-in function does, and the lineage of every relation's columns."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from gateway.model import Operation
 from gateway.protocols.postgres.catalog import BuiltinCatalog, Catalog, Function, Operator, Relation
 from gateway.protocols.postgres.catalog.builtin import effect, reveals
 from gateway.protocols.postgres.sql.compiled import fast
+from gateway.protocols.postgres.sql.parse import ThreadsOwn
 from gateway.protocols.postgres.sql.values import BOOL, RECORD, Value
 
 PG_CATALOG = "pg_catalog"
@@ -172,21 +172,15 @@ def free_call(name: str) -> Operation:
     return Operation("postgres", "call", (qualified,), {"functions": (qualified,), "free": True})
 
 
-class _Recent(threading.local):
-    """The last few of this thread: what is derived grows while statements are walked, and is not to be seen half made."""
-
-    def __init__(self) -> None:
-        self.known: list[Knowledge] = []
-
-
-_RECENT = _Recent()
+_RECENT: ThreadsOwn[Knowledge] = ThreadsOwn()
+"""The last few of each thread: what is derived grows while statements are walked, and is not to be seen half made."""
 _BUILTIN: list[BuiltinKnowledge] = []
 _KEEP = 8
 
 
 def knowledge_of(catalog: Catalog, shaper: Callable[[Knowledge, Relation], Shape]) -> Knowledge:
     """The knowledge of this very snapshot, made at first use; the last few are kept."""
-    recent = _RECENT.known
+    recent = _RECENT.kept
     for known in recent:
         if known.catalog is catalog:
             return known

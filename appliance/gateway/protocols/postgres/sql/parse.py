@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 
@@ -23,6 +23,7 @@ from gateway.protocols.postgres.sql.literals import tokens
 from gateway.protocols.postgres.statement import SqlFault
 
 Node = dict[str, Any]
+_Kept = TypeVar("_Kept")
 
 DEFAULT_LIMIT = 65536
 """Bytes of text the parser is given in this process: its recursion is bounded by the C stack. Longer texts are parsed by a process
@@ -205,6 +206,13 @@ def safe_message(message: str) -> str:
     if near and _SAFE.match(near["head"]):
         return message if _IDENTIFIER.match(near["token"]) else f'{near["head"]} at or near a value'
     return message if _SAFE.match(message) else "syntax error"
+
+
+class ThreadsOwn(threading.local, Generic[_Kept]):
+    """A list for each thread that looks."""
+
+    def __init__(self) -> None:
+        self.kept: list[_Kept] = []
 
 
 class Offsets:
