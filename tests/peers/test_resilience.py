@@ -287,7 +287,7 @@ async def test_t62_disk_that_fails(tmp_path: Path, postgres: PostgresServer, mon
 
 async def full_vfs(root: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, durability: str) -> None:
     monkeypatch.setattr(writer_module, "_PROBE_FIRST", 0.05)
-    monkeypatch.setattr("gateway.build.AuditLog.open", functools.partial(AuditLog.open, vfs="failing"))
+    monkeypatch.setattr("gateway.datapath.AuditLog.open", functools.partial(AuditLog.open, vfs="failing"))
     with failing_disk("failing") as failing:
         async with inside(root / "vfs", postgres, change=small_reserve(durability)) as (_, appliance):
             disk = Disk(lambda: failing.fail("write", 1, apsw.FullError), failing.mend)
