@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from gateway.config.values import Keys, Name, Text, Whole, column_name, relation_name
+from gateway.config.values import Keys, Name, Text, Whole, column_name, function_name, relation_name
 from gateway.masking import paths
 from gateway.masking.patterns import check_pattern
 
@@ -124,6 +124,7 @@ class RowSpec(Keys):
 
 
 Relation = Annotated[str, AfterValidator(relation_name), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.RELATION"})]
+FunctionName = Annotated[str, AfterValidator(function_name), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.FUNCTION"})]
 Column = Annotated[str, AfterValidator(column_name), WithJsonSchema({"type": "string", "x-kind": "SCHEMA.RELATION.COLUMN"})]
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 
 from gateway.config.address import is_loopback, split_address
-from gateway.config.masks import Column, DetectSpec, Mask, Relation, RowSpec
+from gateway.config.masks import Column, DetectSpec, FunctionName, Mask, Relation, RowSpec
 from gateway.config.quantities import Duration, Rate, Size, parse_duration
 from gateway.config.values import (
     Address,
@@ -376,6 +376,9 @@ class MaskSetEntry(Keys):
         default_factory=dict, description="SQL: columns by SCHEMA.RELATION.COLUMN, and how they are shown.")
     rows: Mapping[Relation, RowSpec] = Field(
         default_factory=dict, description="SQL: relations by SCHEMA.RELATION of which only some rows are there.")
+    functions: tuple[FunctionName, ...] = Field(
+        default=(), description="SQL: functions of users by SCHEMA.FUNCTION that may be called although `rows` hides some: they read no "
+        "relation with a row filter and tell nobody what they are given. Every set with `rows` that applies has to name them.")
     clear: tuple[Column, ...] = Field(default=(), description="SQL: columns in which nothing is looked for.")
     detect: DetectSpec = Field(default_factory=DetectSpec, description="What is looked for in values that no column mask replaced.")
     strict: StrictBool | Literal["lookups"] = Field(

@@ -122,6 +122,13 @@ def column_name(value: str) -> str:
     return value
 
 
+def function_name(value: str) -> str:
+    parts = value.split(".")
+    if len(parts) != 2 or not all(parts) or _UNPRINTABLE.search(value) or set("*?") & set(value):
+        raise ValueError("expected SCHEMA.FUNCTION, exactly as the target spells it")
+    return value
+
+
 def relation_name(value: str) -> str:
     parts = value.split(".")
     if len(parts) != 2 or not all(parts) or _UNPRINTABLE.search(value):

@@ -22,7 +22,7 @@ class MaskSet:
     """Columns by pattern ``SCHEMA.RELATION.COLUMN`` (``*`` does not cross a dot), columns in which nothing is looked for, and
     detectors by name; ``patterns`` are the texts of those that are patterns of the policy. ``strict`` says in which of the columns no
     predicate may look (``all``), or none but equality with a parameter (``lookups``). ``filters`` are conditions on rows: what they mean is
-    the protocol's own. Immutable.
+    the protocol's own; ``functions`` may be called although they hide some. Immutable.
 
     ``bool(masks)`` says whether any column is masked: only then is a value of unknown origin hidden and are errors scrubbed.
     Patterns of columns have three parts, those of relations two: ``ValueError`` otherwise.
@@ -30,13 +30,15 @@ class MaskSet:
 
     def __init__(self, columns: Mapping[str, MaskRule] | None = None, clear: Iterable[str] = (),
                  detect: Mapping[str, MaskRule] | None = None, patterns: Mapping[str, str] | None = None,
-                 strict: Mapping[str, Strictness] | None = None, filters: Filters | None = None) -> None:
+                 strict: Mapping[str, Strictness] | None = None, filters: Filters | None = None,
+                 functions: Iterable[str] = ()) -> None:
         self.columns: Mapping[str, MaskRule] = dict(columns or {})
         self.clear = frozenset(clear)
         self.detect: Mapping[str, MaskRule] = dict(detect or {})
         self.patterns: Mapping[str, str] = dict(patterns or {})
         self.strict: Mapping[str, Strictness] = dict(strict or {})
         self.filters: Filters = dict(filters or {})
+        self.functions = frozenset(functions)
         for pattern in (*self.columns, *self.clear):
             if pattern.count(".") != 2 or not all(pattern.split(".")):
                 raise ValueError(f"expected SCHEMA.RELATION.COLUMN, not {pattern!r}")
@@ -122,8 +124,10 @@ def add_up(sets: Iterable[MaskSet]) -> MaskSet:
         for into, rules in ((columns, one.columns), (detect, one.detect)):
             for name, rule in rules.items():
                 into[name] = into[name].also(rule) if name in into else rule
+    trusting = [one.functions for one in several if one.filters]
     looking = [one.clear for one in several if one.detect]
-    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect, patterns, strict, filters)
+    return MaskSet(columns, frozenset.intersection(*looking) if looking else (), detect, patterns, strict, filters,
+                   frozenset.intersection(*trusting) if trusting else ())
 
 
 _REMEMBERED = 100_000

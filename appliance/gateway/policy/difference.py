@@ -125,6 +125,9 @@ def _standing(old: Side, new: Side, subject: str, resource: str, now: float) -> 
         left, right = (one.filters.get(relation, frozenset()) for one in masks)
         if left != right:       # one condition more hides more; whether another one does is not known
             yield Change("rows", subject, resource, relation, _rows(left), _rows(right), not left <= right)
+    for name in sorted(masks[0].functions ^ masks[1].functions):
+        texts = ["may be called" if name in one.functions else "refused while rows are hidden" for one in masks]
+        yield Change("rows", subject, resource, f"function {name}", texts[0], texts[1], name in masks[1].functions)
     limits = [side.policy.session_limits(one, resource, now) for side, one in zip((old, new), who, strict=True)]
     for key in _LIMITS:
         bounds = [getattr(one, key) for one in limits]

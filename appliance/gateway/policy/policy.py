@@ -161,7 +161,7 @@ def _mask_set(entry: MaskSetEntry, credentials: Mapping[str, Credential]) -> Mas
     detect |= {name: mask_rule(pattern.mask, credentials) for name, pattern in own.items()}
     strict: Mapping[str, Strictness] = {} if entry.strict is False else dict.fromkeys(columns, "all" if entry.strict is True else "lookups")
     filters = {relation: frozenset({spec.filter}) for relation, spec in entry.rows.items()}
-    return MaskSet(columns, entry.clear, detect, {name: pattern.match for name, pattern in own.items()}, strict, filters)
+    return MaskSet(columns, entry.clear, detect, {name: pattern.match for name, pattern in own.items()}, strict, filters, entry.functions)
 
 
 def mask_rule(spec: MaskSpec, credentials: Mapping[str, Credential]) -> MaskRule:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import Refused
-from gateway.masking.model import MaskSet
+from gateway.masking.model import MaskSet, add_up
+from gateway.masking.rules import REDACT
 from gateway.protocols.postgres.catalog import Catalog
 from gateway.protocols.postgres.filters.reach import LEAVES_ROWS
 from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
@@ -65,6 +66,15 @@ def test_what_has_nothing_to_do_with_it_stays(text: str) -> None:
     assert found.text == text
     assert found.relations == ()
     assert found.statements == analyze(text, CONTEXT, CATALOG)
+
+
+def test_functions_that_every_set_trusts_may_be_called() -> None:
+    one = MaskSet(filters=MASKS.filters, functions=["public.get_ssn", "public.looks_good"])
+    other = MaskSet(filters={"public.badges": frozenset({"id = 1"})}, functions=["public.get_ssn"])
+    elsewhere = MaskSet({"public.customers.ssn": REDACT})
+    assert "CASE" in given("select id from orders where get_ssn(id) = 'x'", add_up([one, other, elsewhere])).text
+    with pytest.raises(Refused, match=r"public\.looks_good is refused"):
+        given("select id from orders where looks_good('x')", add_up([one, other]))
 
 
 def test_several_conditions_are_all_to_be_met() -> None:
