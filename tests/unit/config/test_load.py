@@ -112,7 +112,7 @@ REFUSED = {
         "segment:",
         "segmant:",
         "gateway.yaml:2: segmant: expected one of audit, console, limits, listeners, "
-        "name, notify, segment, state; there is no key 'segmant', did you mean 'segment'?",
+        "name, notify, segment, state, workers; there is no key 'segmant', did you mean 'segment'?",
     ),
     "unknown key inside": (GATEWAY, "handshake:", "handshakes:", "gateway.yaml:12: limits.handshakes: expected one of"),
     "unknown key in a list": (CI_BOT, "targets:", "target:", f"{CI_BOT}:4: grants[0].target: expected one of"),
