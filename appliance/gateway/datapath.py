@@ -169,12 +169,13 @@ class DataPath:
 
     # --- the end
 
-    async def _drain(self) -> None:
-        """Close the listeners, let running commands end, then end the sessions."""
+    async def _drain(self, *, at_once: bool = False) -> None:
+        """Close the listeners, let running commands end (unless ``at_once``), then end the sessions."""
         for one in self._listeners:
             one.server.stop_accepting()
-        self.live.drain_all("the gateway is stopping")
-        await asyncio.gather(*(one.server.drained(self.folder.gateway.limits.drain) for one in self._listeners))
+        if not at_once:
+            self.live.drain_all("the gateway is stopping")
+            await asyncio.gather(*(one.server.drained(self.folder.gateway.limits.drain) for one in self._listeners))
         self.live.end_all("the gateway is stopping")
         for one in self._listeners:
             await one.server.close(drain=5.0)

@@ -27,6 +27,8 @@ from gateway.errors import AuditUnavailable, GatewayFault
 
 Fields = Mapping[str, Any]
 _LOCK_PATIENCE = 2.0
+_WORKERS_PATIENCE = 15.0
+"""Seconds that workers whose first process was killed have to end their sessions."""
 
 
 class AuditLog:
@@ -194,13 +196,13 @@ def _await_workers(audit: Path) -> None:
     for path in audit.glob("lock.*"):
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _take_lock(handle, audit)
+            _take_lock(handle, audit, _WORKERS_PATIENCE)
         finally:
             os.close(handle)
 
 
-def _take_lock(lock: int, audit: Path) -> None:
-    patience = time.monotonic() + _LOCK_PATIENCE
+def _take_lock(lock: int, audit: Path, seconds: float = _LOCK_PATIENCE) -> None:
+    patience = time.monotonic() + seconds
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -47,10 +47,10 @@ class WorkerPath(DataPath):
             await self._listen(name, self.folder.gateway.listeners[name], mine)
         self.ready = True
 
-    async def stop(self, reason: str) -> None:
+    async def stop(self, reason: str, *, at_once: bool) -> None:
         self.ready = False
         await self._background.close()
-        await self._drain()
+        await self._drain(at_once=at_once)
         await self._last_record(reason)
 
 
@@ -73,7 +73,7 @@ class Worker:
         reading.add_done_callback(lambda _: self._lost())
         await self.over.wait()
         if self._path is not None:
-            await self._path.stop(self.why)
+            await self._path.stop(self.why, at_once=self._link.lost.is_set())
         await self._link.close()
         await reading
 
