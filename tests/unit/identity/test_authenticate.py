@@ -479,7 +479,8 @@ def test_no_more_signatures_are_remembered_than_may_be(door: Door, monkeypatch: 
 
 
 @pytest.mark.parametrize(("matches", "subject", "expected"), [
-    ([{"sub": "a"}, {"sub": "b"}], "a", "entry-0"), ([{"sub": "a"}, {"sub": "a*"}], "a", None), ([{"sub": "a"}, {"sub": "a*"}], "ab", "entry-1"),
+    ([{"sub": "a"}, {"sub": "b"}], "a", "entry-0"), ([{"sub": "a"}, {"sub": "a*"}], "a", None),
+    ([{"sub": "a"}, {"sub": "a*"}], "ab", "entry-1"),
     ([{"sub": "a"}, {"ref_protected": "true"}], "a", None), ([{"sub": "a"}, {"ref_protected": "true"}], "b", "entry-1"),
     ([{"sub": "a", "ref_protected": "false"}, {"sub": "*"}], "a", "entry-1"), ([{"sub": "b"}], "a", None)])
 def test_entries_are_found_by_subject_as_by_looking_at_all(tmp_path: Path, matches: list[dict[str, str]], subject: str,
