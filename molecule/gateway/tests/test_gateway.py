@@ -104,6 +104,28 @@ def test_the_process_has_nothing_but_its_own(host: Host) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
+def test_workers_serve_within_the_same_bounds(lab: Lab, host: Host) -> None:
+    """Two of them (molecule.yml), each with what the unit leaves to the first process; one that is killed is replaced."""
+    before = workers(host)
+    assert len(before) == 2
+    for one in before:
+        status = dict(line.split(":\t", 1) for line in host.check_output(f"cat /proc/{one}/status").splitlines() if ":\t" in line)
+        assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"880"}
+        assert status["CapEff"] == status["CapPrm"] == status["CapBnd"] == status["CapAmb"] == "0" * 16
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    first = pid(host)
+    host.check_output(f"kill -KILL {before[0]}")
+    assert eventually(lambda: len(workers(host)) == 2 and before[0] not in workers(host), 60)
+    assert pid(host) == first and before[1] in workers(host)
+    assert eventually(lambda: from_outside(lab, host) == "200", 60)
+
+
+def workers(host: Host) -> list[int]:
+    """The processes that serve the listeners."""
+    found = host.run("pgrep -u lockgate -f gateway.workers.worker").stdout.split()
+    return sorted(int(one) for one in found)
+
+
 def test_exposure(host: Host) -> None:
     said = host.check_output("systemd-analyze security --no-pager lockgate.service")
     found = re.search(r"Overall exposure level for lockgate.service: ([0-9.]+)", said)
