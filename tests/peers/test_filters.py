@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.protocols.postgres import messages
 from gateway.testing.postgres import PostgresServer
-from tests.peers.filters import CORPUS, GATED, MARK, ORACLE, Pair, both, everything, restore
+from tests.peers.filters import CORPUS, GATED, MARK, ORACLE, POLICY, Pair, both, caller, everything, gated, restore
 from tests.peers.wire import Frame, Wire, codes, rows, tags
 
 CASES = [json.loads(line) for line in (CORPUS / "filters.jsonl").read_text().splitlines()]
@@ -112,3 +113,20 @@ def test_what_cannot_be_shown_to_be_right_is_refused(case: dict[str, Any], pair:
 @pytest.mark.parametrize("case", of("error"))
 def test_an_error_of_a_row_that_is_there_is_the_callers_own(case: dict[str, Any], pair: Pair) -> None:
     assert codes(played(pair.gated, case)) == codes(played(pair.oracle, case)) == [case["code"]]
+
+
+CAST = [("$1::int", 25, b"no number"), ("$1::int4", 20, b"99999999999"), ("$1::int", 0, b"no number")]
+
+
+@pytest.mark.parametrize(("value", "type_oid", "sent"), CAST)
+def test_a_cast_of_a_parameter_is_not_tried_on_hidden_rows(old: Pair, tmp_path: Path, value: str, type_oid: int, sent: bytes) -> None:
+    """A filter that costs more than the cast: PostgreSQL would try the cast first, on a row that an index found."""
+    policy = POLICY.replace('"customer_id = 7"', '"customer_id in (7, 101, 102, 103, 104, 105, 106, 107, 108)"')
+    listed = "$1::text, note" if type_oid == 0 else "note"
+    with gated(tmp_path, old.server, policy) as appliance, caller(appliance) as wire:
+        wire.query("set plan_cache_mode = force_generic_plan")
+        text = f"select {listed} from orders where id = $2 and customer_id = {value}"
+        assert codes(wire.run(messages.Parse("p", text, (type_oid, 23)))) == []
+        for there, expected in ((b"6", True), (b"5", False), (b"1005", False)):
+            got = wire.run(messages.Bind("", "p", (), (sent, there)), messages.Execute(""))
+            assert bool(codes(got)) is expected, got

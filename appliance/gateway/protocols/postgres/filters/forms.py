@@ -16,7 +16,7 @@ from typing import Any
 from gateway.errors import Refused
 from gateway.protocols.postgres.catalog.model import Relation
 from gateway.protocols.postgres.filters.expression import quoted
-from gateway.protocols.postgres.filters.quiet import Quiet, nodes_of
+from gateway.protocols.postgres.filters.quiet import Quiet, nodes_of, uses_of
 from gateway.protocols.postgres.filters.reach import DENIED, Reach
 from gateway.protocols.postgres.filters.splice import ROW, Splice, joined, unclear
 from gateway.protocols.postgres.sql.parse import Node
@@ -95,7 +95,8 @@ class Forms:
             for column in relation.columns if relation is not None and not renamed else ():
                 found.setdefault(column.name, set()).add(column.type_oid)
         self._types_by_column = found
-        self._quiet = Quiet(lambda name: tuple(found.get(name, ())), self._types, self._walk.knowledge.user_operators)
+        self._quiet = Quiet(lambda name: tuple(found.get(name, ())), self._types, self._walk.knowledge.user_operators,
+                            uses_of(tree))
 
     # what is quiet
 

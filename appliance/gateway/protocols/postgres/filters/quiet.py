@@ -9,7 +9,7 @@ condition like any other, so that the target's planner can use every index; anyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.protocols.postgres.sql.parse import Node
@@ -20,6 +20,8 @@ timestamp, timestamptz, uuid. Not numeric and enumerations, nor date with timest
 _OF = {oid: number for number, oids in enumerate(CLASSES) for oid in oids}
 _NAMED = {"int2": 21, "int4": 23, "int8": 20, "text": 25, "varchar": 1043, "bool": 16, "date": 1082, "timestamp": 1114,
           "timestamptz": 1184, "uuid": 2950}
+_SURE = frozenset({(21, 23), (21, 20), (23, 20), (25, 1043), (1043, 25)})
+"""Casts of a parameter of one type to another that fail for no value."""
 _OPERATORS = frozenset({"=", "<>", "<", "<=", ">", ">="})
 _INT8 = 1 << 63
 
@@ -30,11 +32,12 @@ LOUD = -1
 
 class Quiet:
     """``types_of`` gives the types of every column that a name could mean in the statement, none where it could be another thing.
-    ``parameters`` are the types that the caller gave to ``$1`` and on, 0 for none, ``None`` where they are not known; ``others`` names
-    operators that users made too."""
+    ``parameters`` are the types that the caller gave to ``$1`` and on, 0 for none, ``None`` where they are not known; ``uses`` are the
+    casts that each is given anywhere in the statement (``uses_of``); ``others`` names operators that users made too."""
 
-    def __init__(self, types_of: Callable[[str], Sequence[int]], parameters: Sequence[int] | None, others: Container[str]) -> None:
-        self._types_of, self._parameters = types_of, parameters
+    def __init__(self, types_of: Callable[[str], Sequence[int]], parameters: Sequence[int] | None, others: Container[str],
+                 uses: Mapping[int, set[str]] | None = None) -> None:
+        self._types_of, self._parameters, self._uses = types_of, parameters, uses or {}
         self._operators = frozenset(name for name in _OPERATORS if name not in others)
 
     def is_quiet(self, node: Node) -> bool:
@@ -108,22 +111,56 @@ class Quiet:
         classes = {_OF.get(oid, LOUD) for oid in self._types_of(name)}
         return classes.pop() if len(classes) == 1 else LOUD
 
+    def _declared(self, body: Node) -> int:
+        """The type that the caller gave to a parameter, 0 for none."""
+        number = body.get("number", 0)
+        return self._parameters[number - 1] if self._parameters is not None and 0 < number <= len(self._parameters) else 0
+
     def _parameter(self, body: Node) -> Class:
         if self._parameters is None:
             return LOUD
-        number = body.get("number", 0)
-        oid = self._parameters[number - 1] if 0 < number <= len(self._parameters) else 0
-        return _OF.get(oid, LOUD) if oid else None
+        if oid := self._declared(body):
+            return _OF.get(oid, LOUD)
+        return None if self._uses.get(body.get("number", 0), {""}) == {""} else LOUD
 
     def _cast(self, body: Node) -> Class:
-        """A cast of a constant or parameter runs before any row is looked at."""
-        if not body["arg"].keys() & {"A_Const", "ParamRef"}:
-            return LOUD
+        """A cast of a constant runs before any row is looked at. One of a parameter gives it its type, or runs for each row that is looked
+        at: then only if it cannot fail."""
         name, extra = body["typeName"], body["typeName"].keys() - {"names", "typemod", "location"}
         parts = [part["String"]["sval"] for part in name["names"]]
-        if extra or len(parts) > 2 or len(parts) == 2 and parts[0] != "pg_catalog":
+        if extra or len(parts) > 2 or len(parts) == 2 and parts[0] != "pg_catalog" or parts[-1] not in _NAMED:
             return LOUD
-        return _OF[_NAMED[parts[-1]]] if parts[-1] in _NAMED else LOUD
+        wanted = _NAMED[parts[-1]]
+        fits = "A_Const" in body["arg"] or "ParamRef" in body["arg"] and self._becomes(body["arg"]["ParamRef"], wanted, ".".join(parts))
+        return _OF[wanted] if fits else LOUD
+
+    def _becomes(self, body: Node, wanted: int, name: str) -> bool:
+        """Whether a parameter cast to this type is of it, or can be made so whatever it is."""
+        if self._parameters is None:
+            return False
+        if oid := self._declared(body):
+            return oid == wanted or (oid, wanted) in _SURE
+        return self._uses.get(body.get("number", 0), {name}) == {name}
+
+
+def uses_of(tree: Node) -> dict[int, set[str]]:
+    """By the number of each parameter: the types it is cast to, as they are called; ``""`` where it is not cast. One that the caller
+    gave no type gets that of its first use."""
+    found: dict[int, set[str]] = {}
+    casts: dict[int, int] = {}
+    for _, body in nodes_of(tree, frozenset({"TypeCast"})):
+        if "ParamRef" in body["arg"]:
+            number = body["arg"]["ParamRef"].get("number", 0)
+            array = "[]" if "arrayBounds" in body["typeName"] else ""
+            found.setdefault(number, set()).add(".".join(part["String"]["sval"] for part in body["typeName"]["names"]) + array)
+            casts[number] = casts.get(number, 0) + 1
+    for _, body in nodes_of(tree, frozenset({"ParamRef"})):
+        number = body.get("number", 0)
+        casts[number] = casts.get(number, 0) - 1
+    for number, left in casts.items():
+        if left < 0:
+            found.setdefault(number, set()).add("")
+    return found
 
 
 def _constant(body: Node) -> Class:

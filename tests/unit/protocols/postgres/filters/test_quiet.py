@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.protocols.postgres.filters.quiet import Quiet
+from gateway.protocols.postgres.filters.quiet import Quiet, uses_of
 from gateway.protocols.postgres.sql.parse import parse
 
 TYPES = {"i": (23,), "j": (20,), "s": (25,), "v": (1043,), "b": (16,), "d": (1082,), "t": (1114,), "n": (1700,), "u": (2950,), "c": (1042,),
@@ -26,9 +26,10 @@ LOUD = [
 ]
 
 
-def quiet(text: str, *, parameters: tuple[int, ...] | None = (0, 1700), others: frozenset[str] = frozenset()) -> bool:
-    node = parse(f"select 1 where {text}")[0][0].body["whereClause"]
-    return Quiet(lambda name: TYPES.get(name, ()), parameters, others).is_quiet(node)
+def quiet(text: str, *, parameters: tuple[int, ...] | None = (0, 1700), others: frozenset[str] = frozenset(),
+          listed: str = "1") -> bool:
+    body = parse(f"select {listed} where {text}")[0][0].body
+    return Quiet(lambda name: TYPES.get(name, ()), parameters, others, uses_of(body)).is_quiet(body["whereClause"])
 
 
 @pytest.mark.parametrize("text", QUIET)
@@ -47,3 +48,27 @@ def test_where_types_or_operators_are_not_certain() -> None:
     assert not quiet("i between 1 and 2", others=frozenset({"<"}))
     assert quiet("i <> 5", others=frozenset({"="}))
     assert not Quiet(lambda name: (23,), (), frozenset({"="})).shared(["i"])
+
+
+@pytest.mark.parametrize(("declared", "cast"), [(23, "int"), (21, "int"), (21, "bigint"), (23, "bigint"), (0, "int"), (0, "bigint")])
+def test_a_cast_of_a_parameter_that_fails_for_no_value(declared: int, cast: str) -> None:
+    assert quiet(f"i = $1::{cast}", parameters=(declared,))
+
+
+@pytest.mark.parametrize(("declared", "cast"), [(25, "int"), (20, "int"), (23, "smallint"), (1043, "bigint"), (1700, "int"), (16, "int")])
+def test_a_cast_of_a_parameter_that_can_fail_tells_which_rows_it_was_tried_on(declared: int, cast: str) -> None:
+    assert not quiet(f"i = $1::{cast}", parameters=(declared,))
+
+
+@pytest.mark.parametrize("listed", ["$1::text", "$1::pg_catalog.text", "$1::int[]", "length($1)", "$1::bigint"])
+def test_a_parameter_that_has_its_type_from_elsewhere(listed: str) -> None:
+    assert not quiet("i = $1::int", listed=listed)
+    assert quiet("i = $1::int", listed="$1::int")
+    assert not quiet("i = $1::int and j = $1")
+    assert not quiet("i = $1::int", parameters=None)
+
+
+def test_a_bare_parameter_that_has_its_type_from_elsewhere() -> None:
+    assert not quiet("i = $1", listed="$1::numeric")
+    assert not quiet("i = any ($1)", listed="$1::numeric[]")
+    assert quiet("i = $1 and j = $1")
