@@ -85,7 +85,7 @@ def test_what_matters_is_watched(host: Host) -> None:
     watched = re.findall(r"-F (?:dir|path)=(\S+)", "\n".join(rules_in(host, RULES)))
     for path in (
         "/etc/lockgate", "/var/lib/lockgate-config", "/var/lib/lockgate-credentials", "/opt/lockgate", "/etc/nftables.conf",
-        "/etc/systemd/system", "/etc/sudoers.d", "/etc/ssh", "/etc/shadow", "/usr/local/bin/lockgate",
+        "/etc/systemd/system", "/etc/apparmor.d", "/etc/sudoers.d", "/etc/ssh", "/etc/shadow", "/usr/local/bin/lockgate",
     ):  # fmt: skip
         assert path in watched
 
