@@ -29,6 +29,7 @@ _PLAIN = frozenset({"SelectStmt", "UpdateStmt", "DeleteStmt"})
 _AROUND = frozenset({"PrepareStmt", "DeclareCursorStmt", "CreateTableAsStmt", "CopyStmt"})
 HANDLED = frozenset({"SelectStmt", *_AROUND, *_WRITES})
 """Statement kinds that may name a relation under a condition."""
+_COMPUTED = 0
 MOST_PLACES = 128
 """Times that one statement may name such relations: each costs a look along the text."""
 
@@ -87,13 +88,14 @@ class Forms:
         return found
 
     def _columns(self, tree: Node) -> None:
-        """The types that each column name could have here: those of the relations named; a WITH query or function makes them uncertain."""
+        """The types that each column name could have here: those of the relations named; a WITH query or function makes them uncertain. A
+        computed column has none that is quiet: from PostgreSQL 18 on it may be computed as it is read, and fail."""
         found: dict[str, set[int]] = {}
         for body in _range_vars(tree):
             relation = self._walk.find_relation(body["relname"], body.get("schemaname"))
             renamed = body.get("alias", {}).get("colnames")
             for column in relation.columns if relation is not None and not renamed else ():
-                found.setdefault(column.name, set()).add(column.type_oid)
+                found.setdefault(column.name, set()).add(column.type_oid if column.generated is None else _COMPUTED)
         self._types_by_column = found
         self._quiet = Quiet(lambda name: tuple(found.get(name, ())), self._types, self._walk.knowledge.user_operators,
                             uses_of(tree))
