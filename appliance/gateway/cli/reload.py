@@ -45,7 +45,8 @@ def ask(place: Path, wait: float) -> serving.Verdict:
     """Send SIGHUP and wait for the verdict on what was read after it."""
     running = serving.read(place)
     if running is None:
-        raise ConfigError(f"{place / serving.NAME}: expected what a running gateway leaves there; is it running?")
+        raise ConfigError(f"{place / serving.NAME}: expected what a running gateway leaves there; is it running? "
+                          "One started without RUNTIME_DIRECTORY leaves nothing: send it SIGHUP, its log has the verdict")
     asked = time.monotonic()
     try:
         os.kill(running.pid, signal.SIGHUP)
