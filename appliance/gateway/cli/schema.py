@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     resource = next((one for one in folder.policy.resources if one.name == args.resource), None)
     if not isinstance(resource, PostgresResource):
         known = ", ".join(one.name for one in folder.policy.resources)
-        raise ConfigError(f"no PostgreSQL resource is named {args.resource!r}; there are: {known}")
+        raise ConfigError(f"no PostgreSQL resource is named {args.resource!r}; there are: {known or 'none'}")
     database = args.database or resource.offered[0]
     if database not in resource.offered:
         raise ConfigError(f"{resource.name} does not offer the database {database!r}; it offers: {', '.join(resource.offered)}")

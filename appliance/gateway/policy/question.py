@@ -100,7 +100,7 @@ def identity_of(folder: Folder, name: str, groups: Iterable[str] = ()) -> Identi
     if more and issuer is not None:
         return Identity(name, issuer, "", more, person=True, session_until=math.inf)
     known = ", ".join(entry.name for entry in folder.policy.identities)
-    raise ConfigError(f"there is no identity {name!r}; there are: {known} (a person is asked for with --group)")
+    raise ConfigError(f"there is no identity {name!r}; there are: {known or 'none'} (a person is asked for with --group)")
 
 
 def resource_of(folder: Folder, name: str) -> Resource:
@@ -108,7 +108,7 @@ def resource_of(folder: Folder, name: str) -> Resource:
     for resource in folder.policy.resources:
         if resource.name == name:
             return resource
-    raise ConfigError(f"there is no resource {name!r}; there are: {', '.join(one.name for one in folder.policy.resources)}")
+    raise ConfigError(f"there is no resource {name!r}; there are: {', '.join(one.name for one in folder.policy.resources) or 'none'}")
 
 
 def answer(policy: Policy, identity: Identity, resource: str, meaning: Meaning, now: float) -> Answer:
