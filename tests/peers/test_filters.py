@@ -9,7 +9,9 @@ same conditions as policies. ``same``: the rows are the same; ``writes``: so is 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +146,27 @@ def test_a_column_computed_as_it_is_read_is_not_computed_for_hidden_rows(new: Pa
             assert codes(wire.query("select c.id from customers c join orders o on c.id = o.share and o.id = 5")) == []
     finally:
         new.server.execute("alter table orders drop column share", GATED)
+
+
+@pytest.mark.parametrize("text", [
+    "select upper(note) from orders",
+    "select upper(note) from orders where exists (with orders as (select 1) select from orders)",
+    "explain analyze insert into alt.taken select note from orders",
+])
+def test_a_name_that_becomes_another_relation_s_while_it_waits(text: str, old: Pair, tmp_path: Path) -> None:
+    """The table in front of the filtered one is dropped while the statement waits for its lock."""
+    with gated(tmp_path, old.server) as appliance, caller(appliance) as wire, caller(appliance) as other, ThreadPoolExecutor(1) as pool:
+        old.server.execute("create table alt.taken(note text)", GATED)
+        try:
+            wire.query("set search_path = alt, public")
+            other.query("begin")
+            assert codes(other.query("drop table alt.orders")) == []
+            waiting = pool.submit(wire.query, text)
+            time.sleep(0.5)
+            assert codes(other.query("commit")) == []
+            got = waiting.result(60)
+            assert len(codes(got)) == 1 and not any(MARK in payload for _, payload in got), got
+            assert old.server.execute("select * from alt.taken", GATED)[-1].rows == []
+        finally:
+            old.server.execute("drop table alt.taken; drop table if exists alt.orders; create table alt.orders(id int, customer_id int, "
+                               "note text); insert into alt.orders select n, n, 'other ' || n from generate_series(1, 10) n", GATED)

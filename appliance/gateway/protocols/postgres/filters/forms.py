@@ -71,11 +71,12 @@ class Forms:
             return None
         why = self._reach.barred(found, only=not body.get("inh"))
         texts = self._reach.texts(found)
-        if schema is None and body["relname"] not in self._ctes and self._reach.is_namesake(found):
+        namesake = schema is None and self._reach.is_namesake(found)
+        if namesake and body["relname"] not in self._ctes:
             self._splice.qualify(body, found.schema)
         if texts or self._reach.barred(found):
             self.seen[found.oid] = found
-        if (why or texts) and schema is None and body["relname"] in self._ctes:
+        if (why or texts or namesake) and schema is None and body["relname"] in self._ctes:
             raise Refused(f'the WITH query "{body["relname"]}" has the name of a relation with a row filter: name it otherwise', DENIED)
         if why:
             raise Refused(why, DENIED)
@@ -302,6 +303,13 @@ def _range_vars(node: Any) -> Iterator[Node]:
     elif isinstance(node, list):
         for entry in node:
             yield from _range_vars(entry)
+
+
+def short_names(body: Node) -> set[str]:
+    """What a statement names without a schema, or drops."""
+    found = {str(one["relname"]) for one in _range_vars(body) if "schemaname" not in one}
+    lists = [entry["List"]["items"] for entry in body.get("objects", ()) if "List" in entry]
+    return found | {str(items[0]["String"]["sval"]) for items in lists if len(items) == 1 and "String" in items[0]}
 
 
 def _query(columns: str, relation: Relation, condition: str, *, only: bool) -> str:

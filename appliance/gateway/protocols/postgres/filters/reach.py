@@ -142,18 +142,18 @@ class Reach:
         return {name: one for name, one in found.items() if self.texts(one) or self.barred(one)}
 
     @cached_property
-    def _short_names(self) -> frozenset[str]:
+    def short_names(self) -> frozenset[str]:
         """The last parts of the names of relations that are under a condition, or barred."""
         return frozenset(one.name for one in self.catalog.user.relations if self.texts(one) or self.barred(one))
 
     def is_namesake(self, relation: Relation) -> bool:
         """Whether another relation, of another schema, is under a condition and has the same name: dropped or made meanwhile, one could be
         taken for the other."""
-        return relation.name in self._short_names and not self.texts(relation) and not self.barred(relation)
+        return relation.name in self.short_names and not self.texts(relation) and not self.barred(relation)
 
     def has_namesakes(self, statement: Statement) -> bool:
         """Whether a statement names such a relation."""
-        names = self._short_names
+        names = self.short_names
         found = (self.by_name.get(name) for name, _ in statement.relations if name.rpartition(".")[2] in names)
         return any(one is not None and self.is_namesake(one) for one in found)
 

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field, replace
 from gateway.errors import Refused
 from gateway.masking.model import MaskSet
 from gateway.protocols.postgres.catalog.model import Catalog
-from gateway.protocols.postgres.filters.forms import HANDLED, Forms
+from gateway.protocols.postgres.filters.forms import HANDLED, Forms, short_names
 from gateway.protocols.postgres.filters.reach import DENIED, LEAVES_ROWS, QUERIES, Reach, named
 from gateway.protocols.postgres.filters.splice import Splice, unclear
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.knowledge import knowledge_of
 from gateway.protocols.postgres.sql.lineage import shape_of
-from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, Parsed
+from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, Parsed, parse
 from gateway.protocols.postgres.sql.walk import Names, Walk
 from gateway.protocols.postgres.statement import Context, SqlFault, Statement
 
 _ENDS = ("commit", "rollback", "rollback-to")
+_NAMING = frozenset({
+    "explain", "truncate", "create-index", "create-statistics", "alter-table", "alter-index", "alter-sequence", "drop-table", "drop-view",
+    "drop-materialized-view", "reindex", "cluster"})
+"""Statements that name relations, and that no guard is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Rewriting:
                               DENIED)
         try:
             self._refuse_cascade(text, statements)
+            self._refuse_unsure_names(text, statements, touched)
             if not any(touched) and not any(one.uses_prepared or reach.has_namesakes(one) for one in statements):
                 return Filtered(text, statements)
             return self._with_guards(text, statements, touched)
@@ -117,6 +122,16 @@ class Rewriting:
         again = self._again(new, statements) if new != text else statements
         done = tuple(_answering(own, inner.get(number, seen)) for number, (own, seen) in enumerate(zip(statements, again, strict=True)))
         return Filtered(new, done, tuple(sorted(relations)), executes)
+
+    def _refuse_unsure_names(self, text: str, statements: Sequence[Statement], touched: Sequence[Mapping[str, object]]) -> None:
+        """A statement that cannot be given the schema of what it names, where a relation of the same name has a filter: dropped meanwhile,
+        the one could be taken for the other. Raises ``Refused``."""
+        unsure = [number for number, one in enumerate(statements) if one.verb in _NAMING and not touched[number]]
+        parsed = parse(text)[0] if unsure else []
+        for number in unsure:
+            if found := sorted(short_names(parsed[number].body) & self._reach.short_names):
+                raise Refused(f"{statements[number].verb} of {found[0]}: a relation of that name has a row filter, name this one with its "
+                              "schema", DENIED)
 
     def _refuse_kind(self, statement: Statement, filtered: bool) -> None:
         if not filtered:

@@ -98,6 +98,25 @@ def test_a_namesake_gets_its_schema() -> None:
     assert given("select orders.id from orders, public.orders o", context=context).relations == ("public.orders",)
 
 
+@pytest.mark.parametrize("text", [
+    "select (with orders as (select 1) select count(*) from orders), id from orders",
+    "select id from orders o where exists (with orders as (select 1) select from orders)",
+    "with x as (with orders as (select 1) select * from orders) select x, orders.id from x, orders",
+    "explain analyze select id from orders", "alter table orders rename to other", "drop table orders", "truncate orders",
+    "create index on orders (id)", "reindex table orders",
+])
+def test_a_namesake_that_cannot_get_its_schema_is_refused(text: str) -> None:
+    context = replace(CONTEXT, path=("pg_catalog", "alt", "public"))
+    with pytest.raises(Refused, match="name"):
+        given(text, context=context)
+
+
+@pytest.mark.parametrize("text", ["explain select id from alt.orders", "alter table alt.orders rename to other", "drop table alt.orders",
+                                  "truncate alt.orders", "create index on alt.orders (id)"])
+def test_with_its_schema_it_is_not(text: str) -> None:
+    assert given(text).text == text
+
+
 def test_a_statement_keeps_what_it_is_and_takes_the_columns_of_what_runs() -> None:
     text = "select o, 1 as one from orders o left join customers c on 1 / c.id = 2"
     (own,), (seen,) = analyze(text, CONTEXT, CATALOG), given(text).statements
