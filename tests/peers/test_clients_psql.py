@@ -5,7 +5,7 @@ What has to differ, and is taken out of both before they are compared:
 
 * ``LOCATION`` lines (``\\set VERBOSITY verbose``): a line of the server's C source. The gateway's own errors have none.
 * the process id in a notification: two sessions have two.
-* the sizes of whole databases (``\\l+``): one was seen to grow between the two looks (7735 and 7767 kB).
+* the sizes of whole databases and tablespaces (``\\l+``, ``\\db+``): some were seen to change between the two looks (580 and 553 kB).
 * under masks only: the options of foreign servers and wrappers, which may hold passwords (``\\des+``, ``\\dew+``).
 
 PGCLIENTENCODING is set on both sides, as psql sets it at a terminal: the gateway pins it, and ``\\dconfig`` lists it.
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 CATALOG = HERE / "catalog.psql"
 SESSION = HERE / "session.psql"
 OPTIONS = ("des+", "dew+")
-SIZE = re.compile(r"\b\d+ (?:bytes|kB|MB)\b")
+SIZE = re.compile(r"\b\d+ (?:bytes|kB|MB)\b *")
 
 
 def said(server: PostgresServer, script: Path, environment: dict[str, str]) -> dict[str, str]:
@@ -39,7 +39,7 @@ def said(server: PostgresServer, script: Path, environment: dict[str, str]) -> d
     text = re.sub(r"server process with PID \d+", "server process with PID N", text)
     parts = re.split(r"(?m)^== (.*)\n", text)
     by_heading = dict(zip(parts[1::2], parts[2::2], strict=True))
-    return by_heading | {heading: SIZE.sub("SIZE", by_heading[heading]) for heading in ("l+",) if heading in by_heading}
+    return by_heading | {heading: SIZE.sub("SIZE", by_heading[heading]) for heading in ("l+", "db+") if heading in by_heading}
 
 
 def differences(straight: dict[str, str], through: dict[str, str]) -> list[str]:
