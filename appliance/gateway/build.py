@@ -20,7 +20,7 @@ from gateway.audit.note import load_private_key
 from gateway.break_glass.watch import Watch
 from gateway.config.load import Folder
 from gateway.console.server import ConsoleServer
-from gateway.datapath import Change, DataPath, Seat
+from gateway.datapath import Change, DataPath, Seat, waiting_for_a_restart
 from gateway.errors import AuditUnavailable, ConfigError
 from gateway.identity.clock import keep_floor
 from gateway.workers.crew import Crew
@@ -140,6 +140,8 @@ class Gateway(DataPath):
             return await self._rejected(str(problem))
         await notifier.take_over(former)
         log.info("policy %s loaded", self.policy.digest)
+        if keys := waiting_for_a_restart(self.started, self.folder.gateway):
+            log.warning("gateway.yaml: %s: changed, and not in force until a restart", ", ".join(keys))
         return None
 
     def _put_in_force(self, change: Change) -> None:

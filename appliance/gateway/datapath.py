@@ -23,7 +23,7 @@ from gateway.audit.log import AuditLog
 from gateway.audit.note import load_private_key
 from gateway.config.address import is_loopback
 from gateway.config.load import Folder, load_folder
-from gateway.config.schema import Listener
+from gateway.config.schema import GatewayConfig, Listener
 from gateway.errors import AuditUnavailable, ConfigError
 from gateway.govern import Approvals
 from gateway.identity.authenticate import Authenticator
@@ -59,6 +59,17 @@ class Change:
     tls: Mapping[str, ssl.SSLContext | None]
 
 
+ONLY_AT_START = ("name", "segment", "state", "listeners", "workers", "audit")
+"""Keys of gateway.yaml that a reload reads and does not put in force; so are these of ``limits``."""
+LIMITS_ONLY_AT_START = ("operations_per_identity", "approvals_pending", "approvals_pending_per_identity", "held")
+
+
+def waiting_for_a_restart(started: GatewayConfig, now: GatewayConfig) -> list[str]:
+    """The keys that differ from those the process began with, and that only a restart puts in force."""
+    keys = [key for key in ONLY_AT_START if getattr(started, key) != getattr(now, key)]
+    return keys + [f"limits.{key}" for key in LIMITS_ONLY_AT_START if getattr(started.limits, key) != getattr(now.limits, key)]
+
+
 @dataclass(slots=True)
 class Seat:
     """Where a data path stands among several: ``worker`` 0 is alone, or the first process. What is counted, is counted over all."""
@@ -85,6 +96,7 @@ class DataPath:
 
     def __init__(self, folder: Folder, seat: Seat) -> None:
         self.folder = folder
+        self.started = folder.gateway
         self.policy: Policy = compile_policy(folder)
         self.live, self.connections, self.keys, self.worker = seat.live, seat.connections, seat.keys, seat.worker
         self._rates = seat.rates

@@ -41,3 +41,14 @@ async def test_a_reload_that_cannot_be_recorded_is_refused(
             assert await gateway.reload() == "the disk is full"
         assert (gateway.folder, gateway.policy, gateway.authenticator, gateway.notifier) == before
         assert await gateway.reload() is None
+
+
+async def test_what_only_a_restart_puts_in_force_is_named(
+    tmp_path: Path, postgres: PostgresServer, caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with inside(tmp_path, postgres) as (gateway, appliance):
+        assert await gateway.reload() is None
+        assert "until a restart" not in caplog.text
+        appliance.rewrite("gateway.yaml", {"segment:": "workers: 2\nsegment:", "identity: 100000/s": "identity: 5/s"})
+        assert await gateway.reload() is None
+        assert "gateway.yaml: workers, limits.operations_per_identity: changed, and not in force until a restart" in caplog.text

@@ -31,7 +31,7 @@ _BUILT_IN = "gateway.testing.client"
 _TRY = """
 Still running: PostgreSQL (process {postgres}) and the gateway (process {gateway}). Try:
   . {script}
-  psql -c "select * from customers limit 5"
+  psql -c "select id, name, email, ssn, card from customers limit 5"
   psql -c "delete from orders"           # waits; look and vote from another terminal, after the first line there:
   lockgate approvals list --config {folder} --token-file {token}
   lockgate approvals approve ID --reason TEXT --config {folder} --token-file {token}

@@ -24,6 +24,11 @@ BOOL, DATE, TIMESTAMP, TIMESTAMPTZ = 16, 1082, 1114, 1184
 _WORDS = frozenset({19, 25, 1042, 1043})
 _NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 1700})
 _UUID = 2950
+_SPELLED: Mapping[int, re.Pattern[str]] = {
+    **dict.fromkeys((20, 21, 23), re.compile(r"-?[0-9]{1,19}")), 26: re.compile(r"[0-9]{1,10}"),
+    **dict.fromkeys((700, 701, 1700), re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")), BOOL: re.compile("true|false"),
+    _UUID: re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")}
+"""How a quoted constant of these types may be spelled: what the target could not read would fail each statement."""
 TYPES = _WORDS | _NUMBERS | {BOOL, DATE, TIMESTAMP, TIMESTAMPTZ, _UUID, ENUM}
 """name, text, char(n), varchar; int8, int2, int4, oid, float4, float8, numeric; bool, date, timestamp, timestamptz, uuid, enumerations."""
 
@@ -86,6 +91,8 @@ def _unlike(name: str, type_oid: int, kind: str, text: str) -> str | None:
     if type_oid in _ISO:
         pattern, form = _ISO[type_oid]
         return None if kind == "string" and pattern.fullmatch(text) else f"{name} is compared with {form} alone"
+    if kind == "string" and type_oid in _SPELLED and not _SPELLED[type_oid].fullmatch(text):
+        return f"{name} cannot be compared with {text!r}: its type has no such value"
     fits = {"number": type_oid in _NUMBERS, "truth": type_oid == BOOL}.get(kind, True)
     return None if fits else f"{name} cannot be compared with a {kind}"
 
