@@ -7,6 +7,8 @@ revocation and replay are looked at each time.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from contextlib import suppress
 from hashlib import sha256
 
 from gateway.identity.keys import Key
@@ -20,7 +22,7 @@ class Proven:
     """Remembers by the SHA-256 of the whole token, never the token, and for one ``Key`` object: keys read or fetched anew are others."""
 
     def __init__(self) -> None:
-        self._by: dict[bytes, Key] = {}
+        self._by: OrderedDict[bytes, Key] = OrderedDict()
 
     def verify(self, token: Token, key: Key) -> None:
         """As ``token.verify``; raises what it raises, and remembers nothing of a token that is refused."""
@@ -28,6 +30,7 @@ class Proven:
         if self._by.get(mark) is key:
             return
         verify(token, key)
-        if len(self._by) >= KEPT:
-            self._by.pop(next(iter(self._by)), None)
         self._by[mark] = key
+        if len(self._by) > KEPT:
+            with suppress(KeyError):                    # several threads verify tokens of ``single_use`` issuers
+                self._by.popitem(last=False)

@@ -18,6 +18,7 @@ from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row, load_catal
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
+from gateway.protocols.postgres.namesakes import refuse_unsure_names
 from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
@@ -97,6 +98,12 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
             given = filtered(text, statements, masks, context, catalog)
         except Refused as no:
             refusal = str(no)
+    if masks:
+        try:
+            prepared = [context.prepared.get(one.uses_prepared, "") for one in statements if one.uses_prepared]
+            refuse_unsure_names((text, *prepared), masks, catalog, context.path)
+        except Refused as no:
+            refusal = refusal or str(no)
     statements = given.statements
     uses = Uses(text, context, catalog, statements, limit, answer) if masks.strict else None
     for statement in statements:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names without a schema that could come to mean a relation with other masks while a statement waits.
+
+The target looks a name up again when it gets the lock it waited for: where the first relation of that name on the search path was dropped
+or renamed meanwhile, the statement runs on the next one, and what was understood of it is not what runs. A column's origin in the answer is
+compared with what was understood; a computed column has none. So such a name has to be given with its schema. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.errors import Refused
+from gateway.masking.model import MaskSet
+from gateway.protocols.postgres.catalog.model import FIRST_USER_OID, Catalog, Relation
+from gateway.protocols.postgres.filters.forms import short_names
+from gateway.protocols.postgres.sql.parse import parse
+from gateway.protocols.postgres.statement import SqlFault
+
+DENIED = "42501"
+_KEPT = 8
+_RECENT: list[tuple[MaskSet, Catalog, tuple[str, ...], frozenset[str]]] = []
+
+
+def refuse_unsure_names(texts: Sequence[str], masks: MaskSet, catalog: Catalog, path: Sequence[str]) -> None:
+    """Raises ``Refused`` (42501) where one of the texts names without its schema what ``unsure`` tells."""
+    names = unsure(masks, catalog, tuple(path))
+    if not names:
+        return
+    for text in texts:
+        try:
+            parsed = parse(text)[0]
+        except SqlFault:
+            raise Refused("names stand for several relations on the search path whose masks differ, and the text is too long to be looked "
+                          "through: set search_path to one schema", DENIED) from None
+        for one in parsed:
+            if found := sorted(short_names(one.body) & names):
+                raise Refused(f"several {found[0]} are on the search path, and their masks differ: name it with its schema", DENIED)
+
+
+def unsure(masks: MaskSet, catalog: Catalog, path: tuple[str, ...]) -> frozenset[str]:
+    """The names that several relations on the path have, unless all are plain tables whose columns have the same masks."""
+    for known_masks, known_catalog, known_path, found in _RECENT:
+        if known_masks is masks and known_catalog is catalog and known_path == path:
+            return found
+    found = frozenset(_unsure(masks, catalog, path))
+    _RECENT.insert(0, (masks, catalog, path, found))
+    del _RECENT[_KEPT:]
+    return found
+
+
+def _unsure(masks: MaskSet, catalog: Catalog, path: tuple[str, ...]) -> set[str]:
+    schemas = {schema for schema in path if not schema.startswith("pg_")}
+    if len(schemas) < 2:
+        return set()
+    by_name: dict[str, list[Relation]] = {}
+    for relation in catalog.user.relations:
+        if relation.oid >= FIRST_USER_OID and relation.schema in schemas and relation.kind in "rvmpf":
+            by_name.setdefault(relation.name, []).append(relation)
+    return {name for name, found in by_name.items() if len(found) > 1 and _differ(found, masks)}
+
+
+def _differ(relations: Sequence[Relation], masks: MaskSet) -> bool:
+    if any(one.kind != "r" or one.parents for one in relations):
+        return True
+    columns = {column.name for one in relations for column in one.columns}
+    first = relations[0]
+    return any(masks.rule_for((one.schema, one.name, column)) != masks.rule_for((first.schema, first.name, column))
+               for one in relations[1:] for column in columns)
