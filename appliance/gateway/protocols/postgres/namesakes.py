@@ -18,8 +18,9 @@ from gateway.protocols.postgres.sql.parse import parse
 from gateway.protocols.postgres.statement import SqlFault
 
 DENIED = "42501"
-_KEPT = 8
+_KEPT, _OTHERS = 64, 8
 _RECENT: list[tuple[MaskSet, Catalog, tuple[str, ...], frozenset[str]]] = []
+"""What was told lately; of other catalogs with the same database name few, so that former ones do not add up here."""
 
 
 def refuse_unsure_names(texts: Sequence[str], masks: MaskSet, catalog: Catalog, path: Sequence[str]) -> None:
@@ -44,8 +45,9 @@ def unsure(masks: MaskSet, catalog: Catalog, path: tuple[str, ...]) -> frozenset
         if known_masks is masks and known_catalog is catalog and known_path == path:
             return found
     found = frozenset(_unsure(masks, catalog, path))
-    _RECENT.insert(0, (masks, catalog, path, found))
-    del _RECENT[_KEPT:]
+    former = [one for one in _RECENT if one[1] is not catalog and one[1].database == catalog.database]
+    others = [one for one in _RECENT if all(one is not dropped for dropped in former[_OTHERS:])]
+    _RECENT[:] = [(masks, catalog, path, found), *others][:_KEPT]
     return found
 
 
