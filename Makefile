@@ -75,7 +75,7 @@ $(STAMPS)/fuzz: requirements/fuzz.txt $(STAMPS)/dev
 
 $(STAMPS)/system-test: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
-	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client openssl
+	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client openssl openssh-server openssh-client rsync git
 	touch $@
 
 $(STAMPS)/system-clients: tools/install-system-packages | $(PY)
