@@ -15,18 +15,21 @@ if TYPE_CHECKING:
     from gateway.protocols.postgres.context import SessionContext
 
 DESCRIBED = 256
-SHORT = 2048
-"""Row descriptions remembered per session, and the longest of them in bytes."""
+ROOM = 64 * 1024
+"""Row descriptions remembered per session: how many, and how many bytes of them in all."""
+
+_Compared = tuple[tuple[MaskPlan, Catalog, MaskSet], tuple[messages.Field, ...], MaskPlan]
 
 
 class SecondLock:
     """Of one session: it remembers the comparisons that it made."""
 
-    __slots__ = ("_context", "_described")
+    __slots__ = ("_context", "_described", "_room")
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
-        self._described: dict[bytes, tuple[tuple[MaskPlan, Catalog, MaskSet], tuple[messages.Field, ...], MaskPlan]] = {}
+        self._described: dict[bytes, _Compared] = {}
+        self._room = ROOM
 
     def verified(self, plan: MaskPlan | None, formats: tuple[int, ...], payload: bytes) -> tuple[tuple[messages.Field, ...], MaskPlan]:
         """The fields described, and the plan compared with them. The same description of the same plan under the same catalog and masks
@@ -39,8 +42,15 @@ class SecondLock:
             return known[1], known[2]
         fields = messages.parse_row_description(payload).fields
         verified = check_row_description(plan, fields, formats, now[1], now[2])
-        if len(payload) <= SHORT:
-            if len(self._described) >= DESCRIBED:
-                self._described.clear()
-            self._described[payload] = (now, fields, verified)
+        self._keep(payload, (now, fields, verified))
         return fields, verified
+
+    def _keep(self, payload: bytes, compared: _Compared) -> None:
+        if len(payload) > ROOM:
+            return
+        if len(self._described) >= DESCRIBED or len(payload) > self._room:
+            self._described.clear()
+            self._room = ROOM
+        if payload not in self._described:
+            self._room -= len(payload)
+        self._described[payload] = compared
