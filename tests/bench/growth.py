@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ TARGETS = (1, 10, 100)
 WORKERS = (1, 2)
 CONNECTED = 30
 """Clients that are connected in a second at least: pgbench's time runs meanwhile."""
+SETTLING = 60.0
+IDLE = 0.03
+"""Seconds that a gateway gets to read its catalogs, and seconds of CPU in one below which it has."""
 SYNC = "0.005"
 SLOW_CLIENTS = (1, 8, 32)
 Change = Callable[[Appliance], None]
@@ -107,6 +111,7 @@ def samples(growth: Growth) -> Iterator[Sample]:
             yield _memory(f"identities {identities}", peer)
     for targets in TARGETS:
         with growth.gateway(_targets(targets, growth.ground.server.address)) as peer:
+            _settled(peer)
             yield from growth.run(f"targets {targets} unique texts", peer, "-S", "-M", "simple")
             yield _memory(f"targets {targets}", peer)
     for workers in WORKERS:
@@ -117,6 +122,17 @@ def samples(growth: Growth) -> Iterator[Sample]:
         for clients in SLOW_CLIENTS:
             yield from growth.run(f"syncs of 5 ms, select, {clients} clients", peer, "-S", "-M", "prepared", clients=clients, rates=True)
         yield from growth.run("syncs of 5 ms, update, 8 clients", peer, "-N", "-M", "prepared", rates=True)
+
+
+def _settled(peer: Peer) -> None:
+    """Wait until it has nothing more to do: every catalog has been read. At most ``SETTLING`` seconds."""
+    before, until = measure.cpu_seconds(peer.pid or 0), time.monotonic() + SETTLING
+    while time.monotonic() < until:
+        time.sleep(1.0)
+        now = measure.cpu_seconds(peer.pid or 0)
+        if now - before < IDLE:
+            return
+        before = now
 
 
 def _memory(name: str, peer: Peer) -> Sample:
