@@ -33,9 +33,11 @@ VAULT = b"$ANSIBLE_VAULT;"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is said of one gateway. ``wrong`` stops the change, ``wider`` is what would be possible and is not today."""
+    """What is said of one gateway. ``wrong`` stops the change, ``wider`` is what would be possible and is not today, ``revoked`` are the
+    cases that do not hold only because somebody is revoked."""
 
     wrong: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     wider: bool = False
     facts: tuple[str, ...] = ()
@@ -167,9 +169,10 @@ def ask(after: Path, before: Path | None, compared: bool) -> Finding:
     if status:
         return Finding(wrong=tuple(problem(one) for one in checked.get("problems", [])) or (said,))
     warnings = tuple(f"warning: {problem(one)}" for one in checked.get("warnings", []))
-    wrong, facts = cases(after)
+    wrong, revoked, facts = cases(after)
     changes = compare(before, after) if before is not None else (("a new gateway",) if compared else ())
-    return Finding(wrong, changes, any(line.startswith("WIDER") for line in changes) or (compared and before is None), (*facts, *warnings))
+    wider = any(line.startswith("WIDER") for line in changes) or (compared and before is None)
+    return Finding(wrong, revoked, changes, wider, (*facts, *warnings))
 
 
 def problem(one: dict[str, Any]) -> str:
@@ -177,11 +180,12 @@ def problem(one: dict[str, Any]) -> str:
     return f"{place}: {one['message']}"
 
 
-def cases(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """``policy test``: what failed, and what to say of the rest."""
+def cases(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """``policy test``: what failed, the cases of who is revoked, and what to say of the rest."""
     status, said = lockgate("policy", "test", "--config", str(folder))
     lines = said.splitlines()
-    return (tuple(lines) if status else (), tuple(lines[-1:]))
+    revoked = tuple(line for line in lines if line.startswith("REVOKED "))
+    return (tuple(line for line in lines if line not in revoked) if status else (), revoked, tuple(lines[-1:]))
 
 
 def compare(before: Path, after: Path) -> tuple[str, ...]:
@@ -230,6 +234,8 @@ def section(names: Sequence[str], finding: Finding, compared: bool) -> str:
     lines = [f"## {', '.join(names)}"]
     if finding.wrong:
         lines.append("**Refused:**\n\n" + fenced(finding.wrong))
+    if finding.revoked:
+        lines.append("Cases that do not hold as long as somebody is revoked, and stop nothing:\n\n" + fenced(finding.revoked))
     if finding.facts:
         lines.append("\n".join(f"- {fact}" for fact in finding.facts))
     if finding.changes:

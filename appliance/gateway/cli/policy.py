@@ -20,13 +20,15 @@ from gateway.policy.gathering import Side
 from gateway.policy.policy import compile_policy
 
 LINE_BYTES = 16 * 2**20
+_TEST = ("Run the cases under policy/tests. Exit status 1 when one does not hold. A case that does not hold only because of the revoked "
+         "list is REVOKED, and no failure, unless it says `effect: deny`.")
 
 
 def register(subparsers: Any) -> None:
     """The verbs ``policy test`` and ``policy diff``."""
     parser: ArgumentParser = subparsers.add_parser("policy", help="test the policy, compare two", description=__doc__)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    cases = verbs.add_parser("test", help="run the cases under policy/tests")
+    cases = verbs.add_parser("test", help="run the cases under policy/tests: 0 or 1", description=_TEST)
     add_config(cases)
     add_json(cases)
     cases.set_defaults(run=test)
@@ -42,21 +44,25 @@ def register(subparsers: Any) -> None:
 
 
 def test(args: Namespace) -> int:
-    """0 when every case holds, 1 when one does not. Raises ``ConfigError``."""
+    """0 when every case holds but for those of who is revoked, 1 when one does not. Raises ``ConfigError``."""
     folder = load_folder(args.config, need_tests=True)
     policy = compile_policy(folder)
     outcomes = list(run_cases(folder, policy, time.time()))
     unhit = never_hit(policy, outcomes)
-    failed = [outcome for outcome in outcomes if not outcome.passed]
-    document = {"passed": len(outcomes) - len(failed), "failed": len(failed), "failures": [_failure(one) for one in failed],
+    failed, revoked = ([one for one in outcomes if one.state == state] for state in ("failed", "revoked"))
+    document = {"passed": len(outcomes) - len(failed) - len(revoked), "failed": len(failed), "revoked": len(revoked),
+                "failures": [_case(one) | {"differs": _differs(one)} for one in failed], "revoked_cases": [_case(one) for one in revoked],
                 "rules_never_hit": unhit, "policy": policy.digest}
     emit(args, document, _results)
     return 1 if failed else 0
 
 
-def _failure(outcome: Outcome) -> dict[str, Any]:
-    return {"identity": outcome.case.identity, "resource": outcome.case.resource, "asked": outcome.asked, "reason": outcome.answer.reason,
-            "differs": {key: {"expected": expected, "got": got} for key, (expected, got) in outcome.wrong.items()}}
+def _case(outcome: Outcome) -> dict[str, Any]:
+    return {"identity": outcome.case.identity, "resource": outcome.case.resource, "asked": outcome.asked, "reason": outcome.answer.reason}
+
+
+def _differs(outcome: Outcome) -> dict[str, Any]:
+    return {key: {"expected": expected, "got": got} for key, (expected, got) in outcome.wrong.items()}
 
 
 def _results(document: dict[str, Any]) -> Iterator[str]:
@@ -66,8 +72,10 @@ def _results(document: dict[str, Any]) -> Iterator[str]:
             yield f"        {key}: expected {_plain(both['expected'])}, got {printable(_plain(both['got']))}"
         if failure["reason"]:
             yield f"        {printable(failure['reason'])}"
+    for one in document["revoked_cases"]:
+        yield f"REVOKED {one['identity']} on {one['resource']}: {printable(str(one['asked']))}: {printable(one['reason'])}"
     yield from (f"no case touches rule {printable(name)}" for name in document["rules_never_hit"])
-    yield f"{document['passed']} passed, {document['failed']} failed"
+    yield f"{document['passed']} passed, {document['failed']} failed" + (f", {document['revoked']} revoked" if document["revoked"] else "")
 
 
 def _plain(value: Any) -> str:

@@ -1,31 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``policy test``: the cases under ``policy/tests``. Sets are compared as sets; a key that is absent is not compared."""
+"""``policy test``: the cases under ``policy/tests``. Sets are compared as sets; a key that is absent is not compared.
+
+A case that would hold if nobody were revoked is *revoked*: it neither holds nor fails (docs/decisions/0033). One that says ``effect: deny``
+means what is in force, the revoked list included.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from gateway.config import speaks
 from gateway.config.load import Folder
 from gateway.config.schema import TestCase
-from gateway.policy.policy import Policy
+from gateway.policy.policy import Policy, compile_policy
 from gateway.policy.question import Answer, Reader, answer, identity_of, reader_of, resource_of
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case, what it got, and ``key: (expected, got)`` for everything that differs."""
+    """One case, what it got, and ``key: (expected, got)`` for everything that differs. ``revoked``: only the revoked list makes it come
+    out otherwise than it says; ``wrong`` is empty then, and ``answer`` says who or what is revoked. A case that fails without that
+    list too has the answer and the differences of the rules."""
 
     case: TestCase
     asked: Any
     answer: Answer
     wrong: Mapping[str, tuple[Any, Any]]
+    revoked: bool = False
 
     @property
-    def passed(self) -> bool:
-        return not self.wrong
+    def state(self) -> Literal["passed", "failed", "revoked"]:
+        return "failed" if self.wrong else "revoked" if self.revoked else "passed"
 
 
 class Readers:
@@ -49,11 +56,25 @@ def asked_of(folder: Folder, case: TestCase) -> Any:
 
 def run_cases(folder: Folder, policy: Policy, now: float) -> Iterator[Outcome]:
     """Every case of the folder, in order."""
-    readers = Readers(folder)
+    readers, believing = Readers(folder), _believing(folder)
     for case in folder.tests:
         asked = asked_of(folder, case)
         got = ask(folder, policy, readers, case, now)
-        yield Outcome(case, asked, got, _differences(case, got))
+        if believing is None or case.effect == "deny":
+            yield Outcome(case, asked, got, _differences(case, got))
+            continue
+        meant = ask(folder, believing, readers, case, now)
+        if wrong := _differences(case, meant):
+            yield Outcome(case, asked, meant, wrong)
+        else:
+            yield Outcome(case, asked, got, {}, revoked=bool(_differences(case, got)))
+
+
+def _believing(folder: Folder) -> Policy | None:
+    """The same policy without its revoked list; ``None`` where that is empty."""
+    if not folder.policy.revoked:
+        return None
+    return compile_policy(replace(folder, policy=folder.policy.model_copy(update={"revoked": ()})))
 
 
 def ask(folder: Folder, policy: Policy, readers: Readers, case: TestCase, now: float) -> Answer:

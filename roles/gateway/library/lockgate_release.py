@@ -68,8 +68,6 @@ VERDICT = Path("/run/lockgate/serving.json")
 QUIET = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 STARTED = "started.json"
-REVOKED = "the identity is revoked"
-"""The program's reason where the revoked list answers a case, and no rule does."""
 """Beside the folders: a digest of what only a restart puts in force, as of the last start."""
 
 
@@ -232,23 +230,26 @@ def checked(program: Path, folder: Path) -> None:
     raise Wrong("lockgate check refuses the folder, nothing was changed: " + "; ".join(problems))
 
 
-def tested(program: Path, folder: Path) -> None:
-    """``lockgate policy test``, where the folder has cases. Raises ``Wrong`` with every case that does not hold, but for those that
-    the revoked list alone answers: an access that has to end now waits for nobody to write its cases anew."""
+def tested(program: Path, folder: Path) -> list[str]:
+    """``lockgate policy test``, where the folder has cases. Raises ``Wrong`` with every case that does not hold. Returns those that only
+    the revoked list keeps from holding: the program lets them be, an access that has to end now waits for no case."""
     if not any(folder.glob("policy/tests/**/*.yaml")):
-        return
+        return []
     done = asked(program, folder, "policy", "test")
-    if done.returncode == 0:
-        return
     try:
-        found = json.loads(done.stdout)["failures"]
-        failures = [f"{one['identity']} on {one['resource']}: {json.dumps(one['asked'])}: {differs(one)}"
-                    for one in found if one["reason"] != REVOKED]
-        if found and not failures:
-            return
+        said = json.loads(done.stdout)
+        failures = [f"{shown(one)}: {differs(one)}" for one in said["failures"]]
+        revoked = [f"{shown(one)}: {one['reason']}" for one in said.get("revoked_cases", [])]  # an older program names none
     except (ValueError, KeyError, TypeError):
-        failures = []
+        failures = revoked = []
+    if done.returncode == 0:
+        return revoked
     raise Wrong("lockgate policy test refuses the folder, nothing was changed: " + "; ".join(failures or [done.stdout.strip()[-2000:]]))
+
+
+def shown(case: Mapping[str, Any]) -> str:
+    """Whose case it is, and what it asks."""
+    return f"{case['identity']} on {case['resource']}: {json.dumps(case['asked'])}"
 
 
 def differs(failure: Mapping[str, Any]) -> str:
@@ -361,7 +362,8 @@ class Work:
         """Raises ``Wrong`` where the program refuses the folder, or a policy out of the inventory fails its own cases."""
         checked(program, folder)
         if self.given["files"] is not None:
-            tested(program, folder)
+            for case in tested(program, folder):
+                self.module.warn(f"a case that does not hold as long as that is revoked: {case}")
 
     def apply(self, how: str) -> None:
         """Switch, put in force; back again if that fails. Raises ``Wrong``."""

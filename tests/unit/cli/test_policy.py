@@ -61,11 +61,45 @@ def test_a_case_has_its_moment(etc: Path, capsys: Capture) -> None:
     assert run_cases(etc, capsys)[0] == 0
 
 
-def test_a_revoked_identity_is_denied(etc: Path, capsys: Capture) -> None:
-    (etc / "policy" / "revoked.yaml").write_text(json.dumps({"revoked": [{"identity": "ci-bot"}]}))
+def revoke(etc: Path, **entry: str) -> None:
+    (etc / "policy" / "revoked.yaml").write_text(json.dumps({"revoked": [{"identity": "ci-bot"} | entry]}))
+
+
+def test_a_case_that_only_the_revoked_list_keeps_from_holding_is_no_failure(etc: Path, capsys: Capture) -> None:
+    write_cases(etc, {"sql": "delete from orders", "effect": "deny"}, {"sql": "select ssn from customers", "masked": ["ssn"]})
+    assert run_cases(etc, capsys)[0] == 1, "the first holds only when its identity is revoked"
+    revoke(etc)
     status, said = run_cases(etc, capsys)
-    assert status == 1
-    assert "the identity is revoked" in {failure["reason"] for failure in said["failures"]}
+    assert (status, said["failed"], said["failures"]) == (0, 0, [])
+    assert said["passed"] + said["revoked"] == 18 and said["revoked"] == len(said["revoked_cases"]) > 1
+    assert {(one["identity"], one["reason"]) for one in said["revoked_cases"]} == {("ci-bot", "the identity is revoked")}
+    assert "select ssn from customers" in {one["asked"] for one in said["revoked_cases"]}, "the effect is not all that a case may say"
+    assert "ci works on orders/data" not in said["rules_never_hit"]
+    assert run("policy", "test", "--config", str(etc)) == 0
+    shown = capsys.readouterr().out
+    assert "REVOKED ci-bot on orders-db: select ssn from customers: the identity is revoked\n" in shown
+    assert shown.endswith(f"{said['passed']} passed, 0 failed, {said['revoked']} revoked\n")
+
+
+def test_a_revoked_identity_hides_no_case_that_fails_without_the_list(etc: Path, capsys: Capture) -> None:
+    revoke(etc)
+    write_cases(etc, {"sql": "delete from orders", "effect": "allow"}, {"sql": "select ssn from customers", "masked": []},
+                {"sql": "select id from orders", "effect": "deny", "rules": ["never"]},
+                {"sql": "delete from orders", "effect": "allow", "identity": "reporting"})
+    status, said = run_cases(etc, capsys)
+    assert (status, said["failed"]) == (1, 4)
+    assert [failure["differs"] for failure in said["failures"]] == [
+        {"effect": {"expected": "allow", "got": "approve"}}, {"masked": {"expected": [], "got": ["ssn"]}},
+        {"rules": {"expected": ["never"], "got": []}}, {"effect": {"expected": "allow", "got": "deny"}}]
+    assert "revoked" not in str(said["failures"][0]["reason"]), "the rules' answer is shown, not the list's"
+
+
+def test_a_revocation_is_over_for_a_case_of_a_later_moment(etc: Path, capsys: Capture) -> None:
+    revoke(etc, until="2030-01-01T00:00:00Z")
+    [first, second] = ({"sql": "select id from orders", "effect": "allow", "at": f"{year}-06-01T00:00:00Z"} for year in (2029, 2031))
+    write_cases(etc, first, second)
+    said = run_cases(etc, capsys)[1]
+    assert [one["asked"] for one in said["revoked_cases"]].count("select id from orders") == 1
 
 
 def test_nothing_to_understand_with_is_a_failure(etc: Path, capsys: Capture) -> None:

@@ -90,6 +90,15 @@ def test_a_case_that_fails(before: Path, after: Path) -> None:
     assert any("delete from orders" in line for line in found.wrong)
 
 
+def test_a_revocation_is_shown_and_stops_nothing(before: Path, after: Path) -> None:
+    (after / "policy/revoked.yaml").write_text("revoked: [{identity: ci-bot}]\n")
+    found = review.ask(after, before, True)
+    assert found.wrong == () and found.revoked and not found.wider
+    assert {line.split()[1] for line in found.revoked} == {"ci-bot"} and found.facts[0].endswith(f"{len(found.revoked)} revoked")
+    text = review.markdown(review.Review({"plant-a/gw-a-1": found}, against="main"))
+    assert "stop nothing:\n\n```text\nREVOKED ci-bot on orders-db: " in text and "not revoked -> revoked" in text
+
+
 def test_a_new_gateway_is_more_than_before(after: Path) -> None:
     assert review.ask(after, None, True).wider
     assert not review.ask(after, None, False).wider
