@@ -11,17 +11,14 @@ import gc
 import logging
 import os
 import socket
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.hazmat.primitives.serialization import Encoding
+from typing import Any
 
 from gateway import version
 from gateway.audit.log import AuditLog
 from gateway.audit.note import load_private_key
-from gateway.config.address import is_loopback
 from gateway.config.load import Folder, load_folder
 from gateway.config.schema import GatewayConfig, Listener
 from gateway.errors import AuditUnavailable, ConfigError
@@ -30,11 +27,9 @@ from gateway.identity.authenticate import Authenticator
 from gateway.identity.clock import Clock, keep_floor, read_floor, start_floor
 from gateway.live import Connections, LiveSessions, Rates
 from gateway.net.server import Server, Supervisor, serve
-from gateway.net.tls import server_context
 from gateway.policy.policy import Policy, compile_policy
+from gateway.protocols.listening import ProtocolListener, listener
 from gateway.protocols.postgres.cancelkeys import CancelKeys
-from gateway.protocols.postgres.listener import PostgresListener
-from gateway.protocols.postgres.messages import ALPN
 
 log = logging.getLogger("gateway")
 
@@ -45,18 +40,17 @@ class _Open:
 
     name: str
     server: Server
-    handler: PostgresListener
-    settings: Listener
+    handler: ProtocolListener
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A folder that could be put in force as it is."""
+    """A folder that could be put in force as it is; ``listeners`` is what each listener made of it."""
 
     folder: Folder
     policy: Policy
     authenticator: Authenticator
-    tls: Mapping[str, ssl.SSLContext | None]
+    listeners: Mapping[str, Any]
 
 
 ONLY_AT_START = ("name", "segment", "state", "listeners", "workers", "audit")
@@ -138,13 +132,13 @@ class DataPath:
 
     async def _listen(self, name: str, settings: Listener, sockets: Sequence[socket.socket] = ()) -> None:
         host, port = settings.place
-        handler = PostgresListener(self, listener_tls(self.folder, settings), is_loopback(host))
+        handler = listener(name, self, settings)
         try:
-            self._listeners.append(_Open(name, await serve(handler.handle, host, port, sockets), handler, settings))
+            self._listeners.append(_Open(name, await serve(handler.handle, host, port, sockets), handler))
         except OSError as error:
             raise cannot_listen(name, settings, error) from None
-        self._catalogs.append(self._background.start(handler.warm(), "catalogs"))
-        self._background.start(handler.roles.tend(), "session roles")
+        self._catalogs.append(self._background.start(handler.warm(), f"{name}: warming up"))
+        self._background.start(handler.tend(), f"{name}: upkeep")
 
     def when_warm(self, call: Callable[[], None]) -> None:
         """Call it once every target's catalog has been read, as far as it can be reached."""
@@ -161,7 +155,7 @@ class DataPath:
         """Read a folder and see whether everything in it can be put in force. Raises ``ConfigError``."""
         folder = load_folder(path)
         return Change(folder, compile_policy(folder), self.authenticator.reloaded(folder),
-                      {one.name: listener_tls(folder, one.settings) for one in self._listeners})
+                      {one.name: one.handler.prepare(folder) for one in self._listeners})
 
     async def record_change(self, change: Change) -> None:
         """On disk before it is in force. Raises ``AuditUnavailable``."""
@@ -171,7 +165,7 @@ class DataPath:
         """Put it in force: it reaches live sessions at their next operation, and ends those that are in it no longer."""
         self._put_in_force(change)
         for one in self._listeners:
-            await one.handler.reloaded(change.tls[one.name])
+            await one.handler.reloaded(change.listeners[one.name])
         for session in self.live.all():
             if reason := self.policy.ended(session, self.now()):
                 self.live.end(session.id, reason)
@@ -222,18 +216,6 @@ def _seen(recorded: asyncio.Future[int]) -> None:
 def cannot_listen(name: str, settings: Listener, error: OSError) -> ConfigError:
     """What is wrong with a listener's address."""
     return ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}")
-
-
-def listener_tls(folder: Folder, settings: Listener) -> ssl.SSLContext | None:
-    """What a listener shows its callers, and whose client certificates it believes. Raises ``ConfigError``."""
-    if settings.tls is None:
-        return None
-    authorities = (one.public_bytes(Encoding.DER) for bundle in folder.bundles.values() for one in bundle)
-    certificate, key = folder.resolve(settings.tls.certificate), folder.resolve(settings.tls.key)
-    try:
-        return server_context(certificate, key, authorities=authorities, alpn=(ALPN,))
-    except (OSError, ssl.SSLError) as wrong:
-        raise ConfigError(f"listener {settings.address}: its certificate and key cannot be used: {type(wrong).__name__}") from None
 
 
 def calm_collector() -> None:

@@ -88,6 +88,18 @@ class ByteStream(asyncio.Protocol):
                 waiter.set_result(None)
         self._drainers.clear()
 
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Another protocol takes the connection from here on, with what has been received. It owes this stream its ``connection_lost``."""
+        transport = self._transport
+        if transport is None or self._lost:
+            raise ConnectionResetError("the connection is lost")
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if data := self.read_nowait():
+            protocol.data_received(data)
+        if self._eof:
+            protocol.eof_received()
+
     def bound(self, high: int) -> None:
         """Keep at most about ``high`` bytes each way before a side is paused (``READ_HIGH`` and ``WRITE_HIGH`` unless said)."""
         self._read_high = self._write_high = high

@@ -13,14 +13,19 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.errors import AuditUnavailable, ClientFault, Refused, TargetFault
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.config.address import is_loopback
+from gateway.config.load import Folder
+from gateway.config.schema import Listener
+from gateway.errors import AuditUnavailable, ClientFault, ConfigError, Refused, TargetFault
 from gateway.govern import session_fields
 from gateway.identity.certificate import CertificateRefused
 from gateway.identity.token import TokenRefused
 from gateway.live import Caps, End
 from gateway.model import Identity, Session
 from gateway.net.stream import ByteStream
-from gateway.net.tls import verified_chain
+from gateway.net.tls import server_context, verified_chain
 from gateway.protocols.postgres import door, greeting, messages
 from gateway.protocols.postgres.ending import fatal
 from gateway.protocols.postgres.roles import SessionRoles, role_prefix
@@ -39,13 +44,19 @@ MOST_SERVERS = 1024
 """Catalogs kept, one for each database of each server; a name that always stands for new addresses does not add up."""
 
 
+def listener(gateway: DataPath, settings: Listener) -> PostgresListener:
+    """Serves the listener with these settings. Raises ``ConfigError``."""
+    return PostgresListener(gateway, settings)
+
+
 class PostgresListener:
     """Serves the ``postgres`` listener of one gateway."""
 
-    def __init__(self, gateway: DataPath, tls: ssl.SSLContext | None, loopback: bool) -> None:
+    def __init__(self, gateway: DataPath, settings: Listener) -> None:
         self._gateway = gateway
-        self._tls = tls
-        self._loopback = loopback
+        self._settings = settings
+        self._tls = self.prepare(gateway.folder)
+        self._loopback = is_loopback(settings.place[0])
         self._keys = gateway.keys
         self._towards = Towards(gateway.folder)
         self.roles = SessionRoles(gateway, lambda: self._towards)
@@ -241,9 +252,26 @@ class PostgresListener:
         await shared.adopt(connection)
         await shared.catalog()
 
-    async def reloaded(self, tls: ssl.SSLContext | None) -> None:
-        """The policy changed: let go of targets that are not in it any more. ``tls`` is for who comes from now on."""
-        self._tls = tls
+    async def tend(self) -> None:
+        """Look after the roles of sessions."""
+        await self.roles.tend()
+
+    def prepare(self, folder: Folder) -> ssl.SSLContext | None:
+        """What it shows its callers, and whose client certificates it believes. Raises ``ConfigError``."""
+        settings = self._settings
+        if settings.tls is None:
+            return None
+        authorities = (one.public_bytes(Encoding.DER) for bundle in folder.bundles.values() for one in bundle)
+        certificate, key = folder.resolve(settings.tls.certificate), folder.resolve(settings.tls.key)
+        try:
+            return server_context(certificate, key, authorities=authorities, alpn=(messages.ALPN,))
+        except (OSError, ssl.SSLError) as wrong:
+            said = f"listener {settings.address}: its certificate and key cannot be used: {type(wrong).__name__}"
+            raise ConfigError(said) from None
+
+    async def reloaded(self, prepared: ssl.SSLContext | None) -> None:
+        """The policy changed: let go of targets that are not in it any more. What it shows is for who comes from now on."""
+        self._tls = prepared
         self._towards = Towards(self._gateway.folder)
         await self.roles.reloaded()
         kept = set(self._gateway.policy.resources.values())
