@@ -12,13 +12,14 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.config.load import Folder
 from gateway.config.schema import IdentityEntry, Issuer
 from gateway.errors import ConfigError
 from gateway.identity import certificate
+from gateway.identity.certificate import CertificateRefused
 from gateway.identity.keys import ALGORITHMS, Key, KeySet
 from gateway.identity.match import Network, claim_text, fits, inside
 from gateway.identity.proven import Proven
@@ -62,6 +63,11 @@ class Trust:
         subject = claims.get("sub")
         return (*self.by_subject.get(subject, ()), *self.others) if isinstance(subject, str) else self.entries
 
+    def admitted(self, identity: Identity) -> Entry | None:
+        """The entry, unchanged, that this identity was admitted by before."""
+        return next((one for one in self.entries if one.digest == identity.entry and self.config.people == identity.person
+                     and (identity.person or one.config.name == identity.name)), None)
+
 
 class Authenticator:
     """What the policy says of tokens. Raises ``ConfigError`` when it cannot be followed. ``reloaded`` makes the next one."""
@@ -96,6 +102,37 @@ class Authenticator:
     def admit_certificate(self, chain: Sequence[bytes], source: str, now: float) -> Identity:
         """Who showed this chain in TLS (DER, the caller's own first, verified there). Raises ``CertificateRefused``."""
         return certificate.identify(self._certificates, self._revocations, chain, source, now)
+
+    def admit_ssh_certificate(self, identity: Identity, source: str, now: float) -> Identity:
+        """Whom an SSH certificate of this gateway names (``protocols.ssh.authority.read``), looked at as if its token came from ``source``
+        now: issuer, entry, key, networks, revocations (the certificate's serial too). Uses nothing up, so it may be asked for a key that is
+        only offered; ``use_ssh_certificate`` follows once its signature is verified. Raises ``CertificateRefused``."""
+        trust = next((one for one in self._trusts if one.config.name == identity.issuer), None)
+        entry = trust.admitted(identity) if trust is not None else None
+        if trust is None or (entry is None and not (identity.person and identity.entry == trust.digest)):
+            raise CertificateRefused("no longer known", f"the policy no longer has what admitted {identity.name}")
+        if identity.person and identity.name in self._names and (entry is None or entry.config.name != identity.name):
+            raise CertificateRefused("name not clear", f"person {shown(identity.name)} has the name of an identity")
+        if trust.pinned is not None and all(key.id != identity.key_id for key in trust.pinned.keys):
+            raise CertificateRefused("no longer known", f"the key that signed for {identity.name} is no longer there")
+        if entry is not None and entry.sources and not inside(source, entry.sources):
+            raise CertificateRefused("not from here", f"identity {identity.name} may not come from {shown(source)}")
+        if reason := self._revocations.reason(identity, now):
+            raise CertificateRefused("revoked", reason)
+        session = trust.config.session
+        return identity if session == "token" else replace(identity, session_until=now + session)
+
+    async def use_ssh_certificate(self, identity: Identity, now: float) -> None:
+        """To be awaited once its holder has signed: where each token of the issuer counts once (``single_use``), so does a certificate that
+        one was exchanged for. Raises ``CertificateRefused`` where it was used before, or where that cannot be told."""
+        issuer = next((one.config for one in self._trusts if one.config.name == identity.issuer), None)
+        if issuer is None or identity.certificate is None:
+            raise CertificateRefused("no longer known", f"the policy no longer has what admitted {identity.name}")
+        if issuer.single_use:
+            try:
+                await asyncio.to_thread(self._replay.use, f"{issuer.name} ssh", identity.certificate, identity.expires, now)
+            except TokenRefused as refused:
+                raise CertificateRefused(str(refused).rpartition(": ")[2], refused.reason) from None
 
     def authenticate(self, text: str, source: str, now: float, *, people: bool = False) -> Identity:
         """Who presents this token. ``source`` is the peer's address; ``people`` asks for a person (the console).
