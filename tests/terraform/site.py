@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GATEWAY, HYPERVISOR, NETWORK = "10.88.20.11", "10.88.20.1", "10.88.20.0/24"
 POSTGRES, CONSOLE = 15432, 19443
+DATABASE_NAME = "db.lab.example"
+"""Its certificate has this name beside its address; who wants to use it says where it is (/etc/hosts)."""
 # inventories/lab is another network's: its addresses become this one's.
 MOVED = {"10.88.12.12": HYPERVISOR, "10.88.11.13/32": f"{HYPERVISOR}/32", "10.88.11.0/24": NETWORK}
 ISSUER = """\
@@ -109,7 +111,7 @@ def _lockgate(*arguments: str) -> str:
 def make_site(folder: Path, wheels: Path) -> Site:
     """Keys, certificates and passwords anew; policy out of inventories/lab."""
     authority = Authority(folder, "Lab targets")
-    authority.issue(HYPERVISOR)
+    authority.issue(HYPERVISOR, DATABASE_NAME)
     issuer = folder / "issuer"
     shutil.copytree(REPOSITORY / "inventories/lab/segments/lab", issuer)
     for file in issuer.rglob("*.yaml"):

@@ -28,15 +28,15 @@ class Caller:
     wire: Network
     site: Site
 
-    def psql(self, sql: str) -> subprocess.CompletedProcess[str]:
-        """The certificate of a first boot is the gateway's own: its authority is checked, names are not in it."""
+    def psql(self, sql: str, options: str = "") -> subprocess.CompletedProcess[str]:
+        """``options`` as in PGOPTIONS. A first boot's certificate is the gateway's own: its authority is checked, names are not in it."""
         authority = self.site.folder / "gateway-ca.crt"
         if not authority.exists():
             authority.write_text(self.machine.says(f"sudo cat {_FOLDER}/tls/ca.crt") + "\n")
         connection = (f"host={GATEWAY} port={POSTGRES} user=ci dbname=orders-db connect_timeout={COMMAND_SECONDS} "
                       f"sslmode=verify-ca sslrootcert={authority}")  # fmt: skip
         command = ["ip", "netns", "exec", self.wire.controller, "psql", "--no-psqlrc", "--no-password", "-qAt", connection, "-f", "-"]
-        env = {**os.environ, "PGPASSWORD": self.site.token("ci-bot")}
+        env = {**os.environ, "PGPASSWORD": self.site.token("ci-bot"), "PGOPTIONS": options}
         return subprocess.run(command, env=env, input=sql, check=False, text=True, capture_output=True, timeout=2 * COMMAND_SECONDS)
 
 
@@ -51,6 +51,23 @@ def settings(machine: Machine, changed: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         _serve(machine, before)
+
+
+@contextmanager
+def changed(machine: Machine, path: str, old: str, new: str) -> Iterator[None]:
+    """``new`` in the place of ``old`` in one file of the machine while it lasts."""
+    before = machine.says(f"sudo cat {path}") + "\n"
+    assert old in before, before
+    _write(machine, path, before.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        _write(machine, path, before)
+
+
+def policy_file(name: str) -> str:
+    """Where the policy in force has it."""
+    return f"{_FOLDER}/policy/{name}"
 
 
 def _serve(machine: Machine, text: str) -> None:

@@ -17,12 +17,13 @@ import pytest
 import yaml
 
 from image.release import ROOT
-from tests.terraform.site import CONSOLE, POSTGRES, Site, database
+from tests.terraform.site import CONSOLE, DATABASE_NAME, POSTGRES, Site, database
 from tests.vm import image as images
-from tests.vm.caller import Caller, settings
+from tests.vm.caller import Caller, changed, policy_file, settings
 from tests.vm.conftest import NAME, PASSWORD, first_boot
 from tests.vm.machine import Machine
 from tests.vm.network import GATEWAY, HYPERVISOR, Network
+from tests.vm.webhook import FOLLOW, URL, followed, told
 
 pytestmark = pytest.mark.short
 
@@ -223,6 +224,25 @@ def test_confined_the_gateway_does_all_its_work(machine: Machine, wire: Network,
         said = job.psql(f"select count(*) from customers where id in ({','.join(map(str, range(20000)))})")
         assert said.stdout == "3\n", said.stderr
         assert sorted(labels(machine)) == ["lockgate (enforce)"] * 3 + ["lockgate//&lockgate//sandboxed (enforce)"]
+
+
+def test_confined_it_finds_a_target_by_name_and_tells_people_over_ipv6(machine: Machine, wire: Network, site: Site) -> None:
+    """getaddrinfo(3) with all that it opens, a socket of the other family, a held statement and the webhook's client."""
+    job = Caller(machine, wire, site)
+    first = machine.says("head -n 1 /etc/hosts")
+    with (
+        database(site, wire.controller), told(machine) as shown, followed(machine),
+        changed(machine, "/etc/hosts", first, f"{first}\n{HYPERVISOR} {DATABASE_NAME}"),
+        changed(machine, policy_file("resources.yaml"), f"{HYPERVISOR}:{DATABASE}", f"{DATABASE_NAME}:{DATABASE}"),
+        settings(machine, {"notify": {"webhook": {"url": URL}}}),
+    ):  # fmt: skip
+        machine.says(FOLLOW)
+        assert f"resource orders-db  {HYPERVISOR}" in machine.says("sudo lockgate network --resolve")
+        assert labels(machine) == ["lockgate (enforce)"]
+        assert job.psql("select count(*) from customers").stdout == "3\n"
+        held = job.psql("delete from orders", options="-c lockgate.wait=off").stderr
+        (approval,) = set(re.findall(r"\bapr_\w+", held)) or {held}
+        machine.wait("the webhook's post", lambda: approval in machine.says(shown), 120)
 
 
 def test_apparmor_refused_nothing_of_that(machine: Machine) -> None:

@@ -133,6 +133,14 @@ def test_exposure(host: Host) -> None:
     assert float(found[1]) <= 1.5
 
 
+def test_the_profile_is_one_that_this_suites_parser_takes(host: Host) -> None:
+    """With every rule, for a kernel that can all of it; the container's own kernel is never asked."""
+    features = (ROOT / "appliance/image/apparmor/kernel-features").read_text()
+    host.check_output("printf %%s %s > /run/kernel-features", features)
+    parser = "apparmor_parser --skip-kernel-load --skip-cache --Werror=rule-not-enforced --Werror=rule-downgraded"
+    assert host.run(f"{parser} --kernel-features /run/kernel-features /etc/apparmor.d/lockgate").rc == 0
+
+
 @pytest.mark.parametrize("control", [one for one in CONTROLS if one["scope"] != "vm"], ids=lambda control: str(control["id"]))
 def test_controls_hold(host: Host, control: dict[str, Any]) -> None:
     evidence = control["evidence"]
