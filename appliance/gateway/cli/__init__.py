@@ -17,7 +17,7 @@ from gateway import version
 from gateway.errors import AuditUnavailable, ConfigError, Fault
 
 VERBS = ("init", "serve", "reload", "ready", "check", "explain", "schema", "policy", "access", "network", "approvals", "sessions",
-         "replay", "search", "audit", "break-glass", "token", "doctor", "demo", "docs")
+         "replay", "search", "audit", "break-glass", "token", "ssh-certificate", "ssh-known-hosts", "doctor", "demo", "docs")
 """Modules of this package, in the order of ``--help``."""
 
 

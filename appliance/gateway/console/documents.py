@@ -91,6 +91,38 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class SshRequest:
+    """What a certificate is wanted for: the caller's public key (a line as in `id_ed25519.pub`), the resources (absent or empty: all that
+    it may enter now), and whether the certificate is to be good from the caller's present address alone."""
+
+    public_key: str
+    resources: tuple[str, ...] | None = None
+    bound: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SshCertificate:
+    """A certificate as it belongs into `id_ed25519-cert.pub`, its serial number (hexadecimal, as revoked.yaml takes it), the user names it
+    is good for, the fingerprint of the key, when it ends (RFC 3339), and the port of the SSH listener."""
+
+    certificate: str
+    serial: str
+    principals: tuple[str, ...]
+    key: str
+    until: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SshHostKeys:
+    """The SSH listener's port, its public keys (type and base64), and their fingerprints in the same order."""
+
+    port: int
+    keys: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """RFC 9457. ``code`` is stable, ``detail`` is for people."""
 

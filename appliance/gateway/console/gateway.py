@@ -3,24 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from gateway.approvals.desk import ApprovalsDesk
+from gateway.config.load import Folder
+from gateway.config.schema import GatewayConfig
 from gateway.govern import AuditLog
 from gateway.live import LiveSessions
 from gateway.model import Identity
-
-
-class ConsoleSettings(Protocol):
-    """``config.schema.ConsoleConfig``: entries are ``NAME`` or ``group:NAME``; ``metrics`` is loopback, token or off."""
-
-    @property
-    def read(self) -> Sequence[str]: ...
-    @property
-    def end(self) -> Sequence[str]: ...
-    @property
-    def metrics(self) -> str: ...
+from gateway.policy.policy import Policy
 
 
 class Authenticator(Protocol):
@@ -55,20 +47,6 @@ class Archive(Protocol):
         """The newest signed note. Raises ``GatewayFault`` where there is none."""
 
 
-class Settings(Protocol):
-    """``config.schema.GatewayConfig``."""
-
-    @property
-    def console(self) -> ConsoleSettings: ...
-
-
-class Settled(Protocol):
-    """``config.load.Folder``."""
-
-    @property
-    def gateway(self) -> Settings: ...
-
-
 class Told(Protocol):
     """``approvals.notify.Notifier``."""
 
@@ -81,7 +59,12 @@ class ConsoleGateway(Protocol):
     """The gateway as the console sees it (``build.Gateway``). Attributes are looked at with each request: a reload is seen at once."""
 
     @property
-    def folder(self) -> Settled: ...
+    def folder(self) -> Folder: ...
+    @property
+    def started(self) -> GatewayConfig:
+        """What the process began with: the listeners it has."""
+    @property
+    def policy(self) -> Policy: ...
     @property
     def approvals(self) -> ApprovalsDesk: ...
     @property
@@ -107,3 +90,5 @@ class ConsoleGateway(Protocol):
     def audit_available(self) -> bool:
         """Whether records can be written now, by every worker."""
     def now(self) -> float: ...
+    def may_start(self, identity: str) -> bool:
+        """Whether one more operation of this identity is within its rate."""

@@ -84,18 +84,28 @@ class Guard:
 
     # --- who is asking ---
 
-    async def person(self, request: web.Request) -> Identity:
-        """The person whose token this is. Raises ``Answered`` 401, 403 (a robot) or 429."""
-        source, now = source_of(request.remote), asyncio.get_running_loop().time()
-        if wait := self._failures.wait(source, now):
+    def token(self, request: web.Request) -> str:
+        """The token that is shown, not looked at yet. Raises ``Answered`` 401 or 429."""
+        if wait := self._failures.wait(source_of(request.remote), asyncio.get_running_loop().time()):
             raise Answered(429, "too-many-failures", "too many refused tokens from here", retry=wait)
         token = _bearer(request)
         if token is None:
             raise Answered(401, "no-token", "expected the header `Authorization: Bearer TOKEN`, once")
+        return token
+
+    async def person(self, request: web.Request) -> Identity:
+        """The person whose token this is. Raises ``Answered`` 401, 403 (a robot) or 429."""
+        return await self._admitted(request, self.token(request), people=True)
+
+    async def caller(self, request: web.Request, token: str) -> Identity:
+        """Whoever the token lets in at a listener, a robot or a person. Raises ``Answered`` 401."""
+        return await self._admitted(request, token, people=False)
+
+    async def _admitted(self, request: web.Request, token: str, *, people: bool) -> Identity:
         try:
-            return await self._gateway.authenticator.admit(token, request.remote or "", self._gateway.now(), people=True)
+            return await self._gateway.authenticator.admit(token, request.remote or "", self._gateway.now(), people=people)
         except Refused as fault:
-            self._failures.count(source, now)
+            self._failures.count(source_of(request.remote), asyncio.get_running_loop().time())
             self.counts["refused_tokens"] += 1
             await self._record_refused(request, fault)
             robot = str(fault).endswith("not a person")
@@ -141,6 +151,14 @@ def _bearer(request: web.Request) -> str | None:
 
 async def json_object(request: web.Request, keys: frozenset[str], optional: frozenset[str] = frozenset()) -> dict[str, str]:
     """The body: a JSON object of strings with exactly these keys. Raises ``Answered`` 400 or 415, or 413 from aiohttp."""
+    found = await json_document(request, keys, optional)
+    if not all(isinstance(value, str) for value in found.values()):
+        raise Answered(400, "wrong-type", "expected strings as values")
+    return found
+
+
+async def json_document(request: web.Request, keys: frozenset[str], optional: frozenset[str]) -> dict[str, Any]:
+    """As ``json_object``, for values of any type."""
     if request.content_type != "application/json":
         raise Answered(415, "not-json", "expected Content-Type: application/json")
     try:
@@ -149,8 +167,6 @@ async def json_object(request: web.Request, keys: frozenset[str], optional: froz
         raise Answered(400, "not-json", "expected a JSON object without repeated keys") from None
     if not isinstance(found, dict) or not keys <= set(found) <= keys | optional:
         raise Answered(400, "wrong-keys", f"expected a JSON object with the keys {', '.join(sorted(keys))}")
-    if not all(isinstance(value, str) for value in found.values()):
-        raise Answered(400, "wrong-type", "expected strings as values")
     return found
 
 

@@ -14,7 +14,8 @@ from gateway.console.routes import ROUTES, Route
 
 VERSION = "1"
 _BY_WHO: Mapping[str, tuple[int, ...]] = {
-    "anybody": (503,), "person": (400, 401, 403, 429, 503), "reader": (400, 401, 403, 429, 503), "ender": (400, 401, 403, 429, 503),
+    "anybody": (503,), "caller": (400, 401, 403, 429, 503),
+    "person": (400, 401, 403, 429, 503), "reader": (400, 401, 403, 429, 503), "ender": (400, 401, 403, 429, 503),
     "watcher": (401, 403, 429, 503),
 }
 _SIMPLE: Mapping[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -33,7 +34,9 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "securitySchemes": {"person": {"type": "http", "scheme": "bearer", "description": "The token of a person."}},
+            "securitySchemes": {
+                "caller": {"type": "http", "scheme": "bearer", "description": "The token of a robot or a person, as at a listener."},
+                "person": {"type": "http", "scheme": "bearer", "description": "The token of a person."}},
         },
     }
 
@@ -41,7 +44,7 @@ def document() -> dict[str, Any]:
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": route.name, "summary": inspect.getdoc(route.handler) or "", "responses": _responses(route, schemas),
-        "security": [] if route.who in ("anybody", "watcher") else [{"person": []}],
+        "security": [] if route.who in ("anybody", "watcher") else [{"caller" if route.who == "caller" else "person": []}],
     }
     if parameters := _parameters(route):
         found["parameters"] = parameters

@@ -14,7 +14,7 @@ from gateway.console.limits import ConsoleLimits
 from gateway.console.routes import ROUTES, Route
 
 _WHO = {
-    "anybody": "anybody", "person": "a person", "reader": "a person of `console.read`",
+    "anybody": "anybody", "caller": "whoever may connect, a robot too", "person": "a person", "reader": "a person of `console.read`",
     "ender": "a person of `console.end`, or of `console.read` where that is empty", "watcher": "as `console.metrics` says",
 }
 _HEAD = """# The console's HTTP API
@@ -22,7 +22,8 @@ _HEAD = """# The console's HTTP API
 Generated from the route table by `lockgate docs`. The same as an OpenAPI 3.1 document: [openapi.json](openapi.json), and
 `GET /openapi.json` of every gateway.
 
-A caller shows a person's token as `Authorization: Bearer TOKEN`; robots' tokens get 403. Cookies are not looked at, a GET changes
+A caller shows a person's token as `Authorization: Bearer TOKEN`; robots' tokens get 403, except where they are exchanged for an SSH
+certificate. Cookies are not looked at, a GET changes
 nothing, a POST has to be `application/json`, and there is no CORS: a page in a browser cannot vote. Errors are problem details
 (RFC 9457) with a stable `code`. Reading sessions, recordings or the log's head is itself recorded (`console.read`) before the answer
 leaves, ending a session is (`console.end`), and so are refused tokens and refused votes (`console.refused`). What a reader searched for

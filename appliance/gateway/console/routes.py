@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.approvals.view import STATES, ApprovalView
 from gateway.console.approvals import ApprovalRoutes
+from gateway.console.certificates import CertificateRoutes
 from gateway.console.documents import (
     ApprovalList,
     Ballot,
@@ -21,6 +22,9 @@ from gateway.console.documents import (
     Readiness,
     SearchResult,
     SessionList,
+    SshCertificate,
+    SshHostKeys,
+    SshRequest,
     WhoAmI,
 )
 from gateway.console.gateway import Archive, ConsoleGateway
@@ -28,8 +32,9 @@ from gateway.console.guard import Guard, Handler
 from gateway.console.health import HealthRoutes
 from gateway.console.sessions import SessionRoutes
 
-Who = Literal["anybody", "person", "reader", "ender", "watcher"]
-"""Who may: nobody is asked; a person's token; one of console.read; one of console.end; as console.metrics says."""
+Who = Literal["anybody", "caller", "person", "reader", "ender", "watcher"]
+"""Who may: nobody is asked; any token that opens a listener; a person's; one of console.read; one of console.end; as console.metrics
+says."""
 
 _STATE = {"type": "array", "items": {"type": "string", "enum": list(STATES)}}
 _NAME = {"type": "string"}
@@ -72,6 +77,9 @@ ROUTES = (
     Route("POST", "/api/v1/sessions/{id}/end", "sessions.end", "ender", SessionRoutes.end, Ended, dict, statuses=(404, 413, 415)),
     Route("GET", "/api/v1/search", "search", "reader", SessionRoutes.search, SearchResult,
           query={"q": {"type": "string", "minLength": 1, "maxLength": 1024}, "limit": _LIMIT}),
+    Route("POST", "/api/v1/ssh/certificate", "ssh.certificate", "caller", CertificateRoutes.mint, SshCertificate, SshRequest,
+          statuses=(404, 413, 415)),
+    Route("GET", "/api/v1/ssh/host-keys", "ssh.host-keys", "anybody", CertificateRoutes.host_keys, SshHostKeys, statuses=(404,)),
     Route("GET", "/api/v1/audit/head", "audit.head", "reader", SessionRoutes.head, Head),
 )
 """Everything there is."""
@@ -79,6 +87,7 @@ ROUTES = (
 
 def bound(gateway: ConsoleGateway, archive: Archive, guard: Guard) -> list[tuple[Route, Handler]]:
     """Each route with what answers it on this gateway."""
-    areas = (HealthRoutes(gateway, guard), ApprovalRoutes(gateway, guard), SessionRoutes(gateway, archive, guard))
+    areas = (HealthRoutes(gateway, guard), ApprovalRoutes(gateway, guard), SessionRoutes(gateway, archive, guard),
+             CertificateRoutes(gateway, guard))
     return [(route, getattr(area, route.handler.__name__)) for route in ROUTES for area in areas
             if route.handler.__qualname__.startswith(f"{type(area).__name__}.")]

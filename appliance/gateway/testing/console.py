@@ -19,6 +19,7 @@ from gateway.console.listener import ConsoleListener
 from gateway.errors import GatewayFault
 from gateway.identity.authenticate import Authenticator
 from gateway.live import LiveSessions
+from gateway.policy.policy import compile_policy
 from gateway.testing.audit import MemoryAudit
 from gateway.testing.certificates import Pair
 from gateway.testing.desk import DeskRoom
@@ -106,11 +107,17 @@ class ConsoleRoom:
         self.ready = True
         self.workers: Mapping[str, int] = {"configured": 1, "serving": 1, "replaced": 0}
         self.folder = self._written(folder, metrics, tls, port)
+        self.started = self.folder.gateway
+        self.policy = compile_policy(self.folder)
         self.authenticator = Authenticator(self.folder)
+        self.over_rate: set[str] = set()
         self._listener = ConsoleListener(make_app(self, self.archive, limits), "127.0.0.1", 0, None, limits or ConsoleLimits())
 
     def now(self) -> float:
         return self.room.clock()
+
+    def may_start(self, identity: str) -> bool:
+        return identity not in self.over_rate
 
     @property
     def audit_available(self) -> bool:

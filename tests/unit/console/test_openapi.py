@@ -35,7 +35,7 @@ async def test_the_document_is_valid_and_names_every_route(tmp_path: Path) -> No
         named = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
         assert served == named
         open_to_all = {path for path, methods in document["paths"].items() for one in methods.values() if one["security"] == []}
-        assert open_to_all == {"/readyz", "/healthz", "/metrics", "/openapi.json"}
+        assert open_to_all == {"/readyz", "/healthz", "/metrics", "/openapi.json", "/api/v1/ssh/host-keys"}
 
 
 def test_the_reference_pages_name_everything() -> None:
@@ -54,6 +54,8 @@ async def test_t68_whatever_needs_a_person_refuses_nobody(tmp_path: Path) -> Non
                 continue
             async with http.request(route.method, room.url + route.path.replace("{id}", "x"), json={}) as answer:
                 assert (route.name, answer.status) == (route.name, 401)
+            if route.who == "caller":
+                continue
             headers = {"Authorization": f"Bearer {room.robot()}"}
             async with http.request(route.method, room.url + route.path.replace("{id}", "x"), json={}, headers=headers) as answer:
                 assert (route.name, answer.status) == (route.name, 403)

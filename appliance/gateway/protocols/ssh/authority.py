@@ -47,7 +47,7 @@ KEY_LINE = 8_192
 PRINCIPALS = 256
 """User names of one certificate (OpenSSH's own limit)."""
 PRINCIPAL = 256
-LONGEST = 86_400.0
+LONGEST = 3_600.0
 """Seconds a certificate may live, whatever the listener says."""
 BACKDATED = 30
 """Seconds by which it begins early, for clocks that are behind."""
