@@ -26,7 +26,7 @@ _STATUS = 1000
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``folder`` and ``policy`` are in force, ``started`` is the folder the process started on, ``version`` the program's; ``refused`` is
-    why the last reload changed nothing."""
+    why the last reload changed nothing; ``named`` is what it was told to read and reads again at each reload, with links in it."""
 
     pid: int
     began: float
@@ -35,6 +35,7 @@ class Verdict:
     policy: str
     version: str
     refused: str | None = None
+    named: str = ""
 
     def status(self) -> str:
         """One line for ``systemctl status``."""

@@ -101,6 +101,25 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
         reload.ask(tmp_path / "gone", 1)
 
 
+def test_a_gateway_of_another_folder_is_not_asked(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "current").symlink_to("mine")
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    try:
+        _write(tmp_path, replace(SERVING, pid=os.getpid(), began=time.monotonic(), named=str(tmp_path / "current")))
+        with pytest.raises(ConfigError, match=r"other: expected the folder of the gateway that runs .* reads .*/current; nobody was asked"):
+            reload.ask(tmp_path, 0.2, tmp_path / "other")
+        assert heard == []
+        for same in ("current", "mine"):
+            with pytest.raises(ConfigError, match="did not answer"):
+                reload.ask(tmp_path, 0.1, tmp_path / same)
+        assert heard == [signal.SIGHUP] * 2
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_verdict_from_before_is_no_answer(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, lambda *_: None)
     try:

@@ -27,6 +27,7 @@ def register(subparsers: Any) -> None:
     """The verb ``reload``."""
     parser: ArgumentParser = subparsers.add_parser(
         "reload", help="let the running gateway read its folder again: 0 or 1", description=__doc__)
+    parser.add_argument("--config", metavar="DIR", type=Path, help="ask only a gateway that reads this folder (default: whatever it reads)")
     parser.add_argument("--directory", metavar="DIR", type=Path,
                         help=f"where the gateway's verdicts are (default $RUNTIME_DIRECTORY, else {serving.DEFAULT_DIRECTORY})")
     parser.add_argument("--wait", metavar="TIME", type=duration, default=60.0, help="how long to wait for the verdict (default 60s)")
@@ -36,17 +37,21 @@ def register(subparsers: Any) -> None:
 
 def run(args: Namespace) -> int:
     """0 in force, 1 refused. Raises ``ConfigError`` where nobody answers."""
-    verdict = ask(args.directory or serving.directory() or serving.DEFAULT_DIRECTORY, args.wait)
+    verdict = ask(args.directory or serving.directory() or serving.DEFAULT_DIRECTORY, args.wait, args.config)
     emit(args, asdict(verdict), lambda _: verdict.status())
     return 0 if verdict.refused is None else 1
 
 
-def ask(place: Path, wait: float) -> serving.Verdict:
-    """Send SIGHUP and wait for the verdict on what was read after it."""
+def ask(place: Path, wait: float, config: Path | None = None) -> serving.Verdict:
+    """Send SIGHUP and wait for the verdict on what was read after it. Raises ``ConfigError``: nobody answers, or whoever would reads
+    another folder than ``config``."""
     running = serving.read(place)
     if running is None:
         raise ConfigError(f"{place / serving.NAME}: expected what a running gateway leaves there; is it running? "
                           "One started without RUNTIME_DIRECTORY leaves nothing: send it SIGHUP, its log has the verdict")
+    if config is not None and config.resolve() != Path(running.named or running.folder).resolve():
+        raise ConfigError(f"{config}: expected the folder of the gateway that runs (pid {running.pid}), which reads "
+                          f"{running.named or running.folder}; nobody was asked")
     asked = time.monotonic()
     try:
         os.kill(running.pid, signal.SIGHUP)

@@ -53,7 +53,8 @@ async def _serve(folder: Folder) -> int:
         for name, (host, port) in gateway.address.items():
             logging.getLogger("gateway").info("%s listens on %s:%d", name, host, port)
         here = str(gateway.folder.path)
-        started = serving.Verdict(os.getpid(), began, started=here, folder=here, policy=gateway.policy.digest, version=version())
+        started = serving.Verdict(os.getpid(), began, started=here, folder=here, policy=gateway.policy.digest, version=version(),
+                                  named=str(gateway.folder.named))
         serving.tell(started)
         gateway.when_warm(calm_collector)
         await _until(gateway, stop, reload, started)
