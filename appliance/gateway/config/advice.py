@@ -22,6 +22,9 @@ def advise(draft: Draft, now: float) -> None:
         if item.value.until is not None and item.value.until.timestamp() <= now:
             draft.warnings.append(item.document.problem(item.path, "this entry has ended and revokes nothing any more"))
     draft.warnings.extend(_unused(draft))
+    for item in draft.lists["resources"]:
+        for key, said in speaks.settings(item.value.protocol).advice(item.value, draft.resolve):
+            draft.warnings.append(item.document.problem((*item.path, key), said))
 
 
 def _nothing_served(draft: Draft) -> Iterator[Problem]:
@@ -43,7 +46,10 @@ def _unused(draft: Draft) -> Iterator[Problem]:
             if item.value.name not in names:
                 yield item.document.problem((*item.path, "name"), f"no grant names {item.value.name!r}")
     webhook = draft.gateway.notify.webhook if draft.gateway else None
-    wanted = {item.value.credential for item in draft.lists["resources"]} | {webhook.secret if webhook else None}
+    resources = [item.value for item in draft.lists["resources"]]
+    wanted = {resource.credential for resource in resources} | {webhook.secret if webhook else None}
+    for resource in resources:
+        wanted |= set(speaks.settings(resource.protocol).more_credentials(resource).values())
     for item in draft.lists["masks"]:
         wanted |= {name for spec in (*item.value.columns.values(), *item.value.detect.masks()) for name in spec.hash_keys()}
     for name in sorted(set(draft.credentials) - wanted):

@@ -220,7 +220,7 @@ def _with_files(draft: Draft, document: Document, values: dict[str, Any]) -> dic
         except ValueError as wrong:
             document.complain((key,), str(wrong))
     if pem and not document.problems:
-        _pair(document, found)
+        (_pair if "certificate" in pem else _ssh_key)(document, found)
     return None if document.problems else found
 
 
@@ -244,6 +244,13 @@ def _pair(document: Document, values: Mapping[str, str]) -> None:
         keyfiles.check_pair(values[key].encode(), file, certificate, "above")
     except ValueError as wrong:
         document.complain((key,), str(wrong))
+
+
+def _ssh_key(document: Document, values: Mapping[str, str]) -> None:
+    try:
+        keyfiles.check_ssh_key(values["private_key"].encode(), document.file)
+    except ValueError as wrong:
+        document.complain(("private_key",), str(wrong))
 
 
 def _credential_keys(document: Document, values: Mapping[str, Any], known: Mapping[str, Key]) -> None:

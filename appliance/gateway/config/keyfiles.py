@@ -12,13 +12,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.identity.keys import KeySet, parse_key_set
 
 LARGEST = 2**20
 """Bytes of a key, certificate or key set file."""
+RSA_BITS = 3072
 _PARSING = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
@@ -89,6 +92,18 @@ def check_audit_key(path: Path) -> None:
         raise ValueError(_say(wrong, f"expected an OpenSSH Ed25519 private key without passphrase in {path}")) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"expected an OpenSSH Ed25519 private key in {path}")
+
+
+def check_ssh_key(key: bytes, where: str) -> None:
+    """An OpenSSH private key (PROTOCOL.key) without passphrase: Ed25519, ECDSA, or RSA of at least ``RSA_BITS``."""
+    try:
+        found = serialization.load_ssh_private_key(key, None)
+    except _PARSING:
+        raise ValueError(f"expected an OpenSSH private key (-----BEGIN OPENSSH PRIVATE KEY-----) without passphrase in {where}") from None
+    if isinstance(found, RSAPrivateKey) and found.key_size >= RSA_BITS:
+        return
+    if not isinstance(found, Ed25519PrivateKey | EllipticCurvePrivateKey):
+        raise ValueError(f"expected an Ed25519 or ECDSA key, or one of RSA with at least {RSA_BITS} bits, in {where}")
 
 
 def check_key_set(path: Path, algorithms: Collection[str]) -> KeySet:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography.x509 import Certificate
 
-from gateway.config import modes, references
+from gateway.config import modes, references, speaks
 from gateway.config.advice import advise
 from gateway.config.draft import AUTHORITIES, Draft, read_cases, read_credentials, read_gateway, read_policy
 from gateway.config.problem import InvalidFolder, Problem, file_name, printable
@@ -175,6 +175,9 @@ def _check_used(draft: Draft) -> None:
     for name, listener in draft.gateway.listeners.items():
         if listener.tls is not None:
             private[draft.resolve(listener.tls.key)] = ("listeners", name, "tls", "key")
+        for used in speaks.of_listener(name, listener):
+            if used.private:
+                private[draft.resolve(used.path)] = ("listeners", name, *map(str, used.inside))
     for path, key in private.items():
         if path.exists() and (found := guard.complaint(path) or guard.readable(path)):
             draft.main.complain(key, found)

@@ -15,6 +15,7 @@ from gateway.config import speaks
 from gateway.config.masks import MaskSpec
 from gateway.config.quantities import show_duration, show_rate, show_size
 from gateway.config.schema import CertificateIssuer, GatewayConfig, Issuer, Listener, PolicyFile, Resource
+from gateway.config.validate import is_absent
 from gateway.credentials.credential import KINDS, MAX_NAMES, Key
 
 Json = dict[str, Any]
@@ -72,7 +73,7 @@ def credential_schema() -> Json:
 def _credential_key(about: Key) -> Json:
     if about.shape == "names":
         return {"type": "array", "minItems": 1, "maxItems": MAX_NAMES, "uniqueItems": True, "items": {"type": "string", "minLength": 1}}
-    return {"type": "string", "minLength": 1}
+    return {"type": ["string", "number"]} if about.shape == "duration" else {"type": "string", "minLength": 1}
 
 
 def _schema(model: type[BaseModel], title: str) -> Json:
@@ -92,7 +93,7 @@ def _bare(value: Any, name: bool = False) -> Any:
     """Without the titles that pydantic makes up; ``name`` says that the keys of ``value`` are names of keys."""
     if isinstance(value, dict):
         return {key: _bare(inner, name=not name and key in ("properties", "$defs")) for key, inner in value.items()
-                if name or key != "title"}
+                if (name or key != "title") and not (name and isinstance(inner, dict) and inner.get("x-absent"))}
     return [_bare(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -157,7 +158,7 @@ def _sections(model: type[BaseModel], at: str, level: int, *, heading: bool = Tr
     if model.__doc__ and model not in (GatewayConfig, PolicyFile):
         yield " ".join(model.__doc__.replace("``", "`").split()) + "\n"
     yield "| key | what it takes | default | meaning |\n|---|---|---|---|"
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    fields = {field.alias or name: field for name, field in model.model_fields.items() if not is_absent(field)}
     for key, field in fields.items():
         shape = schema["properties"][key]
         yield f"| `{key}` | {_what(shape, definitions)} | {_default(field, shape)} | {field.description or ''} |"
@@ -215,6 +216,7 @@ def _default(field: FieldInfo, shape: Mapping[str, Any]) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+_SHAPES = {"names": "list of names", "pem": "PEM or path", "text": "text", "duration": "duration"}
 _ELSEWHERE = {"bearer": ("webhook",), "mask-key": ("masks",)}
 
 
@@ -225,7 +227,7 @@ def _credentials() -> Iterator[str]:
         protocols = [found.protocol for found in speaks.every() if kind in found.credentials]
         users = ", ".join([*protocols, *_ELSEWHERE.get(kind, ())])
         for key, about in keys.items():
-            value = {"names": "list of names", "pem": "PEM or path", "text": "text"}[about.shape] + (", secret" if about.secret else "")
+            value = _SHAPES[about.shape] + (", secret" if about.secret else "")
             needed = "" if about.required else ", optional"
             yield f"| `{kind}` | {users} | `{key}` | {value}{needed} | {about.description} |"
     later = sorted({f"`{kind}` ({found.protocol})" for found in speaks.every() for kind in found.later})

@@ -126,17 +126,28 @@ def _resource(draft: Draft, item: Item) -> None:
     if resource.tls.ca is not None:
         ca = draft.resolve(resource.tls.ca)
         _file(item, lambda: keyfiles.check_certificates(ca), "tls", "ca")
-    credential = draft.credentials.get(resource.credential)
-    if credential is None:
-        if f"credentials:{resource.credential}" not in draft.broken:
-            file = f"credentials/{resource.credential}.yaml"
-            item.complain(f"expected a credential; there is no {file}{_closest(resource.credential, draft.credentials)}", "credential")
-        return
     settings = speaks.settings(resource.protocol)
-    if credential.kind not in settings.credentials:
+    for used in settings.resource_files(resource):
+        _used(draft, item, used)
+    _credential(draft, item, settings, resource.credential, "credential")
+    for key, name in settings.more_credentials(resource).items():
+        _credential(draft, item, settings, name, "credentials", key)
+
+
+def _used(draft: Draft, item: Item, used: speaks.Used, *around: str | int) -> None:
+    path = draft.resolve(used.path)
+    _file(item, lambda: used.look(path), *around, *used.inside)
+
+
+def _credential(draft: Draft, item: Item, settings: speaks.Settings, name: str, *inside: str) -> None:
+    credential = draft.credentials.get(name)
+    if credential is None:
+        if f"credentials:{name}" not in draft.broken:
+            item.complain(f"expected a credential; there is no credentials/{name}.yaml{_closest(name, draft.credentials)}", *inside)
+    elif credential.kind not in settings.credentials:
         kinds = " or ".join(sorted(settings.credentials))
-        item.complain(f"expected a credential of kind {kinds}; {credential.name!r} is {credential.kind}", "credential")
-    elif found := settings.resource_problem(resource, credential):
+        item.complain(f"expected a credential of kind {kinds}; {credential.name!r} is {credential.kind}", *inside)
+    elif found := settings.resource_problem(item.value, credential):
         item.complain(found[1], found[0])
 
 
@@ -258,6 +269,8 @@ def _gateway(draft: Draft, gateway: GatewayConfig) -> None:
             certificate, key = draft.resolve(listener.tls.certificate), draft.resolve(listener.tls.key)
             if _file(item, lambda path=certificate: keyfiles.check_certificates(path), "listeners", name, "tls", "certificate"):  # type: ignore[misc]
                 _file(item, lambda one=key, two=certificate: keyfiles.check_tls_key(one, two), "listeners", name, "tls", "key")  # type: ignore[misc]
+        for used in speaks.of_listener(name, listener):
+            _used(draft, item, used, "listeners", name)
     audit_key = draft.resolve(gateway.audit.checkpoint.key)
     _file(item, lambda: keyfiles.check_audit_key(audit_key), "audit", "checkpoint", "key")
     for part in ("read", "end"):

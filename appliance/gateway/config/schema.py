@@ -33,6 +33,9 @@ from gateway.config.values import (
 )
 from gateway.config.window import Moment, Window
 
+ABSENT: dict[str, Any] = {"x-absent": True}
+"""Marks a key that a kind of listener or resource does not have although others do: no page, schema or hint shows it."""
+
 # --- gateway.yaml -----------------------------------------------------------------------------------------------------------------
 
 

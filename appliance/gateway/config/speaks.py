@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from gateway import protocols
@@ -15,6 +16,18 @@ from gateway.credentials import Credential
 
 Place = tuple[str, int]
 """Host, without brackets, and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A file that a listener or resource names. ``inside``: its key; ``look`` raises ``ValueError`` with what was expected. ``private``:
+    nobody else may read it. ``fresh``: ``init`` makes an OpenSSH Ed25519 key where it is missing."""
+
+    path: str
+    inside: tuple[str | int, ...]
+    look: Callable[[Path], object]
+    private: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +41,10 @@ class Settings:
     what is wrong with a condition on rows (``None``: there are no rows), ``filtered_problem`` why it does not fit columns of these types.
     ``rule_problem`` says what is wrong with a rule beyond its matcher, ``resource_problem`` which key of a resource does not go with its
     credential, and why. ``destinations`` gives every place that the gateway connects to for
-    one of its resources: a firewall opens those and no others.
+    one of its resources: a firewall opens those and no others. ``more_credentials`` names those of a resource beside its ``credential``, by
+    the key inside of ``credentials``. ``listener_files`` and ``resource_files`` are the files they name beyond those of TLS, ``missing``
+    gives the text of files that ``init`` writes where they are not there (by path, as resources name it), ``advice`` says what an
+    operator should look at in a resource's files (key, and what; the function given resolves a path).
     """
 
     protocol: str
@@ -45,6 +61,11 @@ class Settings:
     filtered_problem: Callable[[str, Mapping[str, int]], str | None] = lambda text, columns: None
     rule_problem: Callable[[Rule], str | None] = lambda rule: None
     resource_problem: Callable[[Any, Credential], tuple[str, str] | None] = lambda resource, credential: None
+    more_credentials: Callable[[Any], Mapping[str, str]] = lambda resource: {}
+    listener_files: Callable[[Any], Iterable[Used]] = lambda listener: ()
+    resource_files: Callable[[Any], Iterable[Used]] = lambda resource: ()
+    missing: Callable[[Iterable[Any]], Mapping[str, str]] = lambda resources: {}
+    advice: Callable[[Any, Callable[[str], Path]], Iterable[tuple[str, str]]] = lambda resource, resolve: ()
 
 
 def settings(protocol: str) -> Settings:
@@ -53,6 +74,11 @@ def settings(protocol: str) -> Settings:
         raise KeyError(protocol)
     found: Settings = import_module(f"gateway.protocols.{protocol}.settings").SETTINGS
     return found
+
+
+def of_listener(name: str, listener: Listener) -> Iterable[Used]:
+    """The files that a listener of that name uses beyond those of TLS."""
+    return settings(name).listener_files(listener) if name in protocols.names() else ()
 
 
 def every() -> tuple[Settings, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from gateway.config.document import Document, Path
 from gateway.config.problem import Problem, key_text
@@ -92,7 +93,13 @@ def _closest(value: object, expected: str) -> str:
 def keys_at(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that the mapping at ``path`` inside ``model`` may have."""
     found = _model_at(model, path)
-    return [field.alias or name for name, field in found.model_fields.items()] if found else []
+    return [field.alias or name for name, field in found.model_fields.items() if not is_absent(field)] if found else []
+
+
+def is_absent(field: FieldInfo) -> bool:
+    """Whether it is inherited and has no meaning there."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("x-absent"))
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gateway.config.quantities import parse_duration
 from gateway.credentials.secret import Secret
 
-Shape = Literal["text", "names", "pem"]
+Shape = Literal["text", "names", "pem", "duration"]
 MAX_NAMES = 64
+LONGEST = 86400.0
 LEAST_KEY = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key of a kind. ``text`` is text that is not empty, ``names`` a list of role names, each once, ``pem`` PEM text or the path of a
-    file under credentials/ that holds it."""
+    file under credentials/ that holds it, ``duration`` more than nothing and at most a day."""
 
     description: str
     shape: Shape = "text"
@@ -30,7 +32,8 @@ class Credential:
     """One credential. ``username`` and ``password`` belong to the kinds ``password``, ``certificate`` and ``ephemeral-role`` (there they
     are the administrative login), ``token`` to ``bearer``, ``certificate`` and ``private_key`` (PEM) to ``certificate``; ``member_of`` and
     ``owner`` say what a session's own role is a member of, and who gets what it leaves behind (``""``: nobody, it is dropped); ``key``
-    belongs to ``mask-key``."""
+    belongs to ``mask-key``. ``private_key`` (OpenSSH) is that of ``ssh-key`` and ``ssh-ca`` too; ``principals`` (none: the session's login)
+    and ``lifetime`` (seconds) are what ``ssh-ca`` signs."""
 
     name: str
     kind: str
@@ -42,6 +45,8 @@ class Credential:
     member_of: tuple[str, ...] = ()
     owner: str = ""
     key: Secret = field(default=Secret(""))
+    principals: tuple[str, ...] = ()
+    lifetime: float = 300.0
 
     def secrets(self) -> Iterator[Secret]:
         """What must never appear in a record, log line or answer."""
@@ -67,12 +72,20 @@ KINDS: Mapping[str, Mapping[str, Key]] = {
         "member_of": Key("The roles whose rights a session's role has, and no others.", shape="names"),
         "owner": Key("Who gets the objects that a session leaves behind: one of `member_of`. Without it they are dropped.", required=False),
     },
+    "ssh-key": {"private_key": Key("The key it logs in with: OpenSSH, without passphrase, or the path of a file under credentials/ that "
+                                   "holds it; `lockgate init` makes one.", shape="pem", secret=True)},
+    "ssh-ca": {
+        "private_key": Key("The key that signs a user certificate for each session: OpenSSH, without passphrase, or the path of a file "
+                           "under credentials/ that holds it; `lockgate init` makes one.", shape="pem", secret=True),
+        "principals": Key("The names a certificate is for; without them the session's login.", shape="names", required=False),
+        "lifetime": Key("How long a certificate is good for logging in, 5m without it.", shape="duration", required=False),
+    },
     "bearer": {"token": Key("The token.", secret=True)},
     "mask-key": {"key": Key("What `hash` masks are made with, at least 32 characters by chance; `lockgate init` makes one. Gateways that "
                             "have the same key show the same hash for the same value.", secret=True)},
 }
 """The kinds there are, and the keys each of them takes."""
-LATER = frozenset({"ssh-key", "ssh-ca", "service-account", "basic", "header", "signed-token"})
+LATER = frozenset({"service-account", "basic", "header", "signed-token"})
 """Kinds that are named but not supported yet."""
 
 
@@ -86,16 +99,27 @@ def credential(name: str, values: Mapping[str, Any]) -> Credential:
 def _value(key: Key, value: Any) -> Any:
     if key.shape == "names":
         return tuple(value)
+    if key.shape == "duration":
+        return parse_duration(value)
     return Secret(value) if key.secret else value
 
 
 def wrong_value(key: Key, value: object) -> str | None:
     """What is wrong with a key's value; the value itself is never told."""
+    if key.shape == "duration":
+        return _wrong_duration(value)
     if key.shape != "names":
         return None if _is_text(value) else "expected text that is not empty (numbers in quotes)"
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_NAMES or not all(_is_name(one) for one in value):
         return f"expected a list of 1 to {MAX_NAMES} names, each of 1 to 63 bytes"
     return None if len(set(value)) == len(value) else "expected each name once"
+
+
+def _wrong_duration(value: object) -> str | None:
+    try:
+        return None if 0 < parse_duration(value) <= LONGEST else "expected a duration of at most a day"
+    except ValueError as wrong:
+        return str(wrong)
 
 
 def wrong_together(values: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -483,11 +483,15 @@ def test_max_rows_may_stand_inside_the_matcher(demo: Demo) -> None:
         ("kind: password\nusername: a\npassword: ''\n", "password: expected text that is not empty"),
         ("kind: password\nusername: a\npassword: [hunter2-secret]\n", "password: expected text"),
         (
-            "kind: ssh-key\ncertificate: x\n",
-            "credentials/orders-db.yaml:1: kind: expected one of password, certificate, ephemeral-role, bearer, mask-key: "
-            "kind 'ssh-key' is not supported yet",
+            "kind: service-account\ncertificate: x\n",
+            "credentials/orders-db.yaml:1: kind: expected one of password, certificate, ephemeral-role, ssh-key, ssh-ca, bearer, mask-key: "
+            "kind 'service-account' is not supported yet",
         ),
         ("kind: certificate\nusername: a\ncertificate: x\n", "credentials/orders-db.yaml:1: private_key: expected this key"),
+        ("kind: ssh-key\nprivate_key: '-----BEGIN hunter2-secret'\n", "private_key: expected an OpenSSH private key"),
+        ("kind: ssh-ca\nprivate_key: credentials/none\n", "private_key: expected a file, but there is none"),
+        ("kind: ssh-ca\nprivate_key: credentials/none\nlifetime: 25h\n", "lifetime: expected a duration of at most a day"),
+        ("kind: ssh-ca\nprivate_key: credentials/none\nprincipals: []\n", "principals: expected a list of 1 to 64 names"),
         ("kind: ephemeral-role\nusername: a\npassword: hunter2-secret\n", "credentials/orders-db.yaml:1: member_of: expected this key"),
         ("kind: magic\n", "kind: expected one of password, certificate, ephemeral-role, bearer"),
         (

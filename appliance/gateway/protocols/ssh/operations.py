@@ -2,9 +2,9 @@
 """The ``ssh:`` matcher: keys ``actions``, ``command``, ``text``, ``pty``, ``env``, ``paths``, ``to`` (contract section 2).
 
 An operation's verb is its action. Attributes that are looked at: ``words`` (of one simple command, path-like arguments normal), ``text``
-(the whole command), ``complex`` (why it is no list of simple commands; ``""`` where it is one), ``pty``, ``path`` (normal; ``""``: unknown),
-``tree`` (everything below the path too), ``to`` (``host:port``, ``unix:/path``), ``name`` and ``program`` (a variable, and the action it is
-meant for), ``free`` (needs no allow rule).
+(the whole command), ``complex`` (why it is no list of simple commands; ``""`` where it is one), ``pty``, ``path`` (normal; ``""``:
+unknown), ``tree`` (everything below the path too), ``to`` (``host:port``, ``unix:/path``), ``name`` and ``program`` (a variable, and the
+action it is meant for), ``free`` (needs no allow rule).
 
 Allow and approve rules match what was understood and no more. Deny rules are as wide as they can be: they match what may be meant.
 """

@@ -20,9 +20,10 @@ _GLOBS = {STAR: "[^/]*", ONE: "[^/]", f"/{STAR}{STAR}/": "/(?:.*/)?", f"/{STAR}{
 DIRECTORIES = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")
 """Where a system keeps its programs."""
 RUNNERS = frozenset({
-    "sudo", "doas", "su", "env", "command", "builtin", "exec", "eval", "nohup", "nice", "ionice", "time", "timeout", "setsid", "stdbuf",
-    "busybox", "toybox", "xargs", "find", "chroot", "unshare", "nsenter", "runuser", "setpriv", "systemd-run", "flock", "strace", "ltrace", "script", "watch",
-    "parallel", "ssh", "taskset", "chrt", "numactl", "unbuffer", "prlimit", "firejail", "setarch", "linux32", "linux64", "pkexec"})
+    "sudo", "doas", "su", "pkexec", "runuser", "setpriv", "env", "command", "builtin", "exec", "eval", "nohup", "nice", "ionice", "time",
+    "timeout", "setsid", "stdbuf", "unbuffer", "busybox", "toybox", "xargs", "parallel", "find", "watch", "chroot", "unshare", "nsenter",
+    "systemd-run", "flock", "strace", "ltrace", "script", "ssh", "taskset", "chrt", "numactl", "prlimit", "firejail", "setarch", "linux32",
+    "linux64"})
 """Programs that run what their arguments name."""
 
 
