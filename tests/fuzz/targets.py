@@ -16,7 +16,7 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.codec import FrameReader, RunReader, frame
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context, SqlFault
-from tests.fuzz import lane, masked, masks, twins
+from tests.fuzz import lane, masked, masks, streams, twins
 from tests.unit.audit import test_record_twins
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +204,7 @@ TARGETS = {
     "copy-binary": Target(masked.copy_binary, masked.binary_seeds),
     "masks": Target(masks.any_value, masks.value_seeds),
     "documents": Target(masks.documents, masks.document_seeds),
+    "stream": Target(streams.any_stream, streams.stream_seeds),
     "lane": Target(lane.conversation, lane.seeds),
     "lane-bytes": Target(twins.lane_bytes, twins.lane_byte_seeds),
     "walk": Target(twins.walk, twins.walk_seeds),
