@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One caller's session: one SSH connection, everything that runs on it, and every way it can end.
+
+Channels and forwards run as tasks that the session owns; nothing outlives it. What a caller is told at its end is a line on every open
+channel's stderr and the reason of the disconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import asyncssh
+
+from gateway.approvals.view import ApprovalView
+from gateway.errors import Refused, SessionOver
+from gateway.govern import Policy, session_fields
+from gateway.masking.stream import Plan, StreamMasker
+from gateway.model import Session, SessionLimits
+from gateway.net.server import Supervisor
+from gateway.protocols.ssh.connection import CallerConnection
+from gateway.protocols.ssh.desk import Running, SessionDesk, Tell, notice
+from gateway.protocols.ssh.door import without_tokens
+from gateway.protocols.ssh.ending import Ended
+from gateway.protocols.ssh.forwards import Forwards
+from gateway.protocols.ssh.settings import SshResource
+from gateway.protocols.ssh.towards import Towards
+from gateway.protocols.ssh.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.datapath import DataPath
+    from gateway.protocols.ssh.connection import Terminal
+    from gateway.protocols.ssh.program import Program
+    from gateway.protocols.ssh.relay import Recorder
+
+log = logging.getLogger("gateway.ssh")
+
+LOOK_EVERY = 1.0
+"""Seconds between looks at what may end an idle or long-running session."""
+LAST_WAIT = 5.0
+"""Seconds that the end of a session waits for its channels and the disk."""
+
+
+class Channel(Protocol):
+    """What a session knows of a channel or forward that is open. ``busy``: it runs something, and is not idle when nothing passes."""
+
+    busy: bool
+
+    def tell(self, line: str) -> None:
+        """A line for the caller, where it can be shown."""
+
+    def conclude(self, line: str) -> None:
+        """The session ends: tell the caller, end at the target."""
+
+
+class SshSession:
+    """``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
+
+    def __init__(self, session: Session, gate: DataPath, caller: CallerConnection, resource: SshResource, towards: Towards) -> None:
+        self.session, self.gate, self.caller, self.resource = session, gate, caller, resource
+        self._towards = towards
+        self.channels: set[Channel] = set()
+        self.running: set[Running] = set()
+        self.bytes = self.denials = 0
+        self._tasks = Supervisor()
+        self._waiting: list[tuple[str, Tell]] = []
+        self.own: Upstream | None = None
+        """The connection to the target that is this session's alone."""
+        self.forwards = Forwards(self)
+        self._over: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._next_look: asyncio.TimerHandle | None = None
+        self._draining = ""
+        self._limits: tuple[Policy, SessionLimits] | None = None
+        self._plan: tuple[Policy, Plan] | None = None
+        self._active = asyncio.get_running_loop().time()
+
+    # --- what ends it
+
+    @property
+    def over(self) -> bool:
+        """It has been asked to end."""
+        return self._over.done()
+
+    def end(self, reason: str) -> None:
+        """Ask the session to end; safe to call from anywhere on the loop, more than once."""
+        self._conclude(Ended(reason, f"session ended: {reason}"))
+
+    def drain(self, reason: str) -> None:
+        """Ask it to end once what is running has ended; at once where nothing is."""
+        self._draining = reason
+        self.rested()
+
+    def rested(self) -> None:
+        """Something has ended: maybe it was the last."""
+        if self._draining and not self.running and not self._waiting:
+            self.end(self._draining)
+
+    def left(self, reason: str) -> None:
+        """The caller's connection is gone."""
+        self._conclude(Ended(reason))
+
+    def _conclude(self, ended: Ended) -> None:
+        if not self._over.done():
+            self._over.set_result(ended)
+
+    async def ended(self) -> None:
+        """Until it has been asked to end."""
+        await asyncio.shield(self._over)
+
+    def check(self) -> None:
+        """Raises ``SessionOver`` where nothing new may begin."""
+        if self.over:
+            raise SessionOver("the session is over")
+        if self._draining:
+            raise SessionOver(self._draining)
+
+    def outlived(self, over: SessionOver) -> None:
+        """Something found the session over."""
+        if not self._draining:
+            self.end(str(over))
+
+    # --- what runs on it
+
+    def start(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
+        """A task of this session's."""
+        return self._tasks.start(work, name)
+
+    def desk(self, tell: Tell, *, wait: bool = True, context: dict[str, str] | None = None) -> SessionDesk:
+        """The desk for one channel."""
+        return SessionDesk(self, tell, wait=wait, context=context)
+
+    def touch(self) -> None:
+        """Something happened: it is not idle."""
+        self._active = asyncio.get_running_loop().time()
+
+    def deliver(self, size: int) -> int:
+        """How many of ``size`` bytes may still be sent to the caller; the session ends with the last one."""
+        self.touch()
+        most = self.limits.bytes
+        if most is None or self.bytes + size <= most:
+            self.bytes += size
+            return size
+        fits = max(most - self.bytes, 0)
+        self.bytes += fits
+        self.end(f"the session has sent its {most} bytes")
+        return fits
+
+    def refused(self, no: Refused) -> None:
+        """Count a denial; too many end the session."""
+        if no.code in ("held", "withdrawn"):
+            return
+        self.denials += 1
+        most = self.limits.denials
+        if most is not None and self.denials >= most:
+            self.end(f"{self.denials} denied commands")
+
+    @contextmanager
+    def waiting(self, shown: str, tell: Tell) -> Iterator[None]:
+        """While an operation is decided: it may be held, and then its caller is told."""
+        entry = (shown, tell)
+        self._waiting.append(entry)
+        try:
+            yield
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            self.touch()
+
+    async def _told(self, view: ApprovalView) -> None:
+        """Each request is told of once, to the channel that asked with this text."""
+        found = next((one for one in self._waiting if one[0] == view.text), self._waiting[0] if self._waiting else None)
+        if found is not None:
+            found[1](notice(view))
+
+    def withdraw(self, task: asyncio.Task[None] | None, reason: str) -> None:
+        """A channel that waits is given up by its caller."""
+        if len(self._waiting) == 1:
+            self.gate.approvals.withdraw_session(self.session.id, reason)
+        elif task is not None:
+            task.cancel()
+
+    @property
+    def held(self) -> bool:
+        """Something is being decided."""
+        return bool(self._waiting)
+
+    def hidden(self, text: str) -> str:
+        """As the log may show it: without what the gateway keeps secret."""
+        for secret in self.gate.secrets():
+            for line in {secret, *secret.splitlines()}:
+                if len(line) >= 12:
+                    text = text.replace(line, "****")
+        return without_tokens(text)
+
+    def masker(self) -> StreamMasker | None:
+        """A masker for one stream to the caller: what the policy hides, and always what the gateway keeps secret. Raises ``Refused`` where
+        there can be none."""
+        plan = self._mask_plan()
+        return StreamMasker(plan, self.resource.hold) if plan else None
+
+    def _mask_plan(self) -> Plan:
+        policy = self.gate.policy
+        if self._plan is None or self._plan[0] is not policy:
+            masks = policy.masks(self.session.identity, self.session.resource, self.gate.now())
+            try:
+                self._plan = (policy, Plan((secret.encode() for secret in self.gate.secrets()), masks))
+            except ValueError as wrong:
+                raise Refused(f"what has to be masked here cannot be: {wrong}") from None
+        return self._plan[1]
+
+    @property
+    def masks_detect(self) -> bool:
+        """Whether anything is looked for in what passes, besides the gateway's own secrets."""
+        return bool(self.gate.policy.masks(self.session.identity, self.session.resource, self.gate.now()).detect)
+
+    def recorder(self, terminal: Terminal | None, wanted: Program) -> Recorder | None:
+        """What keeps a program's output for replay."""
+        return None
+
+    def record(self, kind: str, fields: Mapping[str, Any], recording: bytes | None = None) -> asyncio.Future[int]:
+        """One record of this session."""
+        return self.gate.audit.record(kind, session_fields(self.session, self.gate.policy) | dict(fields), recording)
+
+    def tell_all(self, line: str) -> None:
+        """A line for the caller that belongs to no channel: on every one that shows it."""
+        for channel in list(self.channels):
+            channel.tell(line)
+
+    async def upstream(self, *, own: bool = False) -> Upstream:
+        """A connection to the target with room for one more channel; to be given back. ``own``: no other session is on it. Raises
+        ``TargetFault``."""
+        if not own:
+            return await self._towards.shared(self.session, self.resource)
+        if self.own is None or not self.own.usable:
+            self.own = await self._towards.own(self.session, self.resource)
+            self.own.connection.opened = self.forwards.opened
+        self.own.take()
+        return self.own
+
+    # --- its life
+
+    @property
+    def limits(self) -> SessionLimits:
+        """The bounds that hold now; asked of the policy once per policy and once per look of the watch."""
+        if self._limits is None or self._limits[0] is not self.gate.policy:
+            policy = self.gate.policy
+            self._limits = (policy, policy.session_limits(self.session.identity, self.session.resource, self.gate.now()))
+        return self._limits[1]
+
+    async def run(self) -> str:
+        """Until something ends it; tell the caller, end what runs, record why."""
+        self.gate.approvals.listen(self.session.id, self._told)
+        ended = Ended("internal error")
+        try:
+            self._look()
+            ended = await asyncio.shield(self._over)
+        except asyncio.CancelledError:
+            ended = Ended("gateway stopping", "the gateway is stopping")
+            self._conclude(ended)
+            raise
+        finally:
+            if self._next_look is not None:
+                self._next_look.cancel()
+            await self._close(ended)
+        return ended.reason
+
+    async def _close(self, ended: Ended) -> None:
+        self.gate.approvals.unlisten(self.session.id)
+        self.gate.approvals.withdraw_session(self.session.id, ended.reason)
+        for channel in list(self.channels):
+            channel.conclude(ended.told)
+        await asyncio.sleep(0)
+        await self._tasks.drain(LAST_WAIT if ended.told else 1.0)
+        if ended.told:
+            self.caller.disconnect(asyncssh.DISC_BY_APPLICATION, f"lockgate: {ended.told}")
+        await self._tasks.close()
+        if self.own is not None:
+            self.own.close()
+        last = [done for one in list(self.running) if (done := one.finish("cancelled", error="session over")) is not None]
+        await asyncio.wait([self.record_end(ended.reason), *last], timeout=LAST_WAIT)
+
+    def record_end(self, reason: str) -> asyncio.Future[int]:
+        """The ``session.end`` record."""
+        fields = session_fields(self.session, self.gate.policy)
+        fields.update(reason=reason, rows=0, bytes=self.bytes, denials=self.denials)
+        return self.gate.audit.record("session.end", fields)
+
+    def _look(self) -> None:
+        """Once a second: what may end a session while nothing passes."""
+        self._limits = None
+        try:
+            ended = self._found_over()
+        except Exception as error:
+            log.error("session failed: %s", type(error).__name__)
+            ended = Ended("internal error", "internal error of the gateway")
+        if ended is not None:
+            self._conclude(ended)
+        else:
+            self._next_look = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+
+    def _found_over(self) -> Ended | None:
+        limits = self.limits
+        if reason := self.gate.policy.ended(self.session, self.gate.now()):
+            return Ended(reason, f"session ended: {reason}")
+        quiet = asyncio.get_running_loop().time() - self._active
+        busy = self.held or any(channel.busy for channel in self.channels)
+        if limits.idle is not None and not busy and quiet >= limits.idle:
+            return Ended("idle", f"session ended: idle for {limits.idle:g} s")
+        for running in list(self.running):
+            self._look_at(running)
+        return None
+
+    def _look_at(self, running: Running) -> None:
+        """What runs on without a byte of the caller's is looked at too."""
+        try:
+            running.still()
+        except Refused as no:
+            if running.stop is not None:
+                running.stop(no)
+        except SessionOver as over:
+            self.end(str(over))
+
+
