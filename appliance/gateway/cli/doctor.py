@@ -19,6 +19,7 @@ from gateway.config.load import Folder, load_folder
 from gateway.doctor.examine import Examination, examine
 from gateway.doctor.finding import SEVERITIES
 from gateway.errors import ConfigError
+from gateway.protocols.ssh import hosts
 
 
 def register(subparsers: Any) -> None:
@@ -52,6 +53,7 @@ def _document(folder: Folder, seen: Examination) -> dict[str, Any]:
     counts = Counter(finding.severity for finding in seen.findings)
     return {"gateway": folder.gateway.name, "segment": folder.gateway.segment, "policy": folder.digest, "asked": list(seen.targets),
             "sync_microseconds": round(seen.sync * 1e6, 1), "counts": {severity: counts[severity] for severity in SEVERITIES},
+            "host_keys": [key.fingerprint for key in hosts.of_folder(folder)],
             "findings": [asdict(finding) for finding in seen.findings]}
 
 
@@ -59,6 +61,7 @@ def _human(document: dict[str, Any]) -> Iterator[str]:
     for finding in document["findings"]:
         yield printable(f"{finding['severity']:7} {finding['id']:22} {finding['where']}: {finding['saw']}")
         yield printable(f"{'':30} {finding['todo']}")
+    yield from (f"SSH host key {fingerprint}" for fingerprint in document["host_keys"])
     counts = ", ".join(f"{number} {severity}" for severity, number in document["counts"].items())
     asked = ", ".join(document["asked"]) or "none"
     yield f"{document['gateway']}: {counts}; a synced write takes {document['sync_microseconds']:g} µs; targets asked: {asked}"

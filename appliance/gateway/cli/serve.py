@@ -20,6 +20,7 @@ from gateway.build import Gateway
 from gateway.cli.options import add_config
 from gateway.config.load import Folder, load_folder
 from gateway.datapath import calm_collector
+from gateway.protocols.ssh import hosts
 
 
 def register(subparsers: Any) -> None:
@@ -52,6 +53,8 @@ async def _serve(folder: Folder) -> int:
         await gateway.start()
         for name, (host, port) in gateway.address.items():
             logging.getLogger("gateway").info("%s listens on %s:%d", name, host, port)
+        for key in hosts.of_folder(folder):
+            logging.getLogger("gateway").info("ssh host key %s", key.fingerprint)
         here = str(gateway.folder.path)
         started = serving.Verdict(os.getpid(), began, started=here, folder=here, policy=gateway.policy.digest, version=version(),
                                   named=str(gateway.folder.named))

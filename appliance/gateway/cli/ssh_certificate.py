@@ -40,6 +40,7 @@ from gateway.config.fresh import write_new
 from gateway.errors import ConfigError
 
 LARGEST = 65_536
+now = time.time
 _OUT = Path("~/.ssh/id_lockgate")
 _PARSING = (ValueError, TypeError, UnsupportedAlgorithm)
 
@@ -117,8 +118,7 @@ def _places(args: Namespace) -> tuple[Path | None, Path]:
 def _good(args: Namespace, private: Path | None, certificate: Path) -> SSHCertificate | None:
     """The certificate that is there, if it will do: in time, over the right key, for the resources asked for."""
     found = _read_certificate(certificate)
-    now = time.time()
-    if found is None or not found.valid_after <= now or found.valid_before - now <= args.renew_before:
+    if found is None or not found.valid_after <= now() or found.valid_before - now() <= args.renew_before:
         return None
     try:
         line = _public_line(_key(private)) if private is not None else _given(args.key)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
 from gateway.config import keyfiles
 from gateway.config.load import Folder
 from gateway.config.problem import file_name
 from gateway.doctor.finding import Check, Sign
 from gateway.policy.warnings import warnings
+from gateway.protocols.ssh import issuing
 
 DAY = 86_400.0
 SOON = 30 * DAY
@@ -63,6 +65,16 @@ class Papers:
         settings = self.folder.gateway
         yield self.folder.resolve(settings.audit.checkpoint.key)
         yield from sorted({self.folder.resolve(one.tls.key) for one in settings.listeners.values() if one.tls is not None})
+        if (ssh := issuing.listener(settings)) is not None:
+            yield from (self.folder.resolve(name) for name in (*ssh.host_keys, ssh.user_ca) if name is not None)
+
+    def host_certificates(self) -> Iterator[tuple[str, SSHCertificate]]:
+        """Those that the SSH listener shows."""
+        ssh = issuing.listener(self.folder.gateway)
+        for name in ssh.host_certificates if ssh is not None else ():
+            found = load_ssh_public_identity(keyfiles.content(self.folder.resolve(name)))
+            if isinstance(found, SSHCertificate):
+                yield name, found
 
 
 def _numbered(name: str, pem: bytes) -> Iterator[tuple[str, x509.Certificate]]:
@@ -92,6 +104,13 @@ def _not_yet(papers: Papers) -> Iterator[Sign]:
     for name, certificate in papers.certificates():
         if certificate.not_valid_before_utc.timestamp() > papers.now:
             yield Sign(name, f"begins {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+
+
+def _host_ends(papers: Papers) -> Iterator[Sign]:
+    for name, certificate in papers.host_certificates():
+        left = certificate.valid_before - papers.now
+        if left <= VERY_SOON:
+            yield Sign(name, "has ended" if left <= 0 else f"ends in {_days(left)}")
 
 
 def _old_keys(papers: Papers) -> Iterator[Sign]:
@@ -147,6 +166,9 @@ CHECKS: tuple[Check[Papers], ...] = (
           lambda papers: _ends(papers, 0, VERY_SOON)),
     Check("certificate.ends-soon", "medium", "A certificate ends within 30 days.", "Renew it.",
           lambda papers: _ends(papers, VERY_SOON, SOON)),
+    Check("ssh.host-certificate", "high", "A host certificate of the SSH listener has ended, or ends within 7 days.",
+          "Have it signed anew by your host CA and reload: without it, callers who trust the CA alone are asked about an unknown key.",
+          _host_ends),
     Check("tls.unverified", "medium", "A target's certificate is not checked.", "Give `tls: {mode: verify-full, ca: FILE}`.", _unverified),
     Check("issuer.one-key", "low", "An issuer has one pinned key.",
           "Pin the next key beside it before the issuer changes over; keep the previous one until its tokens have ended.", _single_keys),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from gateway.config.load import Folder, load_folder
 from gateway.console.app import make_app
@@ -49,6 +49,20 @@ identities:
   - {name: ci-bot, issuer: ci, match: {sub: "project:payments/*"}, groups: [robots], owner: dana}
 revoked:
   - {person: gone}
+"""
+_SSH = """resources:
+  - {name: web-1, protocol: ssh, address: "127.0.0.1:2222", logins: [deploy, root], host_keys: trust/known_hosts, credential: web}
+  - {name: web-2, protocol: ssh, address: "127.0.0.1:2223", logins: [deploy], host_keys: trust/known_hosts, credential: web}
+  - {name: web-3, protocol: ssh, address: "127.0.0.1:2224", logins: [deploy], host_keys: trust/known_hosts, credential: web}
+  - {name: orders-db, protocol: postgres, address: "127.0.0.1:5432", database: orders, tls: {mode: disable}, credential: orders-db}
+grants:
+  - {name: ci on hosts, to: [ci-bot], targets: [web-1, web-2], rules: [{name: up, allow: {ssh: {actions: [exec], command: [uptime]}}}]}
+  - {name: ci on orders, to: [ci-bot], targets: [orders-db], rules: [{name: read, allow: {sql: {verbs: [select]}}}]}
+  - name: not yet
+    to: [ci-bot]
+    targets: [web-3]
+    when: {from: "2999-01-01T00:00:00Z"}
+    rules: [{name: up, allow: {ssh: {actions: [exec], command: [uptime]}}}]
 """
 
 
@@ -91,10 +105,11 @@ class Webhooks:
 
 
 class ConsoleRoom:
-    """A console on ``url`` while inside ``async with``. ``tokens`` of staff and robots are real and signed."""
+    """A console on ``url`` while inside ``async with``. ``tokens`` of staff and robots are real and signed. ``ssh``: the gateway has an SSH
+    listener with a user CA (nobody listens there), and hosts that ci-bot may enter: web-1 and web-2, not web-3."""
 
     def __init__(self, folder: Path, *, audit: MemoryAudit | None = None, limits: ConsoleLimits | None = None,
-                 metrics: str = "loopback", tls: Pair | None = None, port: int = 0) -> None:
+                 metrics: str = "loopback", tls: Pair | None = None, port: int = 0, ssh: bool = False) -> None:
         self.staff = TokenIssuer("https://login.example", "lockgate/plant-a/people")
         self.ci = TokenIssuer("https://ci.example", "lockgate/plant-a")
         self.room = DeskRoom(audit)
@@ -106,7 +121,7 @@ class ConsoleRoom:
         self.archive = MemoryArchive()
         self.ready = True
         self.workers: Mapping[str, int] = {"configured": 1, "serving": 1, "replaced": 0}
-        self.folder = self._written(folder, metrics, tls, port)
+        self.folder = self._written(folder, metrics, tls, port, ssh)
         self.started = self.folder.gateway
         self.policy = compile_policy(self.folder)
         self.authenticator = Authenticator(self.folder)
@@ -159,17 +174,40 @@ class ConsoleRoom:
         await self.approvals.close()
         self.authenticator.close()
 
-    def _written(self, folder: Path, metrics: str, tls: Pair | None, port: int) -> Folder:
+    def _written(self, folder: Path, metrics: str, tls: Pair | None, port: int, ssh: bool) -> Folder:
         config = folder / "config"
         (config / "policy").mkdir(parents=True)
         (config / "trust").mkdir()
         (config / "tls").mkdir()
-        (config / "tls" / "audit_ed25519_key").write_bytes(Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        _write_key(config / "tls" / "audit_ed25519_key")
         (folder / "state").mkdir()
         shown = f', tls: {{certificate: "{tls.certificate}", key: "{tls.key}"}}' if tls is not None else ""
         (config / "gateway.yaml").write_text(_GATEWAY.replace("PORT", str(port)).replace("TLS", shown).replace("METRICS", metrics))
         (config / "policy" / "all.yaml").write_text(_POLICY)
+        if ssh:
+            self._written_ssh(config)
         (config / "trust" / "ci.json").write_text(self.ci.jwks_json())
         (config / "trust" / "staff.json").write_text(self.staff.jwks_json())
         return load_folder(config, check_modes=False)
+
+    @staticmethod
+    def _written_ssh(config: Path) -> None:
+        for name in ("host_key", "user_ca"):
+            _write_key(config / "tls" / name)
+        known = "".join(f"[127.0.0.1]:{port} {_write_key(config / 'trust' / 'a_host_key')}\n" for port in (2222, 2223, 2224))
+        (config / "trust" / "known_hosts").write_text(known)
+        (config / "credentials").mkdir()
+        _write_key(config / "credentials" / "web.key")
+        (config / "credentials" / "web.yaml").write_text("{kind: ssh-ca, private_key: credentials/web.key}\n")
+        (config / "credentials" / "orders-db.yaml").write_text('{kind: password, username: app, password: "0123456789abcdef"}\n')
+        (config / "policy" / "ssh.yaml").write_text(_SSH)
+        main = config / "gateway.yaml"
+        main.write_text(main.read_text().replace("listeners:\n", "listeners:\n  ssh: {address: \"127.0.0.1:12222\", "
+                                                 "host_keys: [tls/host_key], user_ca: tls/user_ca}\n"))
+
+
+def _write_key(path: Path) -> str:
+    """A fresh key; its public half as OpenSSH writes it."""
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway.audit.note import load_private_key
 from gateway.config.load import Folder
 from gateway.errors import ClientFault
+from gateway.protocols.ssh import issuing
 from gateway.protocols.ssh.authority import fingerprint, public_key
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ class HostKey:
 def published(folder: Folder, settings: SshListener) -> tuple[HostKey, ...]:
     """The public halves of all host keys, in the order of the listener. Raises ``ConfigError``; blocks on the disk."""
     return tuple(_public(folder, name) for name in settings.host_keys)
+
+
+def of_folder(folder: Folder) -> tuple[HostKey, ...]:
+    """Those of the folder's SSH listener; none without one."""
+    settings = issuing.listener(folder.gateway)
+    return () if settings is None else published(folder, settings)
 
 
 def _public(folder: Folder, name: str) -> HostKey:
