@@ -20,6 +20,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(("copy", "original"), [
     (ROOT / "tests" / "corpus", SHARED / "corpus"),
     (DEMO, SHARED / "contract" / "example"),
+    (DEMO.with_name("demo-ssh"), SHARED / "contract" / "example-ssh"),
 ])
 def test_copy_is_the_original(copy: Path, original: Path) -> None:
     ours = _files(copy)

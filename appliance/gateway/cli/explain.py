@@ -3,6 +3,9 @@
 
 Offline with ``policy/schemas/RESOURCE.json``, else the target is asked for its catalog. Where neither can say what the text means the
 effect is ``unknown``, never ``allow``. Exit status 0 for allow and approve, 1 for deny and unknown.
+
+On an SSH resource TEXT is a command; ``--action read /srv/app/log`` asks about a file, ``--action rename OLD NEW`` about two, ``--action
+forward-local db.example:5432`` about a tunnel, ``--action shell`` about a shell.
 """
 
 from __future__ import annotations
@@ -18,17 +21,20 @@ from gateway.config.load import load_folder
 from gateway.config.window import parse_moment
 from gateway.errors import ConfigError
 from gateway.policy.policy import compile_policy
-from gateway.policy.question import Answer, answer, identity_of, reader_of, resource_of
+from gateway.policy.question import Answer, answer, asked_by, identity_of, reader_of, resource_of
 
 
 def register(subparsers: Any) -> None:
     """The verb ``explain``."""
     parser: ArgumentParser = subparsers.add_parser("explain", help="the decision on a text, without running it", description=__doc__)
-    parser.add_argument("text", metavar="TEXT", help="what would be sent")
+    parser.add_argument("text", metavar="TEXT", nargs="*", help="what would be sent; with --action a path or two, HOST:PORT, a name")
     parser.add_argument("--identity", metavar="NAME", required=True, help="who asks; with --group also a person")
     parser.add_argument("--group", metavar="NAME", action="append", default=[], help="a further group of theirs; repeatable")
     parser.add_argument("--resource", metavar="NAME", required=True, help="where")
     parser.add_argument("--database", metavar="NAME", help="one of the resource's databases (default: its first)")
+    parser.add_argument("--action", metavar="NAME", help="SSH: what is asked for, such as read, shell, forward-local (default: exec)")
+    parser.add_argument("--login", metavar="NAME", help="SSH: one of the resource's logins (default: its first)")
+    parser.add_argument("--pty", action="store_true", help="SSH: with a terminal")
     parser.add_argument("--at", metavar="TIME", help="the moment at which it is asked, such as 2026-01-01T00:00:00Z (default: now)")
     add_config(parser)
     add_json(parser)
@@ -53,11 +59,12 @@ def explained(args: Namespace) -> Answer:
     identity = identity_of(folder, args.identity, args.group)
     resource = resource_of(folder, args.resource)
     now = _moment(args.at)
+    asked = asked_by(resource, args.text, action=args.action, login=args.login, pty=args.pty)
     reader = reader_of(folder, resource, args.database)
     if reader is None:
         return Answer("unknown", reason=f"there is no policy/schemas/{resource.name}.json of this database, the target does not answer, "
                                         f"so names and columns are not known (lockgate schema pull {resource.name})")
-    meaning = reader.read(args.text, policy.masks(identity, resource.name, now))
+    meaning = reader.read(asked, policy.masks(identity, resource.name, now))
     return answer(policy, identity, resource.name, meaning, now)
 
 

@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.cli.options import add_json
 from gateway.cli.output import emit
-from gateway.config import fresh, modes
+from gateway.config import fresh, modes, speaks
 from gateway.config.draft import Draft, read_gateway, read_policy
 from gateway.config.load import is_private
 from gateway.config.problem import InvalidFolder
 from gateway.config.schema import GatewayConfig, Issuer
 from gateway.errors import ConfigError
 
+KEY_KINDS = ("ssh-key", "ssh-ca")
 _SCHEMA = "orders-db.schema.json"
 _PEOPLE = """\
 # People of this demo folder: `lockgate token mint --as NAME` signs tokens for them. `serve` never reads this folder.
@@ -109,6 +110,9 @@ def make(made: Made, *, demo: bool) -> None:
     _tls(made, draft, draft.gateway)
     _audit_key(made, draft, draft.gateway)
     _mask_keys(made, draft)
+    _listener_keys(made, draft, draft.gateway)
+    _credential_keys(made, draft)
+    _pinned(made, draft)
     for name in ("credentials", "trust", "policy"):
         make_folder(made.folder / name, 0o700 if name == "credentials" else 0o755)
     made.state = draft.resolve(draft.gateway.state)
@@ -123,6 +127,38 @@ def _mask_keys(made: Made, draft: Draft) -> None:
             for name in spec.hash_keys():
                 if Path(name).name == name:
                     made.write(made.folder / "credentials" / f"{name}.yaml", f"kind: mask-key\nkey: {fresh.mask_key()}\n", 0o600)
+
+
+def _listener_keys(made: Made, draft: Draft, gateway: GatewayConfig) -> None:
+    """A key for everything a listener needs one for that is no TLS, and its public half beside it."""
+    for name, listener in gateway.listeners.items():
+        for used in speaks.of_listener(name, listener):
+            if used.fresh:
+                _openssh_key(made, draft.resolve(used.path), f"{gateway.name} {Path(used.path).name}")
+
+
+def _credential_keys(made: Made, draft: Draft) -> None:
+    """The key of each credential of kind ssh-key or ssh-ca that names a file which is not there; its public half goes to the target."""
+    for path in sorted((made.folder / "credentials").glob("*.yaml")):
+        values = draft.read(path).value
+        if isinstance(values, dict) and values.get("kind") in KEY_KINDS and isinstance(file := values.get("private_key"), str):
+            key = draft.resolve(file) if file.isprintable() else made.folder
+            if key.parent == made.folder / "credentials":
+                _openssh_key(made, key, f"lockgate {path.stem}")
+
+
+def _openssh_key(made: Made, path: Path, comment: str) -> None:
+    if _inside(made, path) and made.write(path, fresh.audit_key(), 0o600):
+        made.write(path.with_name(f"{path.name}.pub"), fresh.public_line(path.read_bytes(), comment))
+
+
+def _pinned(made: Made, draft: Draft) -> None:
+    """What targets are known by, as far as it can be written without asking them: it lets nobody through until their own keys are there."""
+    for found in speaks.every():
+        resources = [item.value for item in draft.lists["resources"] if item.value.protocol == found.protocol]
+        for name, text in found.missing(resources).items():
+            if _inside(made, draft.resolve(name)):
+                made.write(draft.resolve(name), text)
 
 
 def make_folder(path: Path, mode: int) -> None:

@@ -14,7 +14,7 @@ from gateway.model import Identity, Operation
 from gateway.policy.access import identity_for, subjects
 from gateway.policy.cases import Readers, asked_of
 from gateway.policy.policy import Policy
-from gateway.policy.question import Meaning, Reader, identity_of, operation_of, probes_of
+from gateway.policy.question import Meaning, Reader, identity_of, operation_of, probes_of, recorded_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ class Question:
         return Meaning(self.operations)
 
 
-def _read_recorded(reader: Reader, text: str, masks: MaskSet) -> Meaning | None:
+def _read_recorded(reader: Reader, text: Any, masks: MaskSet) -> Meaning | None:
     """A recorded text as it is, else with something in place of what was hidden in it."""
-    for attempt in dict.fromkeys((text, reader.filled(text))):
+    filled = reader.filled(text)
+    for attempt in (text,) if filled == text else (text, filled):
         meaning = reader.read(attempt, masks)
         if meaning.operations or not meaning.refusal:
             return meaning
@@ -109,7 +110,8 @@ def _recorded(new: Side, old: Side, records: Iterable[Mapping[str, Any]]) -> Ite
         if key not in seen:
             seen.add(key)
             operations = tuple(operation_of(target, verb, objects) for verb in verbs if verb != "empty")
-            yield Question(str(record.get("identity")), target.name, text or _spelled(operations), "recorded", text, operations, groups)
+            asked = recorded_by(target, record)
+            yield Question(str(record.get("identity")), target.name, text or _spelled(operations), "recorded", asked, operations, groups)
 
 
 def _probes(old: Side, new: Side) -> Iterator[Question]:

@@ -3,13 +3,14 @@
 
 A protocol's folder has a module ``explain`` with ``reader(folder, resource, database)`` (what a text means on a resource, ``None`` where
 neither a schema file nor the target can say), ``probes(bodies, names)`` (operations that rules with these matcher bodies speak about) and
-``operation(verb, objects)`` (what a record shows as that).
+``operation(verb, objects)`` (what a record shows as that). Where requests are more than a text it also has ``asked(action, texts, login=…,
+pty=…)`` (a command line as test cases write it) and ``recorded(record)`` (a ``command.begin`` record as that, or ``None``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -42,8 +43,8 @@ class Reader(Protocol):
 
     def read(self, asked: Any, masks: MaskSet) -> Meaning: ...
 
-    def filled(self, text: str) -> str:
-        """A recorded text with something harmless in place of what was hidden in it."""
+    def filled(self, text: Any) -> Any:
+        """What was recorded with something harmless in place of what was hidden in it."""
 
     def names(self) -> Iterable[str]:
         """What there is on the resource (``schema.relation``), for probes."""
@@ -85,6 +86,24 @@ def operation_of(resource: Resource, verb: str, objects: tuple[str, ...]) -> Ope
     """An operation as far as a record shows it."""
     made: Operation = _module(resource).operation(verb, objects)
     return made
+
+
+def asked_by(resource: Resource, texts: Sequence[str], *, action: str | None, login: str | None, pty: bool) -> Any:
+    """What a command line asks, as the resource's reader takes it. Raises ``ConfigError``."""
+    make = getattr(_module(resource), "asked", None)
+    if make is not None:
+        return make(action, texts, login=login, pty=pty)
+    if action is not None or login is not None or pty:
+        raise ConfigError(f"{resource.name} speaks {resource.protocol}: --action, --login and --pty are for SSH")
+    if len(texts) != 1:
+        raise ConfigError("expected one TEXT (in quotes)")
+    return texts[0]
+
+
+def recorded_by(resource: Resource, record: Mapping[str, Any]) -> Any:
+    """What a ``command.begin`` record asks, as the resource's reader takes it; empty where nothing can be made of it."""
+    make = getattr(_module(resource), "recorded", None)
+    return make(record) if make is not None else str(record.get("text") or "")
 
 
 def identity_of(folder: Folder, name: str, groups: Iterable[str] = ()) -> Identity:

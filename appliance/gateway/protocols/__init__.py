@@ -17,7 +17,7 @@ Matcher = Callable[[Operation], bool]
 class Protocol:
     """What the rest of the gateway needs to know of a protocol without speaking it.
 
-    ``matcher`` is the key under ``allow:``, ``approve:`` and ``deny:`` (``sql``). ``compile_matcher(spec, effect)``
+    ``matcher`` is the key under ``allow:``, ``approve:`` and ``deny:`` (``sql``, ``ssh``). ``compile_matcher(spec, effect)``
     turns its mapping into a predicate on one operation and raises ``ValueError`` (message for the operator) on an
     unknown key, verb or pattern.
     """
@@ -27,7 +27,7 @@ class Protocol:
     compile_matcher: Callable[[Mapping[str, Any], str], Matcher]
 
 
-_MODULES = {"postgres": "gateway.protocols.postgres.operations"}
+_MODULES = {"postgres": "gateway.protocols.postgres.operations", "ssh": "gateway.protocols.ssh.operations"}
 
 
 def protocol(name: str) -> Protocol:

@@ -56,7 +56,7 @@ class SqlReader:
     def read(self, asked: Any, masks: MaskSet) -> Meaning:
         return explain_sql(str(asked), self.catalog, masks, self.context)
 
-    def filled(self, text: str) -> str:
+    def filled(self, text: Any) -> Any:
         return _HIDDEN.sub("NULL", text)
 
     def names(self) -> Iterable[str]:

@@ -53,12 +53,12 @@ DANGEROUS = (
     "MALLOC_*", "GLIBC_TUNABLES", "TMPDIR", "XDG_*", "DBUS_*", "SUDO_*", "SYSTEMD_*", "http_proxy", "https_proxy", "all_proxy")
 """Variables that make programs load, run or trust something else: an allow names them in full, no glob covers them."""
 
-_SPEAKS: Mapping[str, frozenset[str]] = {
+SPEAKS: Mapping[str, frozenset[str]] = {
     "command": frozenset({"exec", "subsystem", "env"}), "text": frozenset({"exec", "env"}), "pty": COMMANDS - {"subsystem"} | {"env"},
     "env": COMMANDS | {"env"}, "paths": FILES, "to": FORWARDS,
 }
 """The actions that have what a key looks at."""
-KEYS = ("actions", *_SPEAKS)
+KEYS = ("actions", *SPEAKS)
 _Test = Callable[[Operation], bool]
 _dangerous = [patterns.name(entry) for entry in DANGEROUS]
 _free = [patterns.name(entry) for entry in FREE_VARIABLES]
@@ -105,8 +105,8 @@ def _actions(entries: tuple[str, ...], spec: Mapping[str, Any]) -> frozenset[str
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"actions: expected actions of the published table; there is no {entry!r}{hint}")
         for key in spec:
-            if key != "actions" and entry not in _SPEAKS[key]:
-                known = ", ".join(action for action in ACTIONS if action in _SPEAKS[key])
+            if key != "actions" and entry not in SPEAKS[key]:
+                known = ", ".join(action for action in ACTIONS if action in SPEAKS[key])
                 raise ValueError(f"actions: expected a rule of its own for {entry}: it has nothing that `{key}` looks at ({known} have)")
     return frozenset(entries)
 

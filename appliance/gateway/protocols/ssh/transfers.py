@@ -56,14 +56,14 @@ def transfer(words: Sequence[str]) -> Transfer | None:
 
 _SCP_VALUES = frozenset("cDFiJloPSX")
 """Options of scp that take a value: what follows is no option."""
-_SCP_SERVED = frozenset("tfrpdvq")
+SCP_SERVED = frozenset("tfrpdvq")
 
 
 def _scp(words: tuple[str, ...]) -> Transfer | None:
     letters, paths = _scp_options(words[1:])
     if not {"t", "f"} & set(letters):
         return None
-    if other := sorted(set(letters) - _SCP_SERVED):
+    if other := sorted(set(letters) - SCP_SERVED):
         raise NotServed(f"scp -{other[0]} is not passed on: as a server it could run programs or write elsewhere")
     if "t" in letters and "f" in letters:
         raise NotServed("scp is either -t or -f")
@@ -94,12 +94,12 @@ def _scp_options(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 # --- rsync ---
 
-_RSYNC_LETTERS = frozenset("vqlogDtprnxuWSHAXEOJUNbhicCdIyzm")
+RSYNC_LETTERS = frozenset("vqlogDtprnxuWSHAXEOJUNbhicCdIyzm")
 """Short options of ``rsync --server``. Not ``L k K`` (follow links), ``R`` (paths of the sender's choosing), ``s`` (arguments that are not
 seen), ``T M`` (elsewhere)."""
 _RSYNC_NUMBERS = frozenset("B")
 """Short options that take a number."""
-_RSYNC_LONG = frozenset({
+RSYNC_LONG = frozenset({
     "--server", "--sender", "--delete", "--delete-before", "--delete-during", "--delete-delay", "--delete-after", "--delete-excluded",
     "--delete-missing-args", "--force", "--ignore-errors", "--remove-source-files", "--remove-sent-files", "--partial", "--inplace",
     "--append", "--append-verify", "--existing", "--ignore-existing", "--ignore-times", "--size-only", "--numeric-ids", "--safe-links",
@@ -108,7 +108,7 @@ _RSYNC_LONG = frozenset({
     "--fsync", "--open-noatime", "--no-i-r", "--no-inc-recursive", "--inc-recursive", "--msgs2stderr", "--no-msgs2stderr", "--mkpath",
     "--fuzzy", "--preallocate", "--use-qsort", "--ignore-missing-args", "--delay-updates", "--no-r", "--sparse",
     "--no-W", "--no-l", "--no-p", "--no-t", "--no-g", "--no-o", "--no-D", "--no-specials", "--specials", "--no-devices", "--devices"})
-_RSYNC_VALUES = frozenset({
+RSYNC_VALUES = frozenset({
     "--timeout", "--bwlimit", "--block-size", "--compress-level", "--compress-choice", "--checksum-choice", "--checksum-seed", "--max-size",
     "--min-size", "--max-delete", "--max-alloc", "--modify-window", "--skip-compress", "--log-format", "--out-format", "--info", "--debug",
     "--suffix", "--usermap", "--groupmap", "--chown", "--protocol", "--stop-after", "--stop-at"})
@@ -153,16 +153,16 @@ def _letters(option: str) -> str:
         raise NotServed("rsync -e runs a program")
     if group[:1] in _RSYNC_NUMBERS and group[1:].isdigit():
         return ""
-    if other := sorted(set(group) - _RSYNC_LETTERS):
+    if other := sorted(set(group) - RSYNC_LETTERS):
         raise NotServed(f"rsync -{other[0]} is not passed on: it could leave the paths given, or hide them")
     return group
 
 
 def _served(option: str) -> None:
     name, equals, value = option.partition("=")
-    if option in _RSYNC_LONG:
+    if option in RSYNC_LONG:
         return
-    if name in _RSYNC_VALUES and equals and "/" not in value and value not in (".", ".."):
+    if name in RSYNC_VALUES and equals and "/" not in value and value not in (".", ".."):
         return
     raise NotServed(f"rsync {name} is not passed on: it could leave the paths given, follow links, or run programs")
 

@@ -15,19 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
     SSHCertificate,
     SSHCertificateType,
-    load_ssh_private_key,
     load_ssh_public_identity,
     load_ssh_public_key,
 )
 
+from gateway.config.fresh import audit_key, public_line
 from gateway.config.keyfiles import check_audit_key, content
 
 PLACEHOLDER = "lockgate-placeholder"
@@ -147,20 +142,10 @@ def _lines(path: Path) -> list[str]:
 # --- what `init` makes ---
 
 
-def public_line(private: bytes, comment: str) -> str:
-    """The public half of an OpenSSH private key, as authorized_keys takes it. Raises ``ValueError``."""
-    try:
-        key = load_ssh_private_key(private, None)
-    except _PARSING:
-        raise ValueError("expected an OpenSSH private key without passphrase") from None
-    return f"{key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} {comment}\n"
-
-
 def placeholder(places: Iterable[tuple[str, int]]) -> str:
     """A known_hosts file for targets whose keys are not known yet."""
     lines = ["# Nobody has the private halves of these keys, so no host can prove to be one of these. Put the hosts' own keys here:",
              "# ssh-keyscan -p PORT HOST, compared with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host."]
     for host, port in places:
-        nobody = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        lines.append(f"{f'[{host}]:{port}' if port != 22 else host} {public_line(nobody, PLACEHOLDER).strip()}")
+        lines.append(f"{f'[{host}]:{port}' if port != 22 else host} {public_line(audit_key(), PLACEHOLDER).strip()}")
     return "\n".join(lines) + "\n"

@@ -57,10 +57,10 @@ def _readable(text: str) -> str:
 def exec_request(text: str, *, pty: bool) -> Understood:
     """A command. ``text`` is all of it, decoded as UTF-8 with ``surrogateescape``."""
     if refusal := _impossible(text):
-        return Understood((_operation("exec", words=(), text=_readable(text), complex=refusal, pty=pty),), refusal=refusal)
+        return Understood((_unclear(_readable(text), refusal, pty),), refusal=refusal)
     line = split(text)
     if line.complex:
-        return Understood((_operation("exec", words=(), text=text, complex=line.complex, pty=pty),))
+        return Understood((_unclear(text, line.complex, pty),))
     if len(line.commands) == 1:
         try:
             found = transfer(line.commands[0])
@@ -69,6 +69,10 @@ def exec_request(text: str, *, pty: bool) -> Understood:
         if found is not None:
             return Understood(tuple(_of_transfer(found)), found.access)
     return Understood(tuple(_simple(words, text, pty) for words in dict.fromkeys(line.commands)))
+
+
+def _unclear(text: str, why: str, pty: bool) -> Operation:
+    return _operation("exec", (f"a text with {why}",), words=(), text=text, complex=why, pty=pty)
 
 
 def _impossible(text: str) -> str:
