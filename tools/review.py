@@ -24,10 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from gateway.cli import main as program
+from gateway.config import fresh, speaks
+from gateway.config.draft import Draft, read_policy
+from gateway.credentials.credential import KINDS, LEAST_KEY
 
 ROOT = Path(__file__).resolve().parent.parent
-STAND_IN = {"kind": "password", "username": "stand-in", "password": "stand-in"}
+STAND_IN = "stand-in"
 VAULT = b"$ANSIBLE_VAULT;"
 
 
@@ -145,13 +150,44 @@ def _encrypted(path: Path) -> bool:
 
 
 def stand_in(folder: Path) -> None:
-    """Credentials that the folder names, and keys that nobody has."""
+    """Credentials that the folder names, and keys that nobody has. What targets are known by is not made up: it is refused where missing."""
+    kinds: dict[str, str] = json.loads((folder / "credentials.json").read_text())
     (folder / "credentials").mkdir(exist_ok=True)
-    for name, kind in json.loads((folder / "credentials.json").read_text()).items():
-        values = {"kind": kind, "token": "stand-in"} if kind == "bearer" else STAND_IN
-        (folder / "credentials" / f"{name}.yaml").write_text(json.dumps(values))
+    logins = _logins(folder)
+    for name, kind in kinds.items():
+        made = credential(kind) | ({"username": logins[name]} if kind == "password" and name in logins else {})
+        (folder / "credentials" / f"{name}.yaml").write_text(json.dumps(made))
     (folder / "credentials.json").unlink()
+    pinned = set(folder.rglob("trust/**/*"))
     lockgate("init", str(folder))
+    for path in set(folder.rglob("trust/**/*")) - pinned:
+        path.unlink()
+
+
+def credential(kind: str) -> dict[str, Any]:
+    """What one of that kind must have; nobody has it."""
+    needed = {key: about for key, about in KINDS.get(kind, {}).items() if about.required}
+    found: dict[str, Any] = {key: [STAND_IN] if about.shape == "names" else STAND_IN for key, about in needed.items()}
+    if kind == "certificate":
+        key = fresh.new_key()
+        found |= {"certificate": fresh.authority(key).public_bytes(Encoding.PEM).decode(), "private_key": fresh.key_pem(key).decode()}
+    elif "private_key" in needed:
+        found["private_key"] = fresh.audit_key().decode()
+    elif kind == "mask-key":
+        found["key"] = STAND_IN * (LEAST_KEY // len(STAND_IN))
+    return {"kind": kind, **found}
+
+
+def _logins(folder: Path) -> dict[str, str]:
+    """By credential, a login of a resource that offers some: a password for SSH says whose it is."""
+    draft = Draft(folder)
+    read_policy(draft)
+    found: dict[str, str] = {}
+    for resource in (item.value for item in draft.lists["resources"]):
+        own = speaks.settings(resource.protocol).more_credentials(resource)
+        for login in getattr(resource, "logins", ()):
+            found.setdefault(own.get(login, resource.credential), login)
+    return found
 
 
 def lockgate(*words: str) -> tuple[int, str]:

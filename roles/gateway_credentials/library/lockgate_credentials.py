@@ -28,8 +28,16 @@ options:
   credentials: {description: 'Target credentials by name, each what credentials/NAME.yaml is to hold.', type: dict, required: true}
   tls_key: {description: The listeners' private key (PKCS 8 PEM); without it one is made on the host., type: str, default: ''}
   tls_certificate: {description: Its certificate chain in PEM., type: str, default: ''}
+  ssh: {description: Whether the gateway listens for SSH and has keys for that., type: bool, default: false}
+  ssh_host_key: {description: Its host key (OpenSSH Ed25519); without it one is made on the host., type: str, default: ''}
+  ssh_user_ca: {description: The key that signs callers' certificates; without it one is made on the host., type: str, default: ''}
   hosts: {description: What a certificate made here names beside localhost and the host name., type: list, elements: str, default: []}
-  renew: {description: What is made anew although it is there., type: list, elements: str, choices: [tls, audit], default: []}
+  renew:
+    description: What is made anew although it is there.
+    type: list
+    elements: str
+    choices: [tls, audit, ssh-host, ssh-ca]
+    default: []
   key:
     description: What encrypts; C(auto) is the TPM where it can be used and else the host's key.
     type: str
@@ -59,6 +67,12 @@ PREFIX = "lockgate_"
 """systemd loads a folder as ID_FILE for each file; ID is ``lockgate``. The name is sealed into the blob."""
 DECRYPTED = Path("/run/lockgate-credentials")
 TLS_KEY, AUDIT_KEY = "tls.gateway.key", "tls.audit_ed25519_key"
+SSH_HOST, SSH_CA = "tls.ssh_host_ed25519_key", "tls.ssh_user_ca"
+LABELS = {TLS_KEY: "tls", AUDIT_KEY: "audit", SSH_HOST: "ssh-host", SSH_CA: "ssh-ca"}
+"""The gateway's own keys, and how ``renew`` calls them."""
+KEPT = {AUDIT_KEY: "another one would sign the log", SSH_HOST: "callers would be warned of another host"}
+"""Keys that are not replaced in silence, and why."""
+RELEASES, MARK = Path("/opt/lockgate/releases"), "installed.json"
 HOST_KEY = bytes.fromhex("5a1c6a86df9d4096b1d5a65e0862f19a")
 """How a blob begins that the host's key alone encrypts (systemd, creds-util.h)."""
 QUIET = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -151,15 +165,32 @@ def wanted(credentials: Mapping[str, Any]) -> dict[str, bytes]:
     return {f"credentials.{name}.yaml": (json.dumps(value, sort_keys=True) + "\n").encode() for name, value in credentials.items()}
 
 
-def generate(hosts: list[str]) -> dict[str, bytes]:
-    """Fresh keys and certificates as ``lockgate init`` makes them, by path. The authority's key signs once and is gone."""
+def program() -> str:
+    """The release that was installed last: the one that is to serve may know a listener that the one before it does not."""
+    found = sorted((mark.stat().st_mtime, str(mark.parent / "bin" / "lockgate")) for mark in RELEASES.glob(f"*/{MARK}"))
+    return found[-1][1] if found else "/usr/local/bin/lockgate"
+
+
+def generate(hosts: list[str], *, ssh: bool) -> dict[str, bytes]:
+    """Fresh keys and certificates as ``lockgate init`` makes them, by name. The authority's key signs once and is gone."""
     scratch = Path(tempfile.mkdtemp(dir="/run", prefix=".lockgate-init-"))
     try:
         folder = scratch / "folder"
-        run(["/usr/local/bin/lockgate", "init", str(folder), "--json", *(word for host in hosts for word in ("--host", host))])
-        return {path.name: path.read_bytes() for path in (folder / "tls").iterdir() if path.name != "ca.key"}
+        if ssh:
+            folder.mkdir()
+            (folder / "gateway.yaml").write_text(json.dumps(listening()))
+        run([program(), "init", str(folder), "--json", *(word for host in hosts for word in ("--host", host))])
+        return {f"tls.{path.name}": path.read_bytes() for path in (folder / "tls").iterdir() if path.name != "ca.key"}
     finally:
         shutil.rmtree(scratch)
+
+
+def listening() -> dict[str, Any]:
+    """A gateway.yaml with every listener, for ``init`` to see what keys there have to be."""
+    tls = {"certificate": "tls/gateway.crt", "key": "tls/gateway.key"}
+    ssh = {"address": "127.0.0.1:12222", "host_keys": ["tls/ssh_host_ed25519_key"], "user_ca": "tls/ssh_user_ca"}
+    return {"name": "scratch", "segment": "scratch", "state": "../state", "audit": {"checkpoint": {"key": "tls/audit_ed25519_key"}},
+            "listeners": {"postgres": {"address": "127.0.0.1:15432", "tls": tls}, "ssh": ssh}}
 
 
 def public(path: Path, content: bytes, store: Store) -> None:
@@ -176,41 +207,48 @@ def public(path: Path, content: bytes, store: Store) -> None:
 
 
 def keys(store: Store, certificates: Path, given: Mapping[str, Any]) -> None:
-    """The listeners' key with its certificate, and the audit key: as given, else as they are, else made."""
-    if given["tls_key"]:
-        store.keep(TLS_KEY, given["tls_key"].encode())
+    """The gateway's own keys, and the certificate of one: as given, else as they are, else made."""
+    brought = handed(given)
+    for name, text in brought.items():
+        store.keep(name, text.encode())
+    if TLS_KEY in brought:
         public(certificates / "gateway.crt", given["tls_certificate"].encode(), store)
-    unopened = {name: label in given["renew"] or store.read(name) is None
-                for name, label in ((TLS_KEY, "tls"), (AUDIT_KEY, "audit"))}
-    if given["tls_key"]:
-        unopened[TLS_KEY] = False
-    elif not (certificates / "gateway.crt").exists():
-        unopened[TLS_KEY] = True
-    if not any(unopened.values()):
-        return
+    own = [name for name in LABELS if name not in brought and (given["ssh"] or name not in (SSH_HOST, SSH_CA))]
+    missing = [name for name in own if LABELS[name] in given["renew"] or store.read(name) is None
+               or name == TLS_KEY and not (certificates / "gateway.crt").exists()]
     if store.check:
-        store.written += [name for name, missing in unopened.items() if missing]
+        store.written += missing
         return
-    made = generate(given["hosts"])
-    if unopened[TLS_KEY]:
-        store.keep(TLS_KEY, made["gateway.key"])
-        public(certificates / "gateway.crt", made["gateway.crt"], store)
-        public(certificates / "ca.crt", made["ca.crt"], store)
-    if unopened[AUDIT_KEY]:
-        store.keep(AUDIT_KEY, made["audit_ed25519_key"])
+    made = generate(given["hosts"], ssh=given["ssh"]) if missing else {}
+    for name in missing:
+        store.keep(name, made[name])
+    if TLS_KEY in missing:
+        for name in ("gateway.crt", "ca.crt"):
+            public(certificates / name, made[f"tls.{name}"], store)
 
 
-def lost(store: Store) -> None:
-    """An audit key that is there and cannot be opened is not replaced in silence: the log would change its signer."""
-    if store.path(AUDIT_KEY).exists() and store.read(AUDIT_KEY) is None:
-        raise Wrong(f"{store.path(AUDIT_KEY)} cannot be decrypted on this host (another TPM, or the host's key was lost); restore it, or "
-                    "take the file away to begin with a new audit key")
+def handed(given: Mapping[str, Any]) -> dict[str, str]:
+    """The keys that the inventory has, by name. What YAML made of the end of an OpenSSH key is made good."""
+    found = {TLS_KEY: given["tls_key"]}
+    if given["ssh"]:
+        found |= {name: given[key].strip() + "\n" for name, key in ((SSH_HOST, "ssh_host_key"), (SSH_CA, "ssh_user_ca")) if given[key]}
+    return {name: text for name, text in found.items() if text}
+
+
+def lost(store: Store, given: Mapping[str, Any]) -> None:
+    """A key of ``KEPT`` that is there and cannot be opened is not replaced in silence."""
+    for name, why in KEPT.items():
+        if name not in handed(given) and store.path(name).exists() and store.read(name) is None:
+            raise Wrong(f"{store.path(name)} cannot be decrypted on this host (another TPM, or the host's key was lost); restore it, or "
+                        f"take the file away to begin with a new one: {why}")
 
 
 ARGUMENTS: dict[str, Any] = {
     "credentials": {"type": "dict", "required": True, "no_log": True}, "tls_key": {"type": "str", "default": "", "no_log": True},
     "tls_certificate": {"type": "str", "default": ""}, "hosts": {"type": "list", "elements": "str", "default": []},
-    "renew": {"type": "list", "elements": "str", "choices": ["tls", "audit"], "default": []},
+    "ssh": {"type": "bool", "default": False}, "ssh_host_key": {"type": "str", "default": "", "no_log": True},
+    "ssh_user_ca": {"type": "str", "default": "", "no_log": True},
+    "renew": {"type": "list", "elements": "str", "choices": list(LABELS.values()), "default": []},
     "key": {"type": "str", "choices": ["auto", "tpm2", "host"], "default": "auto", "no_log": False},
     "prune": {"type": "bool", "default": False}, "folder": {"type": "path", "default": "/var/lib/lockgate-credentials"},
     "certificates": {"type": "path", "default": "/var/lib/lockgate-tls"},
@@ -226,7 +264,7 @@ def main() -> None:
         if given["prune"]:
             store.prune(set(secrets))
         else:
-            lost(store)
+            lost(store, given)
             for name, content in secrets.items():
                 store.keep(name, content)
             keys(store, Path(given["certificates"]), given)

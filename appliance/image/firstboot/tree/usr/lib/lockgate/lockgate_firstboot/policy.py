@@ -24,7 +24,8 @@ CERTIFICATES = Path("/var/lib/lockgate-tls")
 SECRETS = "/run/lockgate-credentials"
 _SCRATCH = Path("/run/lockgate-firstboot/policy")
 _PROGRAM = "/opt/lockgate/current/bin/lockgate"
-_KEYS = ("tls/gateway.key", "tls/audit_ed25519_key")
+_KEYS = ("tls/gateway.key", "tls/audit_ed25519_key", "tls/ssh_host_ed25519_key", "tls/ssh_user_ca")
+"""The last two where the first policy brings a gateway.yaml with a listener for SSH."""
 _CERTIFICATES = ("tls/gateway.crt", "tls/ca.crt")
 
 
@@ -85,6 +86,9 @@ class FirstPolicy:
             if (kept := CERTIFICATES / Path(path).name).is_file():
                 put(scratch / path, kept.read_bytes(), 0o644)
         self._run("init", str(scratch))
+        for path in (scratch / "trust").rglob("*"):  # what targets are known by is told, or they are refused
+            if path.is_file() and path.relative_to(scratch).as_posix() not in self._files:
+                path.unlink()
         said = self._run("check", "--config", str(scratch), "--json", may=2)
         problems: list[dict[str, object]] = json.loads(said)["problems"] if said.startswith("{") else [{"message": said}]
         if problems:
@@ -104,7 +108,7 @@ class FirstPolicy:
         """Keys encrypted and certificates kept where the roles keep theirs; gives the links into memory."""
         links = {f"credentials/{name.removeprefix('credentials.')}": f"{SECRETS}/{name}"
                  for name in secrets if name.startswith("credentials.")}
-        for path in _KEYS:
+        for path in (path for path in _KEYS if (scratch / path).exists()):
             name = path.replace("/", ".")
             if name not in secrets:
                 encrypt(name, (scratch / path).read_bytes())
