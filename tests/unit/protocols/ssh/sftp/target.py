@@ -31,10 +31,10 @@ class FakeTarget:
 
     def resolve(self, path: str) -> str:
         done = ""
-        for part in [part for part in path.split("/") if part]:
-            done = f"{done}/{part}"
+        for part in [part for part in path.split("/") if part not in ("", ".")]:
+            done = f"{done}/{part}" if part != ".." else done.rpartition("/")[0]
             if done in self.links:
-                return self.resolve(self.links[done] + path[len(done):] if path.startswith(done) else self.links[done])
+                done = self.resolve(self.links[done])
         return done or "/"
 
     def is_directory(self, path: str) -> bool:
