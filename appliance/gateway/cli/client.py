@@ -19,10 +19,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from gateway.cli.options import DEFAULT_FOLDER
 from gateway.cli.output import printable
-from gateway.config.load import load_folder
 from gateway.credentials.secret import Secret
 from gateway.errors import ConfigError, Fault
-from gateway.net.tls import client_context
 
 TIMEOUT = 60.0
 _LARGEST = 256 * 2**20
@@ -131,6 +129,8 @@ def _console(args: Namespace, token: Secret | None) -> Client:
 
 
 def _of_folder(path: Path, token: Secret | None) -> Client:
+    from gateway.config.load import load_folder  # much to import, and not needed with --url
+
     folder = load_folder(path, check_modes=False)
     console = folder.gateway.listeners.get("console")
     if console is None:
@@ -161,6 +161,8 @@ def _reachable(host: str) -> str:
 
 
 def _context(ca: Path | None) -> ssl.SSLContext | None:
+    from gateway.net.tls import client_context
+
     try:
         return client_context("verify-full", ca)
     except OSError as fault:

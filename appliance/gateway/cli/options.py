@@ -6,8 +6,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
-from gateway.config.quantities import parse_duration
-
 DEFAULT_FOLDER = Path("/etc/lockgate")
 
 
@@ -24,6 +22,8 @@ def add_json(parser: ArgumentParser) -> None:
 
 def duration(text: str) -> float:
     """An option's value such as ``1s``, in seconds."""
+    from gateway.config.quantities import parse_duration
+
     try:
         return parse_duration(text)
     except ValueError as wrong:

@@ -36,7 +36,6 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.cli.client import ClientProblem, add_console, client
 from gateway.cli.options import add_json, duration
 from gateway.cli.output import emit, printable, to_json
-from gateway.config.fresh import write_new
 from gateway.errors import ConfigError
 
 LARGEST = 65_536
@@ -201,6 +200,8 @@ def _made(path: Path) -> Ed25519PrivateKey:
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
     """Whole or not at all: who reads it meanwhile sees the old one or the new one."""
+    from gateway.config.fresh import write_new  # what is left alone, mostly, needs none of it
+
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         write_new(draft, content, mode)
