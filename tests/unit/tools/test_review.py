@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from gateway.config.draft import Draft, read_credentials
+from gateway.credentials.credential import KINDS
 from tools import review
 
 EXAMPLE = review.ROOT / "inventories/example/segments/plant-a"
@@ -97,6 +100,39 @@ def test_a_revocation_is_shown_and_stops_nothing(before: Path, after: Path) -> N
     assert {line.split()[1] for line in found.revoked} == {"ci-bot"} and found.facts[0].endswith(f"{len(found.revoked)} revoked")
     text = review.markdown(review.Review({"plant-a/gw-a-1": found}, against="main"))
     assert "stop nothing:\n\n```text\nREVOKED ci-bot on orders-db: " in text and "not revoked -> revoked" in text
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_stand_in_is_what_its_kind_has_to_be(tmp_path: Path, kind: str) -> None:
+    """Read by the gateway as it reads the real ones."""
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/one.yaml").write_text(json.dumps(review.credential(kind)))
+    draft = Draft(tmp_path)
+    read_credentials(draft)
+    assert [document.problems for document in draft.documents] == [[]]
+    assert draft.credentials["one"].kind == kind
+
+
+SSH = """resources:
+  - {name: web-1, protocol: ssh, address: "192.0.2.60:22", logins: [deploy, backup], host_keys: trust/known_hosts, credential: web-1,
+     credentials: {backup: web-1-backup}}
+"""
+
+
+def test_an_ssh_target_and_listener(before: Path, after: Path, tmp_path: Path) -> None:
+    """Keys are made up, logins are not, and a target that nobody knows is refused as it would be on the gateway."""
+    (after / "gateway.yaml").write_text(SETTINGS.replace(
+        "audit:", '  ssh: {address: "0.0.0.0:2222", host_keys: [tls/ssh_host_ed25519_key], user_ca: tls/ssh_user_ca}\naudit:'))
+    (after / "policy/web.yaml").write_text(SSH)
+    (after / "credentials.json").write_text(json.dumps({"orders-db": "password", "web-1": "ssh-key", "web-1-backup": "password"}))
+    review.stand_in(after)
+    assert json.loads((after / "credentials/web-1-backup.yaml").read_text())["username"] == "backup"
+    assert any("known_hosts" in line for line in review.ask(after, before, True).wrong)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "host")], check=True)
+    (after / "trust/known_hosts").write_text(f"192.0.2.60 {(tmp_path / 'host.pub').read_text()}")
+    found = review.ask(after, before, True)
+    assert found.wrong == ()
+    assert {"WIDER  opens     in 0.0.0.0:2222 (ssh)", "WIDER  opens     out 192.0.2.60:22 (resource web-1)"} <= set(found.changes)
 
 
 def test_a_new_gateway_is_more_than_before(after: Path) -> None:
