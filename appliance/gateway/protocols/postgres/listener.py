@@ -274,7 +274,7 @@ class PostgresListener:
         self._tls = prepared
         self._towards = Towards(self._gateway.folder)
         await self.roles.reloaded()
-        kept = set(self._gateway.policy.resources.values())
+        kept = {one for one in self._gateway.policy.resources.values() if isinstance(one, PostgresResource)}
         for key in [key for key in self._shared if key[0] not in kept]:
             await self._shared.pop(key).close()
 
