@@ -17,11 +17,14 @@ from gateway.audit.files import RowError
 from gateway.audit.reader import LogReader, Source, by_origin, newest_notes
 from gateway.audit.record import time_value
 from gateway.errors import ConfigError, GatewayFault
+from gateway.recording import terminal
 from gateway.recording.index import Index
-from gateway.recording.store import RecordingError, read_recording
+from gateway.recording.store import read_recording
 
 Document = dict[str, Any]
 _SHORTEST_INDEXED = 3
+_MOST_RECORDED = 64 * 2**20
+"""Bytes of recordings, packed as they are kept, that are read for one session."""
 
 
 class Archive:
@@ -73,12 +76,17 @@ class Archive:
         return _session(row, live=reader.live) | shown | {"list": _commands(events)}
 
     def events(self, session_id: str) -> list[Document]:
-        """Its records in order; those with a sample of the masked result carry it as ``sample`` (or ``sample_error``)."""
+        """Its records in order; those with a sample of the masked result, or a part of what a terminal showed, carry it as
+        ``sample`` (or ``sample_error``)."""
         found = self._matching(session_id)
         if len(found) != 1:
             return []
         with self._index() as (index, reader):
-            return [self._with_sample(record) for _, record in self._records(index, reader, found[0])]
+            room, made = _MOST_RECORDED, list[Document]()
+            for _, record in self._records(index, reader, found[0]):
+                room -= _length(record)
+                made.append(self._with_sample(record) if room >= 0 else record | {"sample_error": "not read: the session has too many"})
+            return made
 
     def search(self, text: str, limit: int = 100) -> list[Document]:
         """Records that contain ``text`` (no matter the case), newest first."""
@@ -109,8 +117,8 @@ class Archive:
             return record
         try:
             return record | {"sample": _decoded(read_recording(self._state / "recordings", record["recording"]))}
-        except (RecordingError, OSError) as error:
-            return record | {"sample_error": str(error) if isinstance(error, RecordingError) else "cannot be read"}
+        except (ValueError, OSError) as error:
+            return record | {"sample_error": str(error) if isinstance(error, ValueError) else "cannot be read"}
 
     @contextmanager
     def _index(self) -> Iterator[tuple[Index, LogReader]]:
@@ -153,7 +161,16 @@ def _row(reader: LogReader, files: list[Source], seq: int) -> tuple[int, list[by
     return (row.first or 0, row.records()) if row else (0, [])
 
 
+def _length(record: Mapping[str, Any]) -> int:
+    reference = record.get("recording")
+    length = reference.get("length") if isinstance(reference, dict) else 0
+    return length if type(length) is int and length > 0 else 0
+
+
 def _decoded(data: bytes) -> Any:
+    """Raises ``ValueError`` for a part of a terminal's recording that is broken."""
+    if data.startswith(terminal.MAGIC):
+        return {"terminal": terminal.listed(terminal.decode(data))}
     try:
         return orjson.loads(data)
     except ValueError:

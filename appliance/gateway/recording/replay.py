@@ -5,10 +5,11 @@ value can move the cursor, set the clipboard or reverse the text (T53)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.audit.record import time_value
+from gateway.recording.terminal import Event, unlisted
 
 Record = Mapping[str, Any]
 _VALUE = 60
@@ -18,11 +19,13 @@ _INDENT = "      "
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Lines that appear ``at`` seconds after the session began."""
+    """Lines that appear ``at`` seconds after the session began; or, without lines, what the program that ``begin`` names did then."""
 
     at: float
     seq: int
     lines: tuple[str, ...]
+    begin: int = 0
+    event: Event | None = None
 
 
 def shown(value: object, limit: int = 0) -> str:
@@ -46,19 +49,39 @@ def clock(seconds: float) -> str:
 
 
 def frames(records: Sequence[Record]) -> list[Frame]:
-    """One frame a record, in order."""
+    """One frame a record, and one for each event of a terminal's recording, in the order in which they happened."""
     began: float | None = None
     made: list[Frame] = []
+    begins: dict[int, float] = {}
     for record in records:
         moment = _moment(record)
         began = moment if began is None else began
-        at = moment - began
-        describe = _DESCRIBE.get(str(record.get("kind")), _other)
-        head, *rest = describe(record)
-        seq = record.get("seq")
-        number = seq if type(seq) is int else 0
-        made.append(Frame(at, number, (f"{clock(at)}  #{number}  {head}", *rest)))
-    return made
+        at, number = moment - began, _number(record.get("seq"))
+        kind = str(record.get("kind"))
+        if kind == "command.begin":
+            begins[number] = at
+        shows = recorded(record)
+        begin = _number(record.get("begin"))
+        made += [Frame(begins.get(begin, at) + event.at / 1e6, number, (), begin, event) for event in shows]
+        if kind != "command.output" or "sample_error" in record:
+            head, *rest = _DESCRIBE.get(kind, _other)(record)
+            made.append(Frame(max(at, made[-1].at) if shows else at, number, (f"{clock(at)}  #{number}  {head}", *rest)))
+    return sorted(made, key=lambda frame: frame.at)
+
+
+def recorded(record: Record) -> list[Event]:
+    """The events of a terminal's recording that a record carries."""
+    sample = record.get("sample")
+    if not isinstance(sample, dict) or "terminal" not in sample:
+        return []
+    try:
+        return unlisted(sample["terminal"])
+    except ValueError:
+        return []
+
+
+def _number(value: object) -> int:
+    return value if type(value) is int else 0
 
 
 def _moment(record: Record) -> float:
@@ -108,13 +131,26 @@ def _finished(record: Record) -> list[str]:
     parts += [f"{shown(record.get(key, 0))} {name}" for key, name in (("rows", "rows"), ("bytes", "bytes"), ("masked", "values masked"))]
     if isinstance(record.get("duration"), float | int):
         parts.append(f"{record['duration'] * 1000:.1f} ms")
-    return [", ".join(parts), *_sample(record)]
+    return [", ".join(parts), *_transfer(record), *_sample(record)]
+
+
+def _transfer(record: Record) -> list[str]:
+    """A file that was read or written: its path, size, direction and digest."""
+    if not record.get("path"):
+        return []
+    parts = [shown(record.get(key)) for key in ("direction", "path") if record.get(key)]
+    size = record.get("size")
+    parts += [f"{size} bytes"] if type(size) is int else []
+    parts += [f"sha256 {shown(record['sha256'])}"] if record.get("sha256") else []
+    return [_INDENT + " ".join(parts)]
 
 
 def _sample(record: Record) -> list[str]:
     if "sample_error" in record:
         return [f"{_INDENT}the recording does not match its record: {shown(record['sample_error'])}"]
     sample = record.get("sample")
+    if isinstance(sample, dict) and "terminal" in sample:
+        return []
     if isinstance(sample, dict) and isinstance(sample.get("rows"), list):
         return _table(sample)
     return [f"{_INDENT}{shown(sample, 200)}"] if sample else []
@@ -172,11 +208,21 @@ _DESCRIBE: Mapping[str, Callable[[Record], list[str]]] = {
 def starting(made: Sequence[Frame], at: str) -> list[Frame]:
     """Frames from ``at`` on: a record's number, seconds, ``MM:SS`` or ``HH:MM:SS`` after the beginning. Raises ``ValueError``."""
     if at.isascii() and at.isdigit() and any(frame.seq == int(at) for frame in made):
-        return [frame for frame in made if frame.seq >= int(at)]
+        return _with_screen(made, [frame for frame in made if frame.seq >= int(at)])
     seconds = 0.0
     for part in at.split(":"):
         seconds = seconds * 60 + float(part)
-    return [frame for frame in made if frame.at >= seconds]
+    return _with_screen(made, [frame for frame in made if frame.at >= seconds])
+
+
+def _with_screen(made: Sequence[Frame], chosen: list[Frame]) -> list[Frame]:
+    """What the first program among them had drawn before, all at once."""
+    first = chosen[0] if chosen else None
+    if first is None or first.event is None:
+        return chosen
+    kept = {id(frame) for frame in chosen}
+    before = [replace(frame, at=first.at) for frame in made if frame.begin == first.begin and frame.event and id(frame) not in kept]
+    return before + chosen
 
 
 def pauses(made: Iterable[Frame], speed: float, idle: float | None) -> list[tuple[float, Frame]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.masking.stream import StreamMasker
     from gateway.protocols.ssh.connection import CallerChannel, TargetChannel
     from gateway.protocols.ssh.desk import Running
+    from gateway.protocols.ssh.recorder import Part
     from gateway.protocols.ssh.session import SshSession
 
 UNSYNCED = 2**20
@@ -34,10 +35,11 @@ class Recorder(Protocol):
     """What keeps a channel for replay (``recorder.ChannelRecorder``)."""
 
     def output(self, data: bytes, *, stderr: bool, at: float) -> None: ...
+    def input(self, data: bytes, at: float) -> None: ...
     def resized(self, cols: int, rows: int, at: float) -> None: ...
     def signal(self, name: str, at: float) -> None: ...
     def exit(self, status: int, at: float) -> None: ...
-    def take(self) -> bytes | None: ...
+    def take(self) -> Part | None: ...
 
 
 class Brakes:
@@ -254,6 +256,13 @@ class Relay:
             return
         self._session.touch()
         self.received += len(data)
+        if self._recorder is not None:
+            try:
+                self._recorder.input(data, self._now())
+                self._keep()
+            except Exception as problem:
+                self._broken(problem)
+                return
         if not self._target.is_closing():
             self._target.write(data)
 
@@ -294,7 +303,7 @@ class Relay:
             size = len(part)
             self._unsynced += size
             self._target_brakes.set("disk", self._unsynced > UNSYNCED)
-            kept = self._session.record("command.output", {"begin": self._running.seq}, part)
+            kept = self._session.record("command.output", {"begin": self._running.seq, **part.fields}, part)
             kept.add_done_callback(partial(self._kept, size))
 
     def _kept(self, size: int, done: asyncio.Future[int]) -> None:

@@ -26,6 +26,7 @@ from gateway.protocols.ssh.desk import Running, SessionDesk, Tell, notice
 from gateway.protocols.ssh.door import without_tokens
 from gateway.protocols.ssh.ending import Ended
 from gateway.protocols.ssh.forwards import Forwards
+from gateway.protocols.ssh.recorder import ChannelRecorder
 from gateway.protocols.ssh.settings import SshResource
 from gateway.protocols.ssh.towards import Towards
 from gateway.protocols.ssh.upstream import Upstream
@@ -217,8 +218,12 @@ class SshSession:
         return bool(self.gate.policy.masks(self.session.identity, self.session.resource, self.gate.now()).detect)
 
     def recorder(self, terminal: Terminal | None, wanted: Program) -> Recorder | None:
-        """What keeps a program's output for replay."""
-        return None
+        """What keeps a program's output for replay; ``None`` where nothing of it is kept."""
+        kept = self.resource.recording
+        if not kept.output:
+            return None
+        shape = (terminal.kind, terminal.size[0], terminal.size[1]) if terminal is not None else None
+        return ChannelRecorder(kept.output, asyncio.get_running_loop().time(), shape, keep_input=kept.input)
 
     def record(self, kind: str, fields: Mapping[str, Any], recording: bytes | None = None) -> asyncio.Future[int]:
         """One record of this session."""
