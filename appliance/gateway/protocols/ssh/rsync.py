@@ -22,12 +22,17 @@ from gateway.protocols.ssh.transfers import FileAccess
 from gateway.protocols.ssh.understand import file_request
 
 
-async def located(access: FileAccess, operations: Sequence[Operation], questions: Questions) -> tuple[Operation, ...]:
+async def located(access: FileAccess, operations: Sequence[Operation], questions: Questions, *,
+                  detects: bool = False) -> tuple[Operation, ...]:
     """The operations of ``exec_request`` with the paths as the target understands them: relative ones from the login's home, and where
     links lead. To begin ``scp -t`` needs no rule of its own (a deny rule still holds): each file is decided once it is named.
 
+    ``detects``: detectors or patterns of the policy apply. What rsync reads cannot be looked through for them.
+
     Raises ``Refused`` for a path that cannot be decided, ``TargetFault``.
     """
+    if detects and access.kind == "rsync" and not access.sends:
+        raise Refused("what rsync reads cannot be masked, and something is masked for you: use sftp or scp")
     actions = list(dict.fromkeys((one.verb, bool(one.attributes.get("tree"))) for one in operations))
     found: list[Operation] = []
     for given in access.paths:
