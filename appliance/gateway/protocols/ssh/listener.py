@@ -289,7 +289,7 @@ class Caller(asyncssh.SSHServer):
         early: list[str] = []
         await self._count_in(session, early.append)
         await self._record_start(session)
-        self._session = live = SshSession(session, gateway, self._connection, resource, listener.towards)
+        self._session = live = SshSession(session, gateway, self._connection, resource, lambda: listener.towards)
         gateway.live.steer(session.id, live.end, live.drain)
         for reason in early:
             live.end(reason)

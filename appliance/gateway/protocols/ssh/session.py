@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncssh
 
 from gateway.approvals.view import ApprovalView
-from gateway.errors import Refused, SessionOver
+from gateway.errors import Refused, SessionOver, TargetFault
 from gateway.govern import Policy, session_fields
 from gateway.masking.stream import Plan, StreamMasker
 from gateway.model import Session, SessionLimits
@@ -60,9 +60,12 @@ class Channel(Protocol):
 class SshSession:
     """``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
 
-    def __init__(self, session: Session, gate: DataPath, caller: CallerConnection, resource: SshResource, towards: Towards) -> None:
+    def __init__(self, session: Session, gate: DataPath, caller: CallerConnection, resource: SshResource,
+                 towards: Callable[[], Towards]) -> None:
+        """``towards`` gives the way to targets that is in force now."""
         self.session, self.gate, self.caller, self.resource = session, gate, caller, resource
         self._towards = towards
+        self._ways: set[Towards] = set()
         self.channels: set[Channel] = set()
         self.running: set[Running] = set()
         self.bytes = self.denials = 0
@@ -122,6 +125,10 @@ class SshSession:
         """Something found the session over."""
         if not self._draining:
             self.end(str(over))
+
+    def mistrusted(self, fault: TargetFault) -> None:
+        """The target is not who it should be: nothing more goes there."""
+        self._conclude(Ended(f"target: {fault}", f"session ended: {fault}"))
 
     # --- what runs on it
 
@@ -237,13 +244,22 @@ class SshSession:
     async def upstream(self, *, own: bool = False) -> Upstream:
         """A connection to the target with room for one more channel; to be given back. ``own``: no other session is on it. Raises
         ``TargetFault``."""
+        towards = self._towards()
         if not own:
-            return await self._towards.shared(self.session, self.resource)
+            self._ways.add(towards)
+            return await towards.shared(self.session, self._resource())
         if self.own is None or not self.own.usable:
-            self.own = await self._towards.own(self.session, self.resource)
+            self.own = await towards.own(self.session, self._resource())
             self.own.connection.opened = self.forwards.opened
         self.own.take()
         return self.own
+
+    def _resource(self) -> SshResource:
+        """As the policy in force has it. Raises ``TargetFault``."""
+        found = self.gate.policy.resources.get(self.session.resource)
+        if not isinstance(found, SshResource) or self.session.login not in found.logins:
+            raise TargetFault(f"{self.session.resource} has no login {self.session.login} any more")
+        return found
 
     # --- its life
 
@@ -284,6 +300,8 @@ class SshSession:
         await self._tasks.close()
         if self.own is not None:
             self.own.close()
+        for towards in self._ways:
+            towards.left(self.session)
         last = [done for one in list(self.running) if (done := one.finish("cancelled", error="session over")) is not None]
         await asyncio.wait([self.record_end(ended.reason), *last], timeout=LAST_WAIT)
 

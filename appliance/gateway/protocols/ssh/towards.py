@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way to a resource: its host key is one that is pinned, or signed by a pinned host CA, or there is no connection.
 
-Connections are shared within one identity, resource and login only: nothing on one tells the target, or another session, of a third. A
-credential that is signed for a session (``ssh-ca``), the caller's agent and X11 have a connection of their own.
+Connections are shared within one identity, resource and login only: nothing on one tells the target, or another session, of a third. With
+``share: 0`` and with a credential that is signed for a session (``ssh-ca``) they are shared within one session; the caller's agent and X11
+have a connection of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ log = logging.getLogger("gateway.ssh")
 
 MISMATCH = "host-key"
 """The code of a target's fault that is none of those that pass: it is not who it should be."""
-Key = tuple[str, bool, str, str, str]
+OWN_IDLE = 5.0
+"""Seconds that a connection of one session alone stays without a channel."""
+Key = tuple[str, bool, str, str, str, str]
+"""Identity (name, whether it is a person, issuer), resource, login; and the session, where no other may be on it."""
 Record = Callable[[Session, str, Mapping[str, Any]], Awaitable[None]]
 """One record of a session, of this kind: back once it is on disk."""
 
@@ -60,23 +64,29 @@ class Towards:
                 self._hosts[resource.name] = known(self._folder, resource)
 
     async def shared(self, session: Session, resource: SshResource) -> Upstream:
-        """Room for one channel on a connection of this identity's to this login. Raises ``TargetFault``."""
-        credential = self._credential(resource, session.login)
-        if resource.share <= 0 or credential.kind == "ssh-ca":
-            return (await self._connect(session, resource, share=0.0)).take()
-        key = (session.identity.name, session.identity.person, session.identity.issuer, resource.name, session.login)
+        """Room for one channel on a connection of this identity's to this login; of this session's, where none is to be shared. Raises
+        ``TargetFault``."""
+        alone = resource.share <= 0 or self._credential(resource, session.login).kind == "ssh-ca"
+        identity = session.identity
+        key = (identity.name, identity.person, identity.issuer, resource.name, session.login, session.id if alone else "")
         async with self._connecting.setdefault(key, asyncio.Lock()):
             for upstream in (kept := self._shared.setdefault(key, [])):
                 if upstream.roomy:
                     return upstream.take()
             kept[:] = [upstream for upstream in kept if upstream.usable]
-            made = await self._connect(session, resource, share=resource.share)
+            made = await self._connect(session, resource, share=OWN_IDLE if alone else resource.share)
             kept.append(made)
             return made.take()
 
     async def own(self, session: Session, resource: SshResource) -> Upstream:
         """A connection for one session alone, which closes it. Raises ``TargetFault``."""
         return await self._connect(session, resource, share=None)
+
+    def left(self, session: Session) -> None:
+        """A session is over: what was its alone is closed."""
+        for key in [key for key in self._shared if key[-1] == session.id]:
+            for upstream in self._shared[key]:
+                upstream.retire()
 
     def retire(self) -> None:
         """Another folder is in force: nobody new comes."""
