@@ -16,7 +16,7 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.codec import FrameReader, RunReader, frame
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context, SqlFault
-from tests.fuzz import lane, masked, masks, streams, twins
+from tests.fuzz import files, lane, masked, masks, streams, twins
 from tests.unit.audit import test_record_twins
 
 ROOT = Path(__file__).parents[2]
@@ -212,6 +212,10 @@ TARGETS = {
     "kernels": Target(twins.kernels, twins.kernel_seeds),
     "candidates": Target(twins.candidates, twins.candidate_seeds),
     "records": Target(records, _record_seeds),
+    "sftp-requests": Target(files.requests, files.request_seeds),
+    "sftp-answers": Target(files.answers, files.answer_seeds),
+    "sftp-plans": Target(files.plans, files.plan_seeds),
+    "scp": Target(files.scp, files.scp_seeds),
     "token": Target(token, _token_seeds),
     "configuration": Target(configuration, _configuration_seeds),
 }
