@@ -36,7 +36,8 @@ NEEDED = {
     "/run/lockgate-credentials/credentials.web-1.key": "r",
     # the log, recordings, the index with what SQLite puts aside for it, verdicts
     "/var/lib/lockgate/audit/1.db-shm": "rwk", "/var/lib/lockgate/recordings/1": "rwk", "/var/lib/lockgate/index/index.db": "rwk",
-    "/var/tmp/etilqs_0a1b2c3d": "rw", "/tmp/etilqs_0a1b2c3d": "rw", "/run/lockgate/serving.json": "rwk",
+    "/var/tmp/etilqs_0a1b2c3d": "rw", "/tmp/etilqs_0a1b2c3d": "rw", "/tmp/juun5ux4": "rw", "/tmp/tmpdh4lsa0t": "rw",
+    "/run/lockgate/serving.json": "rwk",
     # Python, workers and the process for long texts
     "/usr/bin/python3.13": "mrix", "/opt/lockgate/releases/0.1.0/lib/python3.13/site-packages/uvloop/loop.abi3.so": "mr",
     "/proc/4711/attr/apparmor/current": "r", "/run/systemd/notify": "w",
@@ -46,8 +47,8 @@ REFUSED = {
     "/home/ops/.ssh/config": "r", "/nonexistent/.ssh/known_hosts": "r", "/var/lib/lockgate-credentials/tls.gateway.key.cred": "r",
     "/var/lib/lockgate-config/releases/0123456789abcdef/gateway.yaml": "w", "/var/lib/lockgate-console/audit/1.db": "w",
     "/opt/lockgate/releases/0.1.0/bin/lockgate": "w", "/proc/1/environ": "r", "/proc/4711/mem": "r", "/proc/sys/kernel/core_pattern": "w",
-    "/run/dbus/system_bus_socket": "rw", "/run/systemd/private": "rw", "/tmp/program": "rw", "/usr/bin/dash": "ix",
-    "/usr/sbin/ldconfig": "ix",
+    "/run/dbus/system_bus_socket": "rw", "/run/systemd/private": "rw", "/tmp/a-program": "rw", "/usr/bin/dash": "ix",
+    "/usr/sbin/ldconfig": "ix", "/usr/bin/x86_64-linux-gnu-gcc-12": "ix",
     "/usr/bin/ssh": "ix", "/dev/mem": "r", "/dev/ptmx": "rw",
 }  # fmt: skip
 
@@ -88,7 +89,7 @@ def expression(pattern: str) -> re.Pattern[str]:
     for name, value in VARIABLES.items():
         pattern = pattern.replace(name, value)
     assert "@{" not in pattern, pattern
-    words = {"**": ".*", "*": "[^/]*", "{": "(?:", "}": ")", ",": "|"}
+    words = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|"}
     return re.compile("".join(words.get(part) or (part if part.startswith("[") else re.escape(part))
                               for part in re.findall(r"\*\*|\[[^]]*\]|.", pattern)))
 
@@ -124,7 +125,7 @@ def test_both_families_for_streams_and_names_and_nothing_else() -> None:
 def test_no_program_but_its_own_python_is_run() -> None:
     outer, inner = parts()
     runs = [line.strip() for line in outer.splitlines() if re.search(r"^ +[^#]*[ rwmk](?:[ipcuPCU]x|x),", line)]
-    assert runs == ["/usr/bin/python3.[0-9]* mrix,", "deny /usr/sbin/ldconfig x,"]
+    assert runs == ["/usr/bin/python3.[0-9]* mrix,", "deny /usr/sbin/ldconfig x,", "deny /usr/bin/{,*-}{gcc,cc,ld}{,-*,.*} x,"]
     assert "ix," not in inner
 
 
