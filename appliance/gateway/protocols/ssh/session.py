@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncssh
@@ -57,6 +58,15 @@ class Channel(Protocol):
         """The session ends: tell the caller, end at the target."""
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An operation that is being decided: how it is shown, who is told when it is held, whether that was done."""
+
+    shown: str
+    tell: Tell
+    told: bool = False
+
+
 class SshSession:
     """``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
 
@@ -70,11 +80,12 @@ class SshSession:
         self.running: set[Running] = set()
         self.bytes = self.denials = 0
         self._tasks = Supervisor()
-        self._waiting: list[tuple[str, Tell]] = []
+        self._waiting: list[_Waiting] = []
         self.own: Upstream | None = None
         """The connection to the target that is this session's alone."""
         self.forwards = Forwards(self)
         self._over: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._next_look: asyncio.TimerHandle | None = None
         self._draining = ""
         self._limits: tuple[Policy, SessionLimits] | None = None
@@ -104,6 +115,8 @@ class SshSession:
 
     def left(self, reason: str) -> None:
         """The caller's connection is gone."""
+        if not self.gone.done():
+            self.gone.set_result(None)
         self._conclude(Ended(reason))
 
     def _conclude(self, ended: Ended) -> None:
@@ -168,7 +181,7 @@ class SshSession:
     @contextmanager
     def waiting(self, shown: str, tell: Tell) -> Iterator[None]:
         """While an operation is decided: it may be held, and then its caller is told."""
-        entry = (shown, tell)
+        entry = _Waiting(shown, tell)
         self._waiting.append(entry)
         try:
             yield
@@ -179,9 +192,11 @@ class SshSession:
 
     async def _told(self, view: ApprovalView) -> None:
         """Each request is told of once, to the channel that asked with this text."""
-        found = next((one for one in self._waiting if one[0] == view.text), self._waiting[0] if self._waiting else None)
+        untold = [one for one in self._waiting if not one.told]
+        found = next((one for one in untold if one.shown == view.text), untold[0] if untold else None)
         if found is not None:
-            found[1](notice(view))
+            found.told = True
+            found.tell(notice(view))
 
     def withdraw(self, task: asyncio.Task[None] | None, reason: str) -> None:
         """A channel that waits is given up by its caller."""
@@ -296,6 +311,7 @@ class SshSession:
         await asyncio.sleep(0)
         await self._tasks.drain(LAST_WAIT if ended.told else 1.0)
         if ended.told:
+            await self._let_go()
             self.caller.disconnect(asyncssh.DISC_BY_APPLICATION, f"lockgate: {ended.told}")
         await self._tasks.close()
         if self.own is not None:
@@ -304,6 +320,15 @@ class SshSession:
             towards.left(self.session)
         last = [done for one in list(self.running) if (done := one.finish("cancelled", error="session over")) is not None]
         await asyncio.wait([self.record_end(ended.reason), *last], timeout=LAST_WAIT)
+
+    async def _let_go(self) -> None:
+        """A client that is told of its connection's end first forgets how its commands ended: it gets a moment to close them, and to go."""
+        loop = asyncio.get_running_loop()
+        until, had = loop.time() + LAST_WAIT, self.caller.channels
+        while self.caller.channels and loop.time() < until:
+            await asyncio.sleep(0.02)
+        if had:
+            await asyncio.wait([self.gone], timeout=0.5)
 
     def record_end(self, reason: str) -> asyncio.Future[int]:
         """The ``session.end`` record."""
