@@ -28,6 +28,7 @@ from gateway.protocols.ssh.rsync import located, serve_rsync
 from gateway.protocols.ssh.scp_proxy import serve_scp
 from gateway.protocols.ssh.sftp.proxy import serve_sftp
 from gateway.protocols.ssh.sftp.questions import Questions
+from gateway.protocols.ssh.towards import MISMATCH
 from gateway.protocols.ssh.transfers import FileAccess
 from gateway.protocols.ssh.upstream import Upstream
 
@@ -181,6 +182,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self.chan.exit_now(said.status)
         if isinstance(problem, SessionOver):
             self._session.outlived(problem)
+        elif isinstance(problem, TargetFault) and problem.code == MISMATCH:
+            self._session.mistrusted(problem)
 
     def _exit(self, how: Exit) -> None:
         if how.status is not None:
@@ -336,7 +339,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     async def _located(self, wanted: Program, access: FileAccess, questions: Questions, desk: SessionDesk) -> tuple[Operation, ...]:
         try:
             await questions.begin()
-            return await located(access, wanted.understood.operations, questions)
+            return await located(access, wanted.understood.operations, questions, detects=self._session.masks_detect)
         except Refused as no:
             await desk.refuse(wanted.understood.operations, wanted.text, str(no))
             raise
