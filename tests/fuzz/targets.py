@@ -16,7 +16,7 @@ from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.codec import FrameReader, RunReader, frame
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.statement import Context, SqlFault
-from tests.fuzz import files, lane, masked, masks, streams, twins
+from tests.fuzz import files, lane, masked, masks, ssh, streams, twins
 from tests.unit.audit import test_record_twins
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +216,8 @@ TARGETS = {
     "sftp-answers": Target(files.answers, files.answer_seeds),
     "sftp-plans": Target(files.plans, files.plan_seeds),
     "scp": Target(files.scp, files.scp_seeds),
+    "ssh-words": Target(ssh.commands, ssh.command_seeds),
+    "ssh-paths": Target(ssh.paths, ssh.path_seeds),
     "token": Target(token, _token_seeds),
     "configuration": Target(configuration, _configuration_seeds),
 }

@@ -173,8 +173,8 @@ def _variables(entries: tuple[str, ...], denying: bool) -> _Test:
         if operation.verb != "env":
             return not denying and operation.verb in COMMANDS
         name = str(operation.attributes.get("name"))
-        if name in exact:
-            return True
+        if not name or name in exact:
+            return denying or bool(name)
         return (denying or not any(one(name) for one in _dangerous)) and any(pattern(name) for pattern in compiled)
 
     return test

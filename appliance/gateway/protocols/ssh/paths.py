@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _UP = re.compile(r"(?:^|[/=:@,])\.\.(?:/|$)")
 _PLAIN = re.compile(r"[^-=:@,][^=:@,]*\Z|\Z")
@@ -42,6 +43,16 @@ def argument(word: str) -> str:
     return word if climbs(word) else _HERE.sub("", _SLASHES.sub("/", word))
 
 
+def program(word: str) -> str:
+    """A command's name as it is compared. ``./uptime`` is another program than ``uptime``, and so is every other relative path."""
+    return argument(word) if word.startswith("/") and not word.endswith("/") else word
+
+
+def arguments(words: Sequence[str]) -> tuple[str, ...]:
+    """All words of a simple command as they are compared."""
+    return program(words[0]), *map(argument, words[1:])
+
+
 def _relative(word: str) -> str:
     kept: list[str] = []
     for part in word.split("/"):
@@ -49,7 +60,8 @@ def _relative(word: str) -> str:
             del kept[-1]
         elif part not in ("", "."):
             kept.append(part)
-    return "/".join(kept) or "."
+    made = "/".join(kept) or "."
+    return f"./{made}" if made.startswith("-") else made
 
 
 def climbs(word: str) -> bool:

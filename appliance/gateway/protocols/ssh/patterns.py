@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import re2
 
-from gateway.protocols.ssh.paths import argument, climbs, normal
+from gateway.protocols.ssh.paths import arguments, climbs, normal
 from gateway.protocols.ssh.words import ONE, STAR, split
 
 LONGEST = 4096
@@ -120,7 +120,7 @@ def command(text: str) -> CommandPattern:
         raise ValueError(f"expected the pattern of a simple command; {text!r} has {line.complex}: quote it, or give the exact `text`")
     if len(line.commands) > 1:
         raise ValueError(f"expected one simple command: each command of a list is matched by itself, {text!r} has several")
-    words = tuple(map(argument, line.commands[0]))
+    words = arguments(line.commands[0])
     if any(climbs(word) and (STAR in word or ONE in word) for word in words):
         raise ValueError(f"expected a pattern without `..` beside its globs, not {text!r}")
     rest = len(words) > 1 and words[-1] == STAR

@@ -14,7 +14,7 @@ from typing import Literal
 
 from gateway.model import Operation, Value
 from gateway.protocols.ssh.operations import FILES, free_variable
-from gateway.protocols.ssh.paths import argument, normal
+from gateway.protocols.ssh.paths import arguments, normal
 from gateway.protocols.ssh.transfers import FileAccess, NotServed, Transfer, transfer
 from gateway.protocols.ssh.words import split
 
@@ -26,7 +26,7 @@ _HOST = re.compile(r"(?!.*\.\.)[a-z0-9_](?:[a-z0-9._-]{0,252})")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _LOCALE = re.compile(r"[A-Za-z0-9_.@=;-]{0,255}")
-_ZONE = re.compile(r":?(?!/)[A-Za-z0-9_+:,./<>-]{0,255}")
+_ZONE = re.compile(r"(?!:?/):?[A-Za-z0-9_+:,./<>-]{0,255}")
 
 __all__ = ["LONGEST", "FileAccess", "Understood", "env_request", "exec_request", "file_request", "forward_request", "rename_request",
            "restricted_request", "shell_request", "subsystem_request", "symlink_request"]
@@ -84,7 +84,7 @@ def _impossible(text: str) -> str:
 
 
 def _simple(words: tuple[str, ...], text: str, pty: bool) -> Operation:
-    return _operation("exec", (words[0],), words=tuple(map(argument, words)), text=text, complex="", pty=pty)
+    return _operation("exec", (words[0],), words=arguments(words), text=text, complex="", pty=pty)
 
 
 def shell_request(*, pty: bool) -> Understood:
