@@ -30,6 +30,7 @@ from gateway.net.server import Server, Supervisor, serve
 from gateway.policy.policy import Policy, compile_policy
 from gateway.protocols.listening import ProtocolListener, listener
 from gateway.protocols.postgres.cancelkeys import CancelKeys
+from gateway.recording.live import Hub
 
 log = logging.getLogger("gateway")
 
@@ -94,6 +95,7 @@ class DataPath:
         self.policy: Policy = compile_policy(folder)
         self.live, self.connections, self.keys, self.worker = seat.live, seat.connections, seat.keys, seat.worker
         self._rates = seat.rates
+        self.watching = Hub()
         self.ready = False
         self._floor = folder.state / "clock.floor"
         prepare_state(folder.state)

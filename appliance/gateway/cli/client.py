@@ -24,6 +24,7 @@ from gateway.errors import ConfigError, Fault
 
 TIMEOUT = 60.0
 _LARGEST = 256 * 2**20
+_LONGEST_LINE = 2**20
 _TOKEN_LIMIT = 64 * 1024
 
 
@@ -76,11 +77,32 @@ class Client:
             if not after:
                 return
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+    def lines(self, path: str) -> Iterator[Any]:
+        """A GET whose answer is JSON lines, as they come. Closed with the generator."""
         connection = self._connection()
+        try:
+            connection.request("GET", path, headers=self._headers())
+            response = connection.getresponse()
+            if response.status != 200:
+                _answer(response.status, response.read(_LARGEST))
+            while line := response.readline(_LONGEST_LINE):
+                yield json.loads(line)
+        except ssl.SSLCertVerificationError as fault:
+            raise ClientProblem(f"{self.url}: its certificate is not trusted: {fault.verify_message}", 2) from None
+        except (OSError, http.client.HTTPException, ValueError) as fault:
+            raise ClientProblem(f"{self.url} cannot be asked: {type(fault).__name__}", 2) from None
+        finally:
+            connection.close()
+
+    def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token.reveal()}"
+        return headers
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+        connection = self._connection()
+        headers = self._headers()
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

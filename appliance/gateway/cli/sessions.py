@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``lockgate sessions list | show | replay | end``: what sessions there were, what they did, and ending one that is open.
+"""``lockgate sessions list | show | replay | watch | end``: what sessions there were, what they did, looking on and ending one.
 
 Reading asks the state folder as root or the service user, else (or with ``--token-file``) the running gateway; ending always asks it.
 """
@@ -16,9 +16,11 @@ from gateway.audit.place import kept
 from gateway.cli.client import Client, ClientProblem, add_client, client, part
 from gateway.cli.options import DEFAULT_FOLDER, add_json
 from gateway.cli.output import emit, table, to_json, write
+from gateway.cli.screens import Screens
 from gateway.errors import ConfigError
 from gateway.recording.read import Archive
 from gateway.recording.replay import clock, shown
+from gateway.recording.terminal import unlisted
 
 _PATH = "/api/v1/sessions"
 _MOST = 1000
@@ -117,7 +119,7 @@ def reading(parser: ArgumentParser, run: Callable[[Namespace], int]) -> Argument
 def register(subparsers: Any) -> None:
     from gateway.cli.replay import add_replay
 
-    parser: ArgumentParser = subparsers.add_parser("sessions", help="list, show, replay and end sessions", description=__doc__)
+    parser: ArgumentParser = subparsers.add_parser("sessions", help="list, show, replay, watch and end sessions", description=__doc__)
     verbs = parser.add_subparsers(metavar="ACTION", required=True)
     listed = reading(verbs.add_parser("list", help="sessions, newest first"), _list)
     listed.add_argument("--identity", metavar="NAME", help="only of this identity")
@@ -127,6 +129,9 @@ def register(subparsers: Any) -> None:
     one = reading(verbs.add_parser("show", help="one session and its commands"), _show)
     one.add_argument("id", metavar="ID", help="its id, or a beginning that no other has")
     add_replay(verbs)
+    watch = reading(verbs.add_parser("watch", help="see what a live session shows, as it happens; Ctrl-C leaves"), _watch)
+    watch.add_argument("id", metavar="ID", help="its id, or a beginning that no other has")
+    watch.add_argument("--plain", action="store_true", help="text alone, every line marked (the default unless on a terminal)")
     end = reading(verbs.add_parser("end", help="end an open session; always asks the running gateway"), _end)
     end.add_argument("id", metavar="ID", help="its id, or a beginning that no other has")
     end.add_argument("--reason", metavar="TEXT", help="why; kept in the log")
@@ -199,6 +204,28 @@ def _end(args: Namespace) -> int:
         said = console.post(f"{_PATH}/{part(_whole(console, args.id))}/end", asked)
     emit(args, said, lambda answer: f"{shown(answer.get('session'))}: told to end")
     return 0 if said.get("ended", True) else 1
+
+
+def _watch(args: Namespace) -> int:
+    """0 when the session ended or the watcher left, 1 where the gateway broke off."""
+    console = client(args)
+    screens = Screens(plain=args.plain or not sys.stdout.isatty())
+    why = "the connection was lost"
+    try:
+        for row in console.lines(f"{_PATH}/{part(_whole(console, args.id))}/watch"):
+            why = str(row.get("end") or why)
+            if args.json:
+                write(to_json(row))
+            elif "event" in row:
+                event, = unlisted([row["event"]])
+                sys.stdout.write(screens.show(int(row["begin"]), event))
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        why = "left"
+    if not args.json:
+        sys.stdout.write(screens.close())
+        sys.stderr.write(f"lockgate: {shown(why)}\n")
+    return 0 if why in ("left", "the session is over") else 1
 
 
 def _whole(console: Client, prefix: str) -> str:

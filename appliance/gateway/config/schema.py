@@ -90,6 +90,8 @@ class ConsoleConfig(Keys):
     read: tuple[Who, ...] = Field(
         default=(), description="People (`NAME`) and groups (`group:NAME`) who may read sessions, replay and audit.")
     end: tuple[Who, ...] = Field(default=(), description="Who may end a live session; nobody given means those of `read`.")
+    watch: tuple[Who, ...] = Field(
+        default=(), description="Who may watch a live session's masked output as it goes; nobody given means those of `read`.")
     metrics: Literal["loopback", "token", "off"] = Field(
         default="loopback", description="Who gets /metrics: callers on loopback, holders of a token that may read, or nobody.")
 

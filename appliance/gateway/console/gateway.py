@@ -13,6 +13,7 @@ from gateway.govern import AuditLog
 from gateway.live import LiveSessions
 from gateway.model import Identity
 from gateway.policy.policy import Policy
+from gateway.recording.live import Hub
 
 
 class Authenticator(Protocol):
@@ -71,6 +72,8 @@ class ConsoleGateway(Protocol):
     def audit(self) -> Audit: ...
     @property
     def live(self) -> LiveSessions: ...
+    @property
+    def watching(self) -> Hub: ...
     @property
     def authenticator(self) -> Authenticator: ...
     @property

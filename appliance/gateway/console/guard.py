@@ -33,6 +33,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+ENDLESS = frozenset({"sessions.watch"})
+"""Routes whose answer goes on as long as what it is about; they bound it themselves."""
+
 
 class Guard:
     """Who may, and how much. ``counts`` are answers by status and refused tokens, for metrics."""
@@ -57,7 +60,7 @@ class Guard:
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(self.limits.request):
+            async with asyncio.timeout(None if request.match_info.route.name in ENDLESS else self.limits.request):
                 return await handler(request)
         except Answered as fault:
             return problem(fault)
@@ -124,6 +127,18 @@ class Guard:
         settings = self._gateway.folder.gateway.console
         if not is_reader(who, settings.end or settings.read):
             raise Answered(403, "not-allowed", f"{who.name} is not among those who may end sessions (console.end)")
+        return who
+
+    def looks_on(self, who: Identity) -> bool:
+        """Whether a person is of ``console.watch``, or of ``console.read`` where that is empty, and their token has not ended."""
+        settings = self._gateway.folder.gateway.console
+        return is_reader(who, settings.watch or settings.read) and self._gateway.now() < who.expires
+
+    async def onlooker(self, request: web.Request) -> Identity:
+        """A person who may watch a session."""
+        who = await self.person(request)
+        if not self.looks_on(who):
+            raise Answered(403, "not-allowed", f"{who.name} is not among those who may watch sessions (console.watch)")
         return who
 
     async def watcher(self, request: web.Request) -> None:

@@ -16,7 +16,7 @@ VERSION = "1"
 _BY_WHO: Mapping[str, tuple[int, ...]] = {
     "anybody": (503,), "caller": (400, 401, 403, 429, 503),
     "person": (400, 401, 403, 429, 503), "reader": (400, 401, 403, 429, 503), "ender": (400, 401, 403, 429, 503),
-    "watcher": (401, 403, 429, 503),
+    "onlooker": (400, 401, 403, 429, 503), "watcher": (401, 403, 429, 503),
 }
 _SIMPLE: Mapping[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 

@@ -15,7 +15,8 @@ from gateway.console.routes import ROUTES, Route
 
 _WHO = {
     "anybody": "anybody", "caller": "whoever may connect, a robot too", "person": "a person", "reader": "a person of `console.read`",
-    "ender": "a person of `console.end`, or of `console.read` where that is empty", "watcher": "as `console.metrics` says",
+    "ender": "a person of `console.end`, or of `console.read` where that is empty",
+    "onlooker": "a person of `console.watch`, or of `console.read` where that is empty", "watcher": "as `console.metrics` says",
 }
 _HEAD = """# The console's HTTP API
 

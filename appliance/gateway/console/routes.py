@@ -32,8 +32,9 @@ from gateway.console.guard import Guard, Handler
 from gateway.console.health import HealthRoutes
 from gateway.console.sessions import SessionRoutes
 
-Who = Literal["anybody", "caller", "person", "reader", "ender", "watcher"]
-"""Who may: nobody is asked; any token that opens a listener; a person's; one of console.read; one of console.end; as console.metrics
+Who = Literal["anybody", "caller", "person", "reader", "ender", "onlooker", "watcher"]
+"""Who may: nobody is asked; any token that opens a listener; a person's; one of console.read; one of console.end;
+one of console.watch; as console.metrics
 says."""
 
 _STATE = {"type": "array", "items": {"type": "string", "enum": list(STATES)}}
@@ -51,7 +52,7 @@ class Route:
     path: str
     name: str
     who: Who
-    handler: Callable[..., Awaitable[web.Response]]
+    handler: Callable[..., Awaitable[web.StreamResponse]]
     gives: type | str
     takes: type | None = None
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -74,6 +75,8 @@ ROUTES = (
           query={"limit": _LIMIT, "identity": _NAME, "resource": _NAME, "open": _NAME}),
     Route("GET", "/api/v1/sessions/{id}", "sessions.show", "reader", SessionRoutes.show, dict, statuses=(404,)),
     Route("GET", "/api/v1/sessions/{id}/events", "sessions.events", "reader", SessionRoutes.events, EventList, statuses=(404,)),
+    Route("GET", "/api/v1/sessions/{id}/watch", "sessions.watch", "onlooker", SessionRoutes.watch, "application/x-ndjson",
+          statuses=(404, 503)),
     Route("POST", "/api/v1/sessions/{id}/end", "sessions.end", "ender", SessionRoutes.end, Ended, dict, statuses=(404, 413, 415)),
     Route("GET", "/api/v1/search", "search", "reader", SessionRoutes.search, SearchResult,
           query={"q": {"type": "string", "minLength": 1, "maxLength": 1024}, "limit": _LIMIT}),

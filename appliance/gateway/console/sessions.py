@@ -4,17 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from aiohttp import web
 
 from gateway.console.documents import Ended, EventList, Head, SearchResult, SessionList
 from gateway.console.gateway import Archive, ConsoleGateway
-from gateway.console.guard import Guard, json_object
+from gateway.console.guard import HEADERS, Guard, json_object
 from gateway.console.problem import Answered, answer
+from gateway.errors import Refused
 from gateway.model import Identity
+from gateway.recording.live import Watcher
+from gateway.recording.terminal import listed
 
 _MOST = 1000
+_BEAT = 2.0
+"""Seconds after which something is sent to a watcher although nothing happened."""
 _LONGEST_QUERY = 1024
 
 
@@ -45,6 +51,45 @@ class SessionRoutes:
         await self._read(request)
         await self._found(request)
         return answer(EventList(tuple(await asyncio.to_thread(self._archive.events, request.match_info["id"]))))
+
+    async def watch(self, request: web.Request) -> web.StreamResponse:
+        """A live session's masked output from now on, as JSON lines `{"begin": SEQ, "event": [SECONDS, KIND, TEXT]}` until it ends
+        (`{"end": WHY}`); `{}` every few seconds. On record before it begins (`session.watched`). Who does not keep up is dropped."""
+        person, session_id = await self._guard.onlooker(request), request.match_info["id"]
+        session = next((one for one in self._gateway.live.all() if one.id == session_id), None)
+        if session is None:
+            raise Answered(404, "not-found", "there is no such live session")
+        await self._gateway.audit.record("session.watched", {
+            "session": session_id, "identity": person.name, "issuer": person.issuer, "groups": sorted(person.groups),
+            "resource": session.resource, "source": request.remote or ""})
+        try:
+            watcher = self._gateway.watching.watch(session_id)
+        except Refused as full:
+            raise Answered(503, "busy", str(full), retry=5) from None
+        response = web.StreamResponse(headers=HEADERS)
+        response.content_type = "application/x-ndjson"
+        try:
+            await response.prepare(request)
+            await response.write(_row({"session": session_id, "identity": session.identity.name, "resource": session.resource}))
+            await response.write(_row({"end": await self._show(response, watcher, person)}))
+        except ConnectionError:
+            return response             # the watcher left
+        finally:
+            self._gateway.watching.leave(watcher)
+        return response
+
+    async def _show(self, response: web.StreamResponse, watcher: Watcher, person: Identity) -> str:
+        """Until it is over; why it is."""
+        while True:
+            for begin, event in await watcher.take(_BEAT):
+                await response.write(_row({"begin": begin, "event": listed((event,))[0]}))
+            if watcher.dropped:
+                return "dropped: it was not read quickly enough"
+            if not self._guard.looks_on(person):
+                return "the token has ended, or the right to watch"
+            if all(session.id != watcher.session for session in self._gateway.live.all()):
+                return "the session is over"
+            await response.write(_row({}))
 
     async def end(self, request: web.Request) -> web.Response:
         """End a live session. It is on record who did before it happens."""
@@ -83,6 +128,10 @@ class SessionRoutes:
         if found is None:
             raise Answered(404, "not-found", "there is no such session")
         return found
+
+
+def _row(document: dict[str, Any]) -> bytes:
+    return json.dumps(document).encode() + b"\n"
 
 
 def _limit(request: web.Request) -> int:

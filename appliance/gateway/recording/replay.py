@@ -190,6 +190,10 @@ def _outcome(record: Record) -> list[str]:
     return [f"approval {shown(record.get('id'))} {state}{voters}{reason}"]
 
 
+def _watched(record: Record) -> list[str]:
+    return [f"{shown(record.get('identity'))} watches, from {shown(record.get('source'))}"]
+
+
 def _other(record: Record) -> list[str]:
     kind = shown(record.get("kind"))
     return _outcome(record) if kind.startswith("approval.") else [kind + (f": {shown(record['reason'])}" if record.get("reason") else "")]
@@ -201,7 +205,7 @@ def _listed(values: object) -> str:
 
 _DESCRIBE: Mapping[str, Callable[[Record], list[str]]] = {
     "session.start": _start, "session.end": _end, "command.begin": _begin, "command.end": _finished,
-    "approval.requested": _requested, "approval.vote": _vote,
+    "session.watched": _watched, "approval.requested": _requested, "approval.vote": _vote,
 }
 
 

@@ -20,6 +20,7 @@ from gateway.errors import GatewayFault
 from gateway.identity.authenticate import Authenticator
 from gateway.live import LiveSessions
 from gateway.policy.policy import compile_policy
+from gateway.recording.live import Hub
 from gateway.testing.audit import MemoryAudit
 from gateway.testing.certificates import Pair
 from gateway.testing.desk import DeskRoom
@@ -116,6 +117,7 @@ class ConsoleRoom:
         self.audit = self.room.audit
         self.approvals = self.room.desk
         self.live = LiveSessions()
+        self.watching = Hub()
         self.notifier = Webhooks()
         self.break_glass: Counter[str] = Counter()
         self.archive = MemoryArchive()

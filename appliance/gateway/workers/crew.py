@@ -26,7 +26,7 @@ from gateway.datapath import Change, cannot_listen
 from gateway.errors import ConfigError, Fault, GatewayFault, Refused
 from gateway.model import Session
 from gateway.net.server import Supervisor, bound
-from gateway.workers.documents import CAPS, COMMAND, DECISION, SESSION, VIEW
+from gateway.workers.documents import CAPS, COMMAND, DECISION, SESSION, VIEW, rows_read
 from gateway.workers.link import Link, LinkLost
 from gateway.workers.meter import CONNECTIONS, Meter, Rows
 from gateway.workers.seat import Granted
@@ -88,6 +88,7 @@ class Crew:
         self._changing = asyncio.Lock()
         self._stopping = False
         self._replaced = 0
+        gateway.watching.asked = self._watched
         self.address: dict[str, tuple[str, int]] = {}
         """Where each listener really listens."""
 
@@ -343,7 +344,17 @@ class Crew:
             if (link := self._members[about["worker"]].link) is not None:
                 await link.call("cancel", {"pid": about["pid"], "secret": about["secret"]})
 
-        return {"enter": enter, "obtain": obtain, "use": use, "cancel": cancel}
+        async def shown(about: Any) -> None:
+            if about["session"] in member.sessions:
+                self._gateway.watching.shown(about["session"], None if about["rows"] is None else rows_read(about["rows"]))
+
+        return {"enter": enter, "obtain": obtain, "use": use, "cancel": cancel, "shown": shown}
+
+    def _watched(self, session_id: str, on: bool) -> None:
+        """Somebody begins to watch a session of a worker's, or nobody does any more."""
+        for member in self._members:
+            if session_id in member.sessions and member.link is not None:
+                member.link.tell("watch" if on else "unwatch", session_id)
 
     def _hears(self, member: Member) -> dict[str, Any]:
         def withdraw(about: Any) -> None:

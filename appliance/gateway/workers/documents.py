@@ -11,6 +11,8 @@ from gateway.approvals.view import ApprovalView
 from gateway.errors import GatewayFault
 from gateway.live import Caps
 from gateway.model import Command, Decision, Session
+from gateway.recording.live import Row
+from gateway.recording.terminal import listed, unlisted
 
 _T = TypeVar("_T")
 
@@ -38,3 +40,16 @@ CAPS = Document(Caps)
 COMMAND = Document(Command)
 DECISION = Document(Decision)
 VIEW = Document(ApprovalView)
+
+
+def rows_written(rows: list[Row]) -> Any:
+    """What a watched session shows, as JSON can hold it."""
+    return [[begin, *listed((event,))] for begin, event in rows]
+
+
+def rows_read(value: Any) -> list[Row]:
+    """Raises ``GatewayFault`` for anything else."""
+    try:
+        return [(int(begin), unlisted([row])[0]) for begin, row in value]
+    except (TypeError, ValueError):
+        raise GatewayFault("not what a session of another process of this gateway would show") from None

@@ -12,7 +12,9 @@ from gateway.errors import AuditUnavailable, GatewayFault, Refused
 from gateway.govern import Approval, AuditLog, Digested, Fields
 from gateway.live import Caps, End, LiveSessions
 from gateway.model import Command, Decision, Session
-from gateway.workers.documents import CAPS, COMMAND, DECISION, SESSION, VIEW
+from gateway.net.server import Supervisor
+from gateway.recording.live import Hub, Watcher
+from gateway.workers.documents import CAPS, COMMAND, DECISION, SESSION, VIEW, rows_written
 from gateway.workers.link import Link, LinkLost, TooLong
 from gateway.workers.meter import SharedRates
 
@@ -91,6 +93,46 @@ class SharedDesk:
         view = VIEW.read(about)
         if (told := self._told.get(view.session)) is not None:
             await told(view)
+
+
+class Shown:
+    """Sessions of this worker that somebody watches at the first process. One call at a time: what it does not take in time is dropped."""
+
+    def __init__(self, link: Link, hub: Hub) -> None:
+        self._link, self._hub = link, hub
+        self._tasks = Supervisor()
+        self._watched: dict[str, Watcher] = {}
+
+    def watch(self, about: Any) -> None:
+        session = str(about)
+        if session not in self._watched:
+            self._watched[session] = watcher = self._hub.watch(session)
+            self._tasks.start(self._pass_on(watcher), "watched session")
+
+    def unwatch(self, about: Any) -> None:
+        if (watcher := self._watched.pop(str(about), None)) is not None:
+            self._hub.leave(watcher)
+
+    async def _pass_on(self, watcher: Watcher) -> None:
+        try:
+            while self._watched.get(watcher.session) is watcher:
+                rows = await watcher.take(1.0)
+                if watcher.dropped:
+                    await self._link.call("shown", {"session": watcher.session, "rows": None})
+                    return
+                for first in range(0, len(rows), _AT_ONCE):
+                    await self._link.call("shown", {"session": watcher.session, "rows": rows_written(rows[first:first + _AT_ONCE])})
+        except GatewayFault:
+            return                      # too long to be passed on, or the first process is gone
+        finally:
+            self.unwatch(watcher.session)
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+
+_AT_ONCE = 8
+"""Events in one call: each is as long as a packet, at most."""
 
 
 async def forward_cancel(link: Link, worker: int, pid: int, secret: bytes) -> None:

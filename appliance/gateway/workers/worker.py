@@ -27,7 +27,7 @@ from gateway.policy.policy import compile_policy
 from gateway.protocols.postgres.cancelkeys import CancelKeys
 from gateway.workers.link import Link
 from gateway.workers.meter import Meter, SharedConnections, SharedRates
-from gateway.workers.seat import SharedDesk, SharedSessions, forward_cancel
+from gateway.workers.seat import SharedDesk, SharedSessions, Shown, forward_cancel
 
 log = logging.getLogger("gateway")
 
@@ -64,14 +64,18 @@ class Worker:
         self._path: WorkerPath | None = None
         self._next: Change | None = None
         self._stopped: asyncio.Task[None] | None = None
+        self._shown: Shown | None = None
 
     async def run(self, sock: socket.socket, limit: int) -> None:
         answers = {"begin": self.begin, "prepare": self.prepare, "commit": self.commit, "stop": self.stop, "cancel": self.cancel,
                    "notice": self.notice, "ping": self.ping}
-        self._link = await Link.over(sock, answers, {"end": self.end, "abandon": self.abandon}, limit)
+        self._link = await Link.over(sock, answers, {
+            "end": self.end, "abandon": self.abandon, "watch": self.watch, "unwatch": self.unwatch}, limit)
         reading = asyncio.get_running_loop().create_task(self._link.run())
         reading.add_done_callback(lambda _: self._lost())
         await self.over.wait()
+        if self._shown is not None:
+            await self._shown.close()
         if self._path is not None:
             await self._path.stop(self.why, at_once=self._link.lost.is_set())
         await self._link.close()
@@ -151,6 +155,17 @@ class Worker:
     def end(self, about: Any) -> None:
         """End one session, as soon as it can be."""
         self.path.live.end(about["session"], about["reason"])
+
+    def watch(self, about: Any) -> None:
+        """Somebody watches one session."""
+        if self._path is not None and self._link is not None:
+            self._shown = self._shown or Shown(self._link, self._path.watching)
+            self._shown.watch(about)
+
+    def unwatch(self, about: Any) -> None:
+        """Nobody does any more."""
+        if self._shown is not None:
+            self._shown.unwatch(about)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from asyncssh.channel import SSHChannel
 from asyncssh.constants import EXTENDED_DATA_STDERR
 
 from gateway.errors import AuditUnavailable, Fault, Refused, SessionOver, TargetFault
+from gateway.recording.terminal import Event
 
 if TYPE_CHECKING:
     from gateway.masking.stream import StreamMasker
@@ -131,11 +132,12 @@ class Masked:
 
     def __init__(self, masker: StreamMasker | None, deliver: Callable[[bytes], None], broken: Callable[[Exception], None]) -> None:
         self._masker, self._deliver, self._broken = masker, deliver, broken
+        self._counting = masker
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def masked(self) -> int:
-        return self._masker.masked if self._masker is not None else 0
+        return self._counting.masked if self._counting is not None else 0
 
     def feed(self, data: bytes) -> None:
         if self._masker is None:
@@ -191,6 +193,7 @@ class Relay:
         self._target_brakes, self._caller_brakes = Brakes(target), Brakes(caller)
         self._unsynced = 0
         self._eof = False
+        self._began = self._now()
 
     @property
     def masked(self) -> int:
@@ -215,6 +218,7 @@ class Relay:
         if self._recorder is not None and data:
             self._recorder.output(data, stderr=datatype is not None, at=self._now())
             self._keep()
+        self._show("o" if datatype is None else "e", data)
         self.size += len(data)
         if not self._caller.is_closing():
             self._caller.write(data, datatype)
@@ -278,6 +282,7 @@ class Relay:
             self._target.change_terminal_size(*size)
         if self._recorder is not None:
             self._recorder.resized(size[0], size[1], self._now())
+        self._show("r", b"%dx%d" % size[:2])
 
     def signal(self, name: str) -> None:
         if name in SIGNALS and not self._target.is_closing():
@@ -291,6 +296,13 @@ class Relay:
         return True
 
     # recording
+
+    def _show(self, kind: str, data: bytes) -> None:
+        """To people who watch the session now."""
+        session = self._session
+        if session.gate.watching.watched(session.session.id):
+            at = round((self._now() - self._began) * 1e6)
+            session.gate.watching.publish(session.session.id, ((self._running.seq, Event(at, kind, data)),))
 
     @staticmethod
     def _now() -> float:
@@ -339,7 +351,9 @@ class Relay:
 
     def last_part(self) -> bytes | None:
         """What is left of the recording, for the ``command.end`` record."""
+        status = self.exit.status if self.exit.status is not None else -1
+        self._show("x", b"%d" % status)
         if self._recorder is None:
             return None
-        self._recorder.exit(self.exit.status if self.exit.status is not None else -1, self._now())
+        self._recorder.exit(status, self._now())
         return self._recorder.take()
