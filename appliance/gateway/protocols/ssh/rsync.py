@@ -25,7 +25,7 @@ from gateway.protocols.ssh.understand import file_request
 async def located(access: FileAccess, operations: Sequence[Operation], questions: Questions, *,
                   detects: bool = False) -> tuple[Operation, ...]:
     """The operations of ``exec_request`` with the paths as the target understands them: relative ones from the login's home, and where
-    links lead. To begin ``scp -t`` needs no rule of its own (a deny rule still holds): each file is decided once it is named.
+    links lead. To begin scp is to look at its paths (``stat``), and needs no rule: each file is decided, and held, once it is named.
 
     ``detects``: detectors or patterns of the policy apply. What rsync reads cannot be looked through for them.
 
@@ -34,11 +34,13 @@ async def located(access: FileAccess, operations: Sequence[Operation], questions
     if detects and access.kind == "rsync" and not access.sends:
         raise Refused("what rsync reads cannot be masked, and something is masked for you: use sftp or scp")
     actions = list(dict.fromkeys((one.verb, bool(one.attributes.get("tree"))) for one in operations))
+    if access.kind == "scp":
+        actions = [("stat", False)]
     found: list[Operation] = []
     for given in access.paths:
         path = questions.absolute(text_of(given.encode("utf-8", "surrogateescape")))
         resolved = await questions.resolve(path)
-        more = {"free": True} if access.kind == "scp" and access.sends else {}
+        more = {"free": True} if access.kind == "scp" else {}
         for verb, tree in actions:
             for one in file_request(verb, absolute(path, "/"), resolved=resolved):
                 found.append(replace(one, attributes={**one.attributes, **more, **({"tree": True} if tree else {})}))

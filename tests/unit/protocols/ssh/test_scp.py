@@ -188,9 +188,9 @@ async def test_a_secret_in_a_received_file_ends_it() -> None:
 async def test_the_beginning_is_decided_on_the_paths_that_the_target_knows() -> None:
     async with Copying("scp -f own out/shadow", desk(), FakeTarget({f"{HOME}/own": b"1"}, {f"{HOME}/out": "/etc"})) as say:
         found = [(one.verb, one.attributes["path"]) for one in say.operations]
-    assert found == [("read", f"{HOME}/own"), ("read", f"{HOME}/out/shadow"), ("read", "/etc/shadow")]
+    assert found == [("stat", f"{HOME}/own"), ("stat", f"{HOME}/out/shadow"), ("stat", "/etc/shadow")]
     async with Copying("scp -t .", desk()) as say:
-        assert [(one.verb, one.attributes["path"], one.attributes["free"]) for one in say.operations] == [("write", HOME, True)]
+        assert [(one.verb, one.attributes["path"], one.attributes["free"]) for one in say.operations] == [("stat", HOME, True)]
 
 
 async def test_rsync_is_decided_with_what_is_below_and_relayed() -> None:
