@@ -15,7 +15,7 @@ import pytest
 from gateway.testing.openssh import SshServer
 from tests.peers.ssh.way import Way, running
 
-SECRETS = "printf 'AKIAIOSFODNN7EXAMPLE\\n'; printf 'eyJhbGciOiJFZERTQSJ9.eyJz'; sleep 0.2; printf 'dWIiOiJyb2JvdCJ9.c2ln\\n'; exit 4"
+SECRETS = "printf 'AKIA%s\\n' IOSFODNN7EXAMPLE; printf 'eyJhbGciOiJFZERTQSJ9.eyJz'; sleep 0.2; printf 'dWIiOiJyb2JvdCJ9.c2ln\\n'; exit 4"
 SLOW = "for c in A K I A I O S F O D N N 7 E X A M P L E; do printf $c; sleep 0.05; done; echo"
 BIG = "head -c 300000 /dev/zero | tr '\\0' y"
 ATTACK = "printf '\\033]52;c;cm0=\\007\\033[31mred\\033[0m\\033[6n done\\n'"
