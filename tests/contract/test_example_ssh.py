@@ -79,3 +79,37 @@ def test_access_and_the_firewall_know_it(etc: Path, capsys: pytest.CaptureFixtur
     assert "no-tunnels" in capsys.readouterr().out
     assert main(["network", "--config", str(etc)]) == 0
     assert "2222" in capsys.readouterr().out
+
+
+def test_policy_diff_tells_commands_apart(etc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lockgate(capsys, "init", etc)
+    new = tmp_path / "new"
+    shutil.copytree(etc, new)
+    assert main(["policy", "diff", str(etc), str(new)]) == 0
+    text = (new / "policy" / "web.yaml").read_text()
+    (new / "policy" / "web.yaml").write_text(text.replace('"uptime"', '"uptime", "systemctl stop *"').replace(", x11, shell]", ", x11]"))
+    capsys.readouterr()
+    assert main(["policy", "diff", str(etc), str(new)]) == 1
+    found = capsys.readouterr().out
+    assert "WIDER  decision  ci-bot on web-1: exec systemctl stop: deny -> allow" in found
+    assert "systemctl status" not in found
+
+
+def test_policy_diff_asks_about_what_was_recorded(etc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lockgate(capsys, "init", etc)
+    new = tmp_path / "new"
+    shutil.copytree(etc, new)
+    text = (new / "policy" / "web.yaml").read_text()
+    (new / "policy" / "web.yaml").write_text(text.replace('"cat /srv/billing/**"', '"cat /srv/billing/*"').replace("[read, write",
+        "[write"))
+    common = {"kind": "command.begin", "identity": "ci-bot", "resource": "web-1", "protocol": "ssh"}
+    records = [{"verb": "exec", "objects": ["cat"], "text": "cat /srv/billing/a/b"},
+        {"verb": "exec", "objects": ["cat"], "text": "cat /srv/billing/a"},
+               {"verb": "read", "objects": ["/srv/billing/x/y"], "text": "read /srv/billing/x/y"}]
+    export = tmp_path / "export.jsonl"
+    export.write_text("".join(json.dumps(common | record) + "\n" for record in records))
+    capsys.readouterr()
+    assert main(["policy", "diff", str(etc), str(new), "--recorded", str(export), "--json"]) == 1
+    changes = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    recorded = {change["question"]: (change["before"], change["after"]) for change in changes if change["source"] == "recorded"}
+    assert recorded == {"cat /srv/billing/a/b": ("allow", "deny"), "read /srv/billing/x/y": ("allow", "deny")}

@@ -130,7 +130,13 @@ def _probes_on(old: Side, new: Side, target: Resource) -> tuple[Operation, ...]:
 
 
 def _spelled(operations: Iterable[Operation]) -> str:
-    return "; ".join(" ".join((one.verb, *one.objects, *_without(one))) for one in operations)
+    return "; ".join(" ".join((one.verb, *_about(one), *_without(one))) for one in operations)
+
+
+def _about(operation: Operation) -> tuple[str, ...]:
+    """What it is about: the text of a command where it has one, else what records name."""
+    text = operation.attributes.get("text")
+    return (text,) if isinstance(text, str) and text else operation.objects
 
 
 def _without(operation: Operation) -> tuple[str, ...]:

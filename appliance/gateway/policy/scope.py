@@ -19,6 +19,8 @@ from gateway.policy.rules import CompiledRule, family, smallest, smallest_count,
 from gateway.policy.windows import covered_until, open_now, settled_until
 
 KEPT = 4_096
+SHORT = 1_024
+"""Characters of a text that is remembered: what is kept for one caller is bounded in bytes, too."""
 COUNTED = frozenset({"insert", "update", "delete", "merge"})
 """Verbs whose affected rows ``max_rows`` bounds."""
 
@@ -108,6 +110,8 @@ class Scope:
         decision = self._equal.get(key)
         if decision is None:
             decision = self._decide(operations, open_grants)
+            if not all(map(_short, operations)):
+                return decision
             _bound(self._equal)
             self._equal[key] = decision
         if isinstance(operations, tuple):
@@ -135,8 +139,9 @@ class Scope:
         found = self._found.get(key)
         if found is None:
             found = tuple(one for one in self._candidates(operation.verb) if one.rule.matches(operation))
-            _bound(self._found)
-            self._found[key] = found
+            if _short(operation):
+                _bound(self._found)
+                self._found[key] = found
         return found
 
     def _candidates(self, verb: str) -> tuple[Found, ...]:
@@ -187,6 +192,12 @@ class Scope:
 
 def _key(operation: Operation) -> Hashable:
     return (operation.protocol, operation.verb, operation.objects, frozenset(operation.attributes.items()))
+
+
+def _short(operation: Operation) -> bool:
+    """Whether it holds no long text (SSH: a command's own)."""
+    text = operation.attributes.get("text")
+    return not isinstance(text, str) or len(text) <= SHORT
 
 
 def _rules_of(matched: Iterable[Matched], effect: Effect) -> list[CompiledRule]:

@@ -233,3 +233,13 @@ def test_another_deny_never_widens(grants: list[CompiledGrant], operations: list
     deny = CompiledRule("z/deny", "deny", "toy", more.matcher)
     after = decide(scope(*grants, grant("z", deny)), *operations).effect
     assert after in ("deny", before)
+
+
+def test_long_texts_are_decided_and_not_remembered() -> None:
+    """What one caller can make the gateway keep is bounded in bytes: 4,096 texts of 64 KiB would be 256 MiB."""
+    what = scope(grant("g", rule("all", "allow")))
+    short, long = op("exec", "a", text="a"), op("exec", "a", text="a" * 65536)
+    for _ in range(2):
+        assert decide(what, short).effect == decide(what, long).effect == "allow"
+    assert (len(what._found), len(what._equal)) == (1, 1)
+    assert all(operations == (short,) for operations, _ in what._same.values())

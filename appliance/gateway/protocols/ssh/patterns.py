@@ -72,7 +72,7 @@ class CommandPattern:
         """As ``matches``, wider, for rules that deny: whatever folder the program is named in, behind a program that runs others, and where
         an argument climbs in a way that cannot be followed."""
         starts = range(len(words)) if _base(words[0]) in RUNNERS else (0,)
-        return any(self._meets(words[start:]) for start in starts)
+        return any(self._names(words[start]) and self._meets(words[start:]) for start in starts)
 
     def named(self, words: Sequence[str]) -> bool:
         """As ``matches``, also for a program named by its path in one of a system's ``DIRECTORIES``, for rules that ask for approval."""
@@ -91,11 +91,11 @@ class CommandPattern:
         return len(words) >= len(self.words) if self.rest else len(words) == len(self.words)
 
     def _meets(self, words: Sequence[str]) -> bool:
-        if not self._fits(words):
-            return False
+        return self._fits(words) and all(map(_may_be, self.words[1:], words[1:]))
+
+    def _names(self, program: str) -> bool:
         first = self.words[0]
-        named = _word(first, words[0]) or ("/" not in first and _word(first, _base(words[0])))
-        return named and all(map(_may_be, self.words[1:], words[1:]))
+        return _word(first, program) or ("/" not in first and _word(first, _base(program)))
 
 
 def _base(name: str) -> str:
