@@ -6,12 +6,14 @@ A protocol joins by giving a ``Case``: a session on a scripted target, operation
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import asyncssh
 import pytest
 
 from gateway import protocols
@@ -20,6 +22,7 @@ from gateway.protocols.postgres.messages import Bind, Execute, Parse, Query, Syn
 from gateway.testing import FailingAudit, MemoryAudit
 from gateway.testing.scripted import ScriptedTarget, rows
 from tests.unit.protocols.postgres.talk import Rules, Talk, errors, grant, kinds, make_room, talking
+from tests.unit.protocols.ssh import talk as ssh
 
 READ = "select id, total from orders where id = 1"
 WRITE = "insert into orders values (99, 1, 1)"
@@ -87,7 +90,58 @@ async def open_postgres(root: Path, audit: MemoryAudit) -> AsyncIterator[Convers
         yield PostgresTalk(talk)
 
 
-CASES = {"postgres": Case(
+class SshTalk:
+    """Operations are ``exec: TEXT``, ``shell:``, ``subsystem: NAME`` and ``forward: HOST:PORT``; each is a channel of its own."""
+
+    def __init__(self, talk: ssh.Talk) -> None:
+        self.talk = talk
+        self._said = ""
+
+    async def operate(self, operation: str) -> bool:
+        kind, _, text = operation.partition(": ")
+        self._said = ""
+        work = self._forward(text) if kind == "forward" else self._program(kind, text)
+        return bool(await ssh.settled(work))
+
+    async def _program(self, kind: str, text: str) -> bool:
+        process = await self.talk.caller.create_process(text if kind == "exec" else None, subsystem=text if kind == "subsystem" else None,
+                                                        encoding=None, stdin=asyncssh.DEVNULL)
+        done = await process.wait()
+        self._said = done.stderr.decode() if isinstance(done.stderr, bytes) else ""
+        return done.exit_status == 0
+
+    async def _forward(self, text: str) -> bool:
+        host, _, port = text.partition(":")
+        try:
+            _, writer = await self.talk.caller.open_connection(host, int(port))
+        except asyncssh.ChannelOpenError as refused:
+            self._said = refused.reason
+            return False
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0.1)                 # the target's end is recorded
+        return True
+
+    def target_has(self, operation: str) -> bool:
+        kind, _, text = operation.partition(": ")
+        return (text or kind) in self.talk.asked
+
+    def refused(self) -> bool:
+        return "the audit log cannot be written" in self._said
+
+
+@asynccontextmanager
+async def open_ssh(root: Path, audit: MemoryAudit) -> AsyncIterator[Conversation]:
+    rules = [{"name": "all", "allow": {"ssh": {"actions": ["exec", "shell"]}}},
+             {"name": "subsystem", "allow": {"ssh": {"actions": ["subsystem"], "command": ["netconf"]}}},
+             {"name": "forward", "allow": {"ssh": {"actions": ["forward-local"], "to": ["127.0.0.1:*"]}}}]
+    async with ssh.talking(root, rules, audit) as talk:
+        yield SshTalk(talk)
+
+
+CASES = {"ssh": Case(
+    "ssh", open_ssh, effects=("exec: touch /tmp/x", "shell", "subsystem: netconf", "forward: 127.0.0.1:7"), early=("exec: uptime",)),
+    "postgres": Case(
     "postgres", open_postgres,
     effects=(WRITE, f"extended: {WRITE}", BOUNDED, f"extended: {BOUNDED}", EXPLAIN, f"extended: {EXPLAIN}", COPY, f"{READ}; {WRITE}",
              f"begin; {WRITE}", "set application_name = 'x'"),
@@ -97,12 +151,8 @@ EFFECTS = [pytest.param(case, operation, id=f"{case.protocol}-{operation}") for 
 EARLY = [pytest.param(case, operation, id=f"{case.protocol}-{operation}") for case in CASES.values() for operation in case.early]
 
 
-WITHOUT_A_LISTENER = {"ssh"}
-"""What can be configured and asked, and is not served yet."""
-
-
 def test_every_protocol_is_here() -> None:
-    assert set(CASES) | WITHOUT_A_LISTENER == set(protocols.names())
+    assert set(CASES) == set(protocols.names())
 
 
 @pytest.mark.parametrize(("case", "operation"), [*EFFECTS, *EARLY])

@@ -284,7 +284,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         return relay.exit
 
     def _join(self, sink: Sink, channel: TargetChannel, side: TargetSide) -> None:
-        self._sink = side.sink = sink
+        self._sink = sink
+        side.attach(sink)
         channel.open_gate()
         self.chan.open_gate()
 
@@ -350,7 +351,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         side = TargetSide()
         channel = await self._opened(upstream, side, b"subsystem", understand.SFTP, {})
         pipe = ChannelPipe(channel, self._session, counted=False)
-        side.sink = Answers(pipe)
+        side.attach(Answers(pipe))
         channel.open_gate()
         try:
             yield Questions(pipe)

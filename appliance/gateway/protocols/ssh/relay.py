@@ -74,10 +74,20 @@ class Exit:
 
 
 class TargetSide(asyncssh.SSHClientSession[bytes]):
-    """The target's end of a program: what asyncssh calls."""
+    """The target's end of a program: what asyncssh calls. How a quick program ended may be known before there is a sink."""
 
     def __init__(self) -> None:
         self.sink: Sink | None = None
+        self._exit = Exit()
+        self._gone: tuple[Exception | None] | None = None
+
+    def attach(self, sink: Sink) -> None:
+        """It takes what comes from now on, and what came."""
+        self.sink = sink
+        if self._exit.known:
+            sink.exited(self._exit.status, self._exit.signal)
+        if self._gone is not None:
+            sink.target_gone(*self._gone)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if self.sink is not None:
@@ -89,10 +99,12 @@ class TargetSide(asyncssh.SSHClientSession[bytes]):
         return True
 
     def exit_status_received(self, status: int) -> None:
+        self._exit.status = status
         if self.sink is not None:
             self.sink.exited(status, None)
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        self._exit.signal = (signal, core_dumped, msg, lang)
         if self.sink is not None:
             self.sink.exited(None, (signal, core_dumped, msg, lang))
 
@@ -109,6 +121,7 @@ class TargetSide(asyncssh.SSHClientSession[bytes]):
             self.sink.target_full(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = (exc,)
         if self.sink is not None:
             self.sink.target_gone(exc)
 
