@@ -37,6 +37,10 @@ class FileDesk(Desk, Protocol):
 Resolve = Callable[[str], Awaitable[str]]
 """Where a path lies on the target with links followed, ``""`` where it does not exist."""
 
+KEEPS = 64 * 2**20
+"""Bytes of content that one channel keeps of all its open files; what is opened beyond keeps none."""
+KEEPS_OF_ONE = 8 * 2**20
+"""Of one file, at most: it is one record."""
 SAYS = 20
 """Lines on stderr that a channel gets about refusals: clients show little of an SFTP status."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.errors import ClientFault, Refused, TargetFault
 from gateway.model import Operation
 from gateway.protocols.ssh.desk import Running
-from gateway.protocols.ssh.files import FileDesk, FileLimits, Pipe, finish, told
+from gateway.protocols.ssh.files import KEEPS_OF_ONE, FileDesk, FileLimits, Pipe, finish, told
 from gateway.protocols.ssh.scp import Line, ScpReader, Tree, error, parse_line
 from gateway.protocols.ssh.sftp.names import absolute, join, shown, split, text_of
 from gateway.protocols.ssh.sftp.questions import Questions
@@ -133,7 +133,7 @@ class _Copy:
         except Refused as no:
             await self.refusal(no, recorded=True)
             return
-        self.now = (running, Transfer(self.limits.content), path)
+        self.now = (running, Transfer(min(self.limits.content, KEEPS_OF_ONE)), path)
         taken = (times is None or await self.hand_over(times, relay=False)) and await self.hand_over(line)
         if line.kind == "D":
             self.done("ok" if taken else "error")

@@ -32,6 +32,8 @@ class Opened:
     running: Any = None
     transfer: Transfer = field(default_factory=Transfer)
     watch: Watch | None = None
+    look_again: float = 0.0
+    """Loop time at which it is asked anew whether there is something to look for."""
     refusal: str = ""
     """Why it may not be used any more."""
     error: str = ""

@@ -19,7 +19,7 @@ from typing import Any
 from gateway.errors import AuditUnavailable, ClientFault, Fault, Refused, SessionOver, TargetFault
 from gateway.model import Operation
 from gateway.protocols.ssh.desk import Running
-from gateway.protocols.ssh.files import SAYS, FileDesk, FileLimits, Pipe, finish, told
+from gateway.protocols.ssh.files import KEEPS, KEEPS_OF_ONE, SAYS, FileDesk, FileLimits, Pipe, finish, told
 from gateway.protocols.ssh.sftp import machine
 from gateway.protocols.ssh.sftp import messages as m
 from gateway.protocols.ssh.sftp.codec import MAX_DATA, MAX_PACKET, U32, U64, PacketReader
@@ -31,6 +31,8 @@ from gateway.protocols.ssh.sftp.watch import Look, Watch
 
 UNKNOWN = 100
 """Kinds of requests not understood, at most, that are recorded by name."""
+LOOK_AGAIN = 1.0
+"""Seconds for which what is masked in an open file is not asked anew."""
 LINGER = 5.0
 """Seconds that what is under way has to end once the caller sends no more."""
 
@@ -66,6 +68,7 @@ class Asked:
     opened: Opened | None = None
     offset: int = 0
     length: int = 0
+    watched: bool = False
     future: asyncio.Future[m.Message] | None = None
 
 
@@ -81,14 +84,13 @@ class SftpProxy:
         self._handles = Handles(limits.handles)
         self._opening = 0
         self._deciding = 0
-        self._reading = 0
+        self._reading = self._kept = 0
         self._room = asyncio.Event()
         self._order = Order()
         self._home = "/"
         self._said = 0
         self._unsupported: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
-        self._masked = desk.masker() is not None
 
     async def run(self) -> None:
         """See ``serve_sftp``."""
@@ -228,10 +230,12 @@ class SftpProxy:
         if not opened.reads:
             self._answer(number, m.denied(f"{shown(opened.path)} was not opened to be read"))
             return
+        self._watched(opened)
         length = min(length, MAX_DATA)
         opened.outstanding += 1
-        self._reading += length if opened.watch is not None else 0
-        own = self._expect(Asked(m.Read, number, opened, offset, length))
+        asked = Asked(m.Read, number, opened, offset, length, opened.watch is not None)
+        self._reading += length if asked.watched else 0
+        own = self._expect(asked)
         theirs = opened.theirs
         self._target.write(b"".join((_DATA.pack(len(theirs) + 21, m.READ, own, len(theirs)), theirs, _PLACE.pack(offset, length))))
 
@@ -356,8 +360,8 @@ class SftpProxy:
         answer, opened = outcome.answer, outcome.opened
         if opened is not None and running is not None:
             opened.running = running
-            opened.transfer = Transfer(self._limits.content)
-            opened.watch = Watch(self._fresh) if opened.reads and self._masked else None
+            opened.transfer = Transfer(min(self._limits.content, KEEPS_OF_ONE, KEEPS - self._kept))
+            self._kept += opened.transfer.keeps
             answer = m.Handle(self._handles.add(opened))
         elif running is not None:
             bad = isinstance(answer, m.Status) and answer.code not in (m.OK, m.EOF)
@@ -443,7 +447,7 @@ class SftpProxy:
     def _settled(self, asked: Asked, opened: Opened) -> None:
         """The caller has its answer."""
         opened.outstanding -= 1
-        if asked.kind is m.Read and opened.watch is not None:
+        if asked.watched:
             self._reading -= asked.length
             self._room.set()
         if opened.close is not None and not opened.outstanding:
@@ -452,11 +456,20 @@ class SftpProxy:
 
     # --- what is read is looked at ---
 
+    def _watched(self, opened: Opened) -> None:
+        """Begin, or begin anew, to look at what is read: what is masked may have changed."""
+        now = asyncio.get_running_loop().time()
+        if now >= opened.look_again:
+            opened.look_again = now + LOOK_AGAIN
+            opened.watch = Watch(self._fresh) if self._desk.masker() is not None else None
+
     def _looked_at(self, asked: Asked, opened: Opened, data: bytes) -> None:
         if opened.looking is not None:
             opened.looking.append((asked, data))
             return
-        assert opened.watch is not None
+        if opened.watch is None:
+            self._deliver(asked, opened, data)
+            return
         look = opened.watch.look(asked.offset, data)
         try:
             span = next(look)
@@ -499,6 +512,7 @@ class SftpProxy:
     # --- small things ---
 
     def _finish(self, opened: Opened, status: str, error: str) -> None:
+        self._kept -= opened.transfer.keeps
         finish(self._desk, opened.running, opened.transfer, opened.path, status, error, opened.resolved)
 
     def _drop(self, opened: Opened, reason: str, error: str = "") -> None:

@@ -35,12 +35,12 @@ class Side:
 class Transfer:
     """Both directions of one open file; ``keep`` bytes of content are kept for replay."""
 
-    __slots__ = ("_keep", "_kept", "read", "written")
+    __slots__ = ("_keep", "_kept", "keeps", "read", "written")
 
     def __init__(self, keep: int = 0) -> None:
         self.read: Side | None = None
         self.written: Side | None = None
-        self._keep = keep
+        self.keeps = self._keep = keep
         self._kept: list[bytes] = []
 
     def reading(self, offset: int, data: bytes | memoryview) -> None:
