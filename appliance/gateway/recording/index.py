@@ -140,6 +140,8 @@ class Index:
         execute = self.database.execute
         rowid = execute("INSERT OR REPLACE INTO events (origin, seq, session, time, kind) VALUES (?, ?, ?, ?, ?)",
                         (origin, seq, session, record.get("time"), kind)).lastrowid
+        if kind == "command.output":
+            return                      # found by its command; there are many
         if kind == "command.end":
             counts = (_number(record, "rows"), _number(record, "bytes"), _number(record, "masked"), record.get("status") == "refused")
             execute("UPDATE sessions SET rows = rows + ?, bytes = bytes + ?, masked = masked + ?, denied = denied + ? WHERE id = ?",
