@@ -87,7 +87,7 @@ $(STAMPS)/system-clients: tools/install-system-packages | $(PY)
 
 $(STAMPS)/system-bench: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
-	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client pgbouncer
+	bash tools/install-system-packages postgresql postgresql-contrib postgresql-client pgbouncer openssh-server openssh-client
 	touch $@
 
 $(STAMPS)/system-lab: tools/install-system-packages | $(PY)
@@ -131,7 +131,7 @@ lint: $(STAMPS)/appliance  ## ruff, mypy --strict (tests included), yamllint, an
 	yamllint --strict .
 	ansible-lint --offline -q
 
-bench: $(STAMPS)/native $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run: build/bench.json, build/bench.svg
+bench: $(STAMPS)/native $(STAMPS)/system-bench  ## direct, pgbouncer and Lockgate in one interleaved run, SSH beside sshd and a jump host: build/bench*.json, build/bench.svg
 	@$(PY) -m tests.bench --seconds $(BENCH_SECONDS) --out build
 	$(MAKE) growth
 

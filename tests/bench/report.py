@@ -74,3 +74,18 @@ def table(samples: Sequence[Sample]) -> str:
         shown = "".join(f"{ratio:{width}.2f}" if ratio is not None else " " * width for ratio, width in zip(ratios, (9, 12), strict=True))
         rows.append(f"{name:34}{numbers}  {known.unit:8}{shown}".rstrip())
     return "\n".join(rows)
+
+
+def ways(samples: Sequence[Sample], peers: Sequence[str], bases: Sequence[str]) -> str:
+    """The same for SSH: a row per name, a column for each way, and for the last one the ratios to ``bases``."""
+    report = {(line.name, line.peer): line for line in lines(samples)}
+    to = {base: against(samples, base) for base in bases}
+    rows = ["".join([f"{'':26}", *(f"{peer:>10}" for peer in peers), "  unit  ", *(f"{'/' + base:>9}" for base in bases)])]
+    for name in dict.fromkeys(sample.name for sample in samples):
+        cells = [report.get((name, peer)) for peer in peers]
+        unit = next(cell.unit for cell in cells if cell is not None)
+        numbers = "".join(f"{cell.value:10.2f}" if cell else f"{'':10}" for cell in cells)
+        ratios = [to[base].get((name, peers[-1])) for base in bases]
+        shown = "".join(f"{ratio:9.2f}" if ratio is not None else " " * 9 for ratio in ratios)
+        rows.append(f"{name:26}{numbers}  {unit:6}{shown}".rstrip())
+    return "\n".join(rows)
