@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,18 @@ def from_outside(lab: Lab, host: Host) -> str:
     argv = ["ip", "netns", "exec", lab.switch(), "python3", "-c", ASK, f"https://{ADDRESS}:19443/readyz"]
     done = subprocess.run(argv, input=authority, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr[-300:]
+
+
+def host_key(lab: Lab) -> str:
+    """What the listener for SSH shows to a caller who has no token, and is sent away. (ssh-keyscan knows no strict key exchange.)"""
+    with tempfile.TemporaryDirectory() as scratch:
+        options = ("BatchMode=yes", "StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={scratch}/known", "HashKnownHosts=no",
+                   "ConnectTimeout=20", "IdentityFile=none", "IdentityAgent=none")  # fmt: skip
+        argv = ["ip", "netns", "exec", lab.switch(), "ssh", "-F", "none", *(word for option in options for word in ("-o", option)),
+                "-p", "12222", f"web-1@{ADDRESS}", "true"]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 255, done
+        return " ".join(Path(f"{scratch}/known").read_text().split()[1:3])
 
 
 def pid(host: Host) -> int:
@@ -156,6 +169,24 @@ def test_ready_over_the_network(host: Host, lab: Lab) -> None:
     assert lab.reaches(lab.switch(), ADDRESS, 15432)
 
 
+def test_ssh_callers_find_the_key_that_the_gateway_tells_of(host: Host, lab: Lab) -> None:
+    told = host.check_output(f"lockgate ssh-known-hosts --host {ADDRESS}")
+    assert told.startswith(f"[{ADDRESS}]:12222 ssh-ed25519 ")
+    assert host_key(lab) == " ".join(told.split()[1:3])
+
+
+def test_an_ssh_target_has_its_hole_and_its_key_in_memory_alone(host: Host) -> None:
+    plan = json.loads(host.check_output("lockgate network --json"))
+    assert ("10.88.5.60", 22) in {(one["host"], one["port"]) for one in plan["destinations"]}
+    assert "12222" in {str(one["port"]) for one in plan["listeners"] if not one["loopback"]}
+    for name in ("credentials.web-1.yaml", "tls.ssh_host_ed25519_key", "tls.ssh_user_ca"):
+        assert host.check_output(f"stat -c '%U %a' /run/lockgate-credentials/{name}") == "lockgate 400"
+        assert host.check_output(f"stat -f -c %T /run/lockgate-credentials/{name}") in ("tmpfs", "ramfs")
+    line = (SCENARIO / "web-1.key").read_text().splitlines()[2]
+    assert json.loads(host.check_output("cat /etc/lockgate/credentials/web-1.yaml"))["private_key"].splitlines()[2] == line
+    assert host.run("find / -xdev -path /proc -prune -o -type f -exec grep -lF -e %s {} +", line).stdout == ""
+
+
 def test_the_service_can_change_neither_program_nor_configuration(host: Host) -> None:
     service = "setpriv --reuid=lockgate --regid=lockgate --clear-groups"
     writable = f"{service} find -L /opt/lockgate /etc/lockgate /var/lib/lockgate-config -writable"
@@ -167,7 +198,7 @@ def test_the_program_says_what_runs(host: Host) -> None:
     checked = json.loads(host.check_output("lockgate check --json"))
     assert checked["policy"] == digest(host)
     assert checked["gateway"] == "plant-a-1"
-    assert checked["listeners"] == {"postgres": "0.0.0.0:15432", "console": "0.0.0.0:19443"}
+    assert checked["listeners"] == {"postgres": "0.0.0.0:15432", "console": "0.0.0.0:19443", "ssh": "0.0.0.0:12222"}
 
 
 def test_a_try_on_a_converged_host_reports_nothing(playbook: Playbook) -> None:
@@ -280,6 +311,7 @@ def test_settings_that_need_a_restart(host: Host, lab: Lab, playbook: Playbook) 
     moved = {"gateway_settings": {"listeners": {"postgres": {"address": "0.0.0.0:15433"}, "console": {"address": "0.0.0.0:19443"}}}}
     assert "need a restart" in failed(playbook(PLAYBOOKS / "policy.yml", moved))
     assert pid(host) == process
+    known = host_key(lab)
     assert playbook.changes(**moved).changed == {"gw": 1}
     assert pid(host) != process
     assert lab.reaches(lab.switch(), ADDRESS, 15433)
@@ -288,6 +320,7 @@ def test_settings_that_need_a_restart(host: Host, lab: Lab, playbook: Playbook) 
     assert host.check_output("systemctl show --property=TasksMax --value lockgate.service") == "200"
     assert lab.reaches(lab.switch(), ADDRESS, 15432)
     playbook.changes()
+    assert host_key(lab) == known, "a listener that was gone for a while is the same host"
 
 
 # --- versions -----------------------------------------------------------------------------------------------------------------------
@@ -310,12 +343,13 @@ def test_an_upgrade_that_does_not_become_ready_goes_back_by_itself(host: Host, l
 
 
 def test_upgrade_and_rollback(host: Host, lab: Lab, playbook: Playbook) -> None:
-    before = version(host)
+    before, known = version(host), host_key(lab)
     later = {"gateway_wheels": str(SCENARIO / "wheels-later")}
     run = playbook(PLAYBOOKS / "upgrade.yml", later)
     assert run.status == 0, run.output
     assert version(host) == f"{before}+later"
     assert from_outside(lab, host) == "200"
+    assert host_key(lab) == known
     assert playbook(PLAYBOOKS / "upgrade.yml", later).changed == {"gw": 0}
     run = playbook(PLAYBOOKS / "rollback.yml")
     assert run.status == 0, run.output
