@@ -150,7 +150,7 @@ def _encrypted(path: Path) -> bool:
 
 
 def stand_in(folder: Path) -> None:
-    """Credentials that the folder names, and keys that nobody has. What targets are known by is not made up: it is refused where missing."""
+    """Credentials that the folder names, and keys that nobody has. What targets are known by is not made up: those without are refused."""
     kinds: dict[str, str] = json.loads((folder / "credentials.json").read_text())
     (folder / "credentials").mkdir(exist_ok=True)
     logins = _logins(folder)
