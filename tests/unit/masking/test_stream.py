@@ -93,7 +93,7 @@ STEMS = {"password": stem(PASSWORD), "aws": 4, "jwt": 3, "card": 6, "grouped": 7
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("around", [(b"value: ", b"\nnext"), (b"", b"\n"), (b"(", b")\r\n$ ")])
-def test_a_secret_that_arrives_byte_by_byte_is_masked_behind_its_stem_t53(name: str, around: tuple[bytes, bytes]) -> None:
+def test_a_secret_that_arrives_byte_by_byte_is_masked_behind_its_stem(name: str, around: tuple[bytes, bytes]) -> None:
     before, after = around
     assert slowly(before + SECRETS[name] + after) == before + SECRETS[name][:STEMS[name]] + b"****" + after
 

@@ -19,6 +19,8 @@ PART = 192 * 2**10
 DUE = 1.0
 """Seconds after which a part is given out although it is not full."""
 _SIZES_EVERY = 1_000_000
+_SLACK = 1000
+"""Microseconds by which a clock may be early."""
 
 
 class Part(bytes):
@@ -83,9 +85,10 @@ class ChannelRecorder:
         """The moment at which ``take`` gives a part although it is not full; ``None`` while there is nothing to give."""
         return self._began + self._start / 1e6 + DUE if self._body else None
 
-    def take(self) -> Part | None:
-        """A part that is full, or due, or the last one; ``None`` where there is none."""
-        if not self._body or not (self._over or len(self._body) >= PART or self._last - self._start >= DUE * 1e6):
+    def take(self, at: float | None = None) -> Part | None:
+        """A part that is full, or due ``at`` this moment (else: with its last event), or the last one; ``None`` where there is none."""
+        now = self._last if at is None else round((at - self._began) * 1e6)
+        if not self._body or not (self._over or len(self._body) >= PART or now - self._start >= DUE * 1e6 - _SLACK):
             return None
         part = Part(packed(self._start, bytes(self._body)))
         part.fields = {"part": self._number, "first": self._start / 1e6, "last": self._last / 1e6, "bytes": self._bytes}

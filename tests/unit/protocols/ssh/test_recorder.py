@@ -53,6 +53,9 @@ def test_a_part_is_due_after_a_second_and_each_can_be_read_alone() -> None:
     second = recorder.take()
     assert second is not None
     assert [event.at for event in decode(second)] == [7_000_000, 7_000_000]
+    quiet = ChannelRecorder(1000, 0.0)
+    assert quiet.take(0.9) is None
+    assert quiet.take(1.0) is not None
     assert (second.fields["part"], second.fields["first"]) == (1, 7.0)
 
 
