@@ -189,7 +189,7 @@ def _host(host: str, listening: bool) -> str:
         return "*"
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        address = ip_address(bare)
+        address = ip_address("" if "%" in bare else bare)   # Python takes any text for the scope of an address
     except ValueError:
         name = bare.lower().removesuffix(".")
         if _NUMBERS.fullmatch(name) or not _HOST.fullmatch(name):

@@ -240,7 +240,7 @@ def test_destinations_t47(pattern: str, to: str, wanted: bool) -> None:
 
 @pytest.mark.parametrize("to", ["127.1:80", "0x7f000001:80", "2130706433:80", "0177.0.0.1:80", "h:0", "h:65536", "h:", ":80", "h",
     "a b:80", "h\0:80", "*:80",
-                                "h:８０", "-h:80", "a..b:80"])
+                                "h:８０", "-h:80", "a..b:80", "[fe80::1%eth0]:80", "::1%x y:80"])
 def test_an_odd_destination_is_refused(to: str) -> None:
     found = forward_request("forward-local", to)
     assert found.refusal
