@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,7 +34,7 @@ class Credential:
     are the administrative login), ``token`` to ``bearer``, ``certificate`` and ``private_key`` (PEM) to ``certificate``; ``member_of`` and
     ``owner`` say what a session's own role is a member of, and who gets what it leaves behind (``""``: nobody, it is dropped); ``key``
     belongs to ``mask-key``. ``private_key`` (OpenSSH) is that of ``ssh-key`` and ``ssh-ca`` too; ``principals`` (none: the session's login)
-    and ``lifetime`` (seconds) are what ``ssh-ca`` signs."""
+    ``lifetime`` (seconds) and ``source`` (networks; none: the gateway's own address) are what ``ssh-ca`` signs."""
 
     name: str
     kind: str
@@ -47,6 +48,7 @@ class Credential:
     key: Secret = field(default=Secret(""))
     principals: tuple[str, ...] = ()
     lifetime: float = 300.0
+    source: tuple[str, ...] = ()
 
     def secrets(self) -> Iterator[Secret]:
         """What must never appear in a record, log line or answer."""
@@ -79,6 +81,8 @@ KINDS: Mapping[str, Mapping[str, Key]] = {
                            "under credentials/ that holds it; `lockgate init` makes one.", shape="pem", secret=True),
         "principals": Key("The names a certificate is for; without them the session's login.", shape="names", required=False),
         "lifetime": Key("How long a certificate is good for logging in, 5m without it.", shape="duration", required=False),
+        "source": Key("The addresses and networks that targets see the gateway come from, where that is not its own address (NAT): a "
+                      "certificate is good from there alone.", shape="names", required=False),
     },
     "bearer": {"token": Key("The token.", secret=True)},
     "mask-key": {"key": Key("What `hash` masks are made with, at least 32 characters by chance; `lockgate init` makes one. Gateways that "
@@ -126,10 +130,20 @@ def wrong_together(values: Mapping[str, Any]) -> tuple[str, str] | None:
     """(key, what is wrong) where keys that are right by themselves do not fit together."""
     if values["kind"] == "mask-key" and len(values["key"]) < LEAST_KEY:
         return "key", f"expected at least {LEAST_KEY} characters: who can guess the key can find out what was hashed"
+    if other := [one for one in values.get("source", ()) if not _is_network(one)]:
+        return "source", f"expected addresses and networks; {other[0]!r} is none"
     owner = values.get("owner")
     if values["kind"] == "ephemeral-role" and owner is not None and owner not in values["member_of"]:
         return "owner", "expected one of `member_of`: what a session made may not come to have more rights than the session had"
     return None
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_text(value: object) -> bool:

@@ -42,7 +42,7 @@ async def output(server: SshServer, key: TargetKey, command: str = "echo in", **
 
 
 async def test_the_certificate_lets_in_and_sshd_says_for_whom(server: SshServer) -> None:
-    key = made(server, source="127.0.0.1")
+    key = made(server, source=("127.0.0.1",))
     assert await output(server, key) == "in\n"
     assert f"ID lockgate/plant-a-1/5e55/ci-bot (serial {key.serial})" in server.log
     assert key.key in server.log
@@ -61,7 +61,7 @@ async def test_a_time_that_is_over_or_not_begun(server: SshServer) -> None:
 
 
 async def test_t11_another_login_another_ca_another_address(server: SshServer) -> None:
-    for key in (made(server, login="somebody"), made(server, ca=Ed25519PrivateKey.generate()), made(server, source="192.0.2.1")):
+    for key in (made(server, login="somebody"), made(server, ca=Ed25519PrivateKey.generate()), made(server, source=("192.0.2.1",))):
         with pytest.raises(asyncssh.PermissionDenied):
             await output(server, key)
 

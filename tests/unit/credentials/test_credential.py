@@ -46,3 +46,11 @@ def test_what_is_left_goes_to_nobody_with_more_rights() -> None:
 
 def test_no_kind_is_both_supported_and_later() -> None:
     assert not KINDS.keys() & LATER
+
+
+def test_where_targets_see_the_gateway_come_from() -> None:
+    signed = {"kind": "ssh-ca", "private_key": "x", "source": ["192.0.2.0/24", "2001:db8::1"]}
+    assert wrong_together(signed) is None
+    assert credential("web", signed).source == ("192.0.2.0/24", "2001:db8::1")
+    for other in ("gate.example", "192.0.2.1/24", "*", "192.0.2.1,192.0.2.2"):
+        assert (wrong_together(signed | {"source": [other]}) or ("", ""))[0] == "source"

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gateway.errors import GatewayFault
 from gateway.model import Session
-from gateway.protocols.ssh.authority import BACKDATED, LONGEST, RSA_BITS, fingerprint
+from gateway.protocols.ssh.authority import BACKDATED, RSA_BITS, fingerprint
 
 CA = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -39,6 +39,7 @@ PERMITS = ("pty", "port-forwarding", "agent-forwarding", "X11-forwarding")
 """What sshd refuses to a certificate that does not carry it; ``user-rc`` is never given: ``~/.ssh/rc`` does not run."""
 USUAL = ("pty", "port-forwarding")
 KEY_ID = 1_024
+LONGEST = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,11 @@ def key_id(gateway: str, session: Session) -> str:
 
 
 def sign_for_target(ca: CA, session: Session, gateway: str, now: float, *, principals: Iterable[str] = (), lifetime: float = LIFETIME,
-                    source: str | None = None, permits: Iterable[str] = USUAL) -> TargetKey:
+                    source: Iterable[str] = (), permits: Iterable[str] = USUAL) -> TargetKey:
     """A key and its certificate for one connection of this session.
 
-    ``principals`` are the credential's, the session's login otherwise; ``source`` is the gateway's own address towards the target, where
-    that is known; ``permits`` are out of ``PERMITS``. Raises ``GatewayFault`` where no certificate can be made.
+    ``principals`` are the credential's, the session's login otherwise; ``source`` are the addresses and networks that the target may see
+    the gateway come from (none: any); ``permits`` are out of ``PERMITS``. Raises ``GatewayFault`` where no certificate can be made.
     """
     names = tuple(principals) or (session.login,)
     if not all(name and name.isprintable() and not set(name) & set(" ,*?!") for name in names) or not set(permits) <= set(PERMITS):
@@ -99,7 +100,7 @@ def sign_for_target(ca: CA, session: Session, gateway: str, now: float, *, princ
                .valid_after(int(now) - BACKDATED).valid_before(until))
     for permit in permits:
         builder = builder.add_extension(f"permit-{permit}".encode(), b"")
-    if source is not None:
-        builder = builder.add_critical_option(b"source-address", str(ipaddress.ip_network(source)).encode())
+    if networks := ",".join(str(ipaddress.ip_network(one)) for one in source):
+        builder = builder.add_critical_option(b"source-address", networks.encode())
     return TargetKey(private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), builder.sign(ca).public_bytes(),
                      serial, names, said, fingerprint(private.public_key()), until)

@@ -9,7 +9,9 @@ have a connection of their own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -165,21 +167,39 @@ class Towards:
             return Login(session.login, password=credential.password.reveal())
         try:
             if credential.kind == "ssh-ca":
-                return Login(session.login, keys=await self._signed(session, credential, own))
+                return Login(session.login, keys=await self._signed(session, resource, credential, own))
             return Login(session.login, keys=(asyncssh.import_private_key(credential.private_key.reveal()),))
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
             raise TargetFault(f"the credential {credential.name} holds no key that can be used") from None
 
-    async def _signed(self, session: Session, credential: Credential, own: bool) -> tuple[Any, ...]:
+    async def _signed(self, session: Session, resource: SshResource, credential: Credential, own: bool) -> tuple[Any, ...]:
         """A key and a certificate for this connection alone."""
+        try:
+            async with asyncio.timeout(self._folder.gateway.limits.target_connect):
+                source = credential.source or await own_addresses(*resource.place)
+        except (OSError, TimeoutError):
+            raise TargetFault(f"{resource.name} cannot be reached: its address is not known") from None
         try:
             ca = load_ca(credential.private_key.reveal())
             made = sign_for_target(ca, session, self._folder.gateway.name, self._now(), principals=credential.principals,
-                                   lifetime=credential.lifetime, permits=PERMITS if own else USUAL)
+                                   lifetime=credential.lifetime, source=source, permits=PERMITS if own else USUAL)
         except (ValueError, GatewayFault) as wrong:
             raise TargetFault(f"the credential {credential.name} cannot sign: {wrong}") from None
         await self._record(session, "target.certificate", made.fields())
         return tuple(made.client_keys())
+
+
+async def own_addresses(host: str, port: int) -> tuple[str, ...]:
+    """Where the gateway's packets to this place come from: what the kernel would choose (a UDP socket that sends nothing). Raises
+    ``OSError``."""
+    found: dict[str, None] = {}
+    for family, _, _, _, place in await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(place)
+            found[str(probe.getsockname()[0]).partition("%")[0]] = None
+    if not found:
+        raise OSError("no way there")
+    return tuple(found)
 
 
 def known(folder: Folder, resource: SshResource) -> Any:

@@ -41,7 +41,7 @@ def parsed(made: TargetKey) -> SSHCertificate:
 
 
 def test_for_one_login_and_minutes() -> None:
-    made = sign_for_target(SIGNER, SESSION, "plant-a-1", NOW, source="192.0.2.7")
+    made = sign_for_target(SIGNER, SESSION, "plant-a-1", NOW, source=("192.0.2.7",))
     found = parsed(made)
     assert found.type is SSHCertificateType.USER and found.valid_principals == [b"deploy"]
     assert (found.valid_after, found.valid_before, found.serial) == (int(NOW) - 30, int(NOW) + 300, made.serial)
@@ -49,6 +49,12 @@ def test_for_one_login_and_minutes() -> None:
     assert found.extensions == {b"permit-port-forwarding": b"", b"permit-pty": b""}
     assert made.fields() == {"certificate": f"{made.serial:x}", "principals": ["deploy"], "key_id": "lockgate/plant-a-1/5e55/ci-bot",
                              "key": made.key}
+
+
+def test_from_several_places() -> None:
+    found = parsed(sign_for_target(SIGNER, SESSION, "plant-a-1", NOW, source=("192.0.2.0/24", "2001:db8::1")))
+    assert found.critical_options == {b"source-address": b"192.0.2.0/24,2001:db8::1/128"}
+    assert parsed(sign_for_target(SIGNER, SESSION, "plant-a-1", NOW)).critical_options == {}
 
 
 def test_each_connection_has_a_key_of_its_own() -> None:
