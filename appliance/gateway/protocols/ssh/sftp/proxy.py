@@ -11,36 +11,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 from gateway.errors import AuditUnavailable, ClientFault, Fault, Refused, SessionOver, TargetFault
-from gateway.model import Operation
 from gateway.protocols.ssh.desk import Running
-from gateway.protocols.ssh.files import KEEPS, KEEPS_OF_ONE, SAYS, FileDesk, FileLimits, Pipe, finish, told
+from gateway.protocols.ssh.files import KEEPS, KEEPS_OF_ONE, FileDesk, FileLimits, Pipe, told
 from gateway.protocols.ssh.sftp import machine
 from gateway.protocols.ssh.sftp import messages as m
-from gateway.protocols.ssh.sftp.codec import MAX_DATA, MAX_PACKET, U32, U64, PacketReader
-from gateway.protocols.ssh.sftp.handles import Handles, Opened
-from gateway.protocols.ssh.sftp.names import shown
-from gateway.protocols.ssh.sftp.order import Order
+from gateway.protocols.ssh.sftp.codec import MAX_DATA, U32, U64, PacketReader
+from gateway.protocols.ssh.sftp.handles import Opened
+from gateway.protocols.ssh.sftp.moving import Moving
 from gateway.protocols.ssh.sftp.transfer import Transfer
-from gateway.protocols.ssh.sftp.watch import Look, Watch
+from gateway.protocols.ssh.sftp.wire import Asked
 
 UNKNOWN = 100
 """Kinds of requests not understood, at most, that are recorded by name."""
-LOOK_AGAIN = 1.0
-"""Seconds for which what is masked in an open file is not asked anew."""
 LINGER = 5.0
 """Seconds that what is under way has to end once the caller sends no more."""
 
 _MOVE = Struct(">IBII4sQI")
 """READ, and WRITE up to its bytes, with a handle of ours: length, kind, id, 4, handle, offset, count."""
-_DATA = Struct(">IBII")
-"""DATA up to its bytes: length, kind, id, count."""
-_PLACE = Struct(">QI")
 
 
 async def serve_sftp(caller: Pipe, target: Pipe, desk: FileDesk, limits: FileLimits) -> None:
@@ -55,42 +46,8 @@ class _Ended(Exception):
     """A side has no more to say."""
 
 
-class _Unreadable(Exception):
-    """What stands around a range cannot be seen."""
-
-
-@dataclass(slots=True)
-class Asked:
-    """A request the target owes an answer to. The caller's is relayed (``number`` is its id), the gateway's own sets ``future``."""
-
-    kind: type[m.Message]
-    number: int = 0
-    opened: Opened | None = None
-    offset: int = 0
-    length: int = 0
-    watched: bool = False
-    future: asyncio.Future[m.Message] | None = None
-
-
-class SftpProxy:
+class SftpProxy(Moving):
     """One channel."""
-
-    def __init__(self, caller: Pipe, target: Pipe, desk: FileDesk, limits: FileLimits) -> None:
-        self._caller, self._target, self._desk, self._limits = caller, target, desk, limits
-        self._requests = PacketReader(ClientFault, min(limits.message, MAX_PACKET))
-        self._answers = PacketReader(TargetFault)
-        self._asked: dict[int, Asked] = {}
-        self._next = 0
-        self._handles = Handles(limits.handles)
-        self._opening = 0
-        self._deciding = 0
-        self._reading = self._kept = 0
-        self._room = asyncio.Event()
-        self._order = Order()
-        self._home = "/"
-        self._said = 0
-        self._unsupported: set[str] = set()
-        self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """See ``serve_sftp``."""
@@ -212,58 +169,6 @@ class SftpProxy:
             opened.outstanding += 1
             self._send(Asked(type(request), number, opened), type(request)(opened.theirs))
 
-    def _usable(self, number: int, opened: Opened) -> bool:
-        """Whether the decision of its OPEN still holds; answers where not."""
-        if not opened.refusal:
-            try:
-                self._desk.still(opened.running)
-            except Refused as no:
-                self._drop(opened, str(no))
-        if opened.refusal:
-            self._answer(number, m.denied(opened.refusal))
-            return False
-        return True
-
-    def _read(self, number: int, opened: Opened, offset: int, length: int) -> None:
-        if not self._usable(number, opened):
-            return
-        if not opened.reads:
-            self._answer(number, m.denied(f"{shown(opened.path)} was not opened to be read"))
-            return
-        self._watched(opened)
-        length = min(length, MAX_DATA)
-        opened.outstanding += 1
-        asked = Asked(m.Read, number, opened, offset, length, opened.watch is not None)
-        self._reading += length if asked.watched else 0
-        own = self._expect(asked)
-        theirs = opened.theirs
-        self._target.write(b"".join((_DATA.pack(len(theirs) + 21, m.READ, own, len(theirs)), theirs, _PLACE.pack(offset, length))))
-
-    def _write(self, number: int, opened: Opened, offset: int, data: memoryview) -> None:
-        if not self._usable(number, opened):
-            return
-        if not opened.writes:
-            self._answer(number, m.denied(f"{shown(opened.path)} was not opened to be written"))
-            return
-        opened.outstanding += 1
-        opened.transfer.writing(offset, data)
-        own = self._expect(Asked(m.Write, number, opened))
-        theirs, size = opened.theirs, len(data)
-        head = _DATA.pack(len(theirs) + 21 + size, m.WRITE, own, len(theirs))
-        if len(theirs) + 21 + size > MAX_PACKET:
-            raise ClientFault("an SFTP WRITE over the limit")
-        self._target.write(b"".join((head, theirs, _PLACE.pack(offset, size), data)))
-
-    def _close(self, number: int, opened: Opened) -> None:
-        opened.closing = True
-        if opened.refusal:
-            self._handles.remove(opened)
-            self._answer(number, m.Status(m.OK, b"Success"))
-        elif opened.watch is not None and opened.outstanding:
-            opened.close = number
-        else:
-            self._send(Asked(m.Close, number, opened), m.Close(opened.theirs))
-
     def _refuse_unknown(self, number: int, request: m.Unknown) -> None:
         """Never forwarded; recorded once by name."""
         answer = m.failed(f"{request.name} is not supported", m.OP_UNSUPPORTED)
@@ -368,19 +273,6 @@ class SftpProxy:
             running.finish("error" if bad else "ok", error=answer.name if bad and isinstance(answer, m.Status) else "")
         self._answer(number, answer)
 
-    def _fresh(self) -> Any:
-        return self._desk.masker() or _Nothing()
-
-    async def _record_refusal(self, text: str, reason: str) -> None:
-        """Of what does not come to a decision."""
-        with contextlib.suppress(Refused):
-            await self._desk.refuse((Operation("ssh", text.partition(" ")[2] or text),), text, reason)
-
-    def _say(self, text: str) -> None:
-        self._said += 1
-        if self._said <= SAYS:
-            self._caller.write(f"lockgate: denied: {shown(text)}\r\n".encode(), stderr=True)
-
     # --- from the target ---
 
     async def _from_target(self) -> None:
@@ -408,21 +300,6 @@ class SftpProxy:
             return
         self._relay(asked, answer)
 
-    def _data(self, asked: Asked, data: bytes, at: int, end: int) -> None:
-        if end - at < 13 or U32.unpack_from(data, at + 9)[0] != end - at - 13 or end - at - 13 > asked.length:
-            raise TargetFault("the target's answer to read has a strange length")
-        opened = asked.opened
-        assert opened is not None
-        if opened.watch is None:
-            self._deliver(asked, opened, memoryview(data)[at + 13:end])
-        else:
-            self._looked_at(asked, opened, data[at + 13:end])
-
-    def _deliver(self, asked: Asked, opened: Opened, data: bytes | memoryview) -> None:
-        opened.transfer.reading(asked.offset, data)
-        self._caller.write(b"".join((_DATA.pack(len(data) + 9, m.DATA, asked.number, len(data)), data)))
-        self._settled(asked, opened)
-
     def _relay(self, asked: Asked, answer: m.Message) -> None:
         """An answer to the caller, as it came but for its id."""
         opened = asked.opened
@@ -443,129 +320,6 @@ class SftpProxy:
         ours = (self._limits.message, MAX_DATA, MAX_DATA, self._limits.handles)
         theirs = (U64.unpack_from(body, 8 * place)[0] for place in range(4))
         return b"".join(U64.pack(min(own, their) if their else own) for own, their in zip(ours, theirs, strict=True))
-
-    def _settled(self, asked: Asked, opened: Opened) -> None:
-        """The caller has its answer."""
-        opened.outstanding -= 1
-        if asked.watched:
-            self._reading -= asked.length
-            self._room.set()
-        if opened.close is not None and not opened.outstanding:
-            number, opened.close = opened.close, None
-            self._close(number, opened)
-
-    # --- what is read is looked at ---
-
-    def _watched(self, opened: Opened) -> None:
-        """Begin, or begin anew, to look at what is read: what is masked may have changed."""
-        now = asyncio.get_running_loop().time()
-        if now >= opened.look_again:
-            opened.look_again = now + LOOK_AGAIN
-            opened.watch = Watch(self._fresh) if self._desk.masker() is not None else None
-
-    def _looked_at(self, asked: Asked, opened: Opened, data: bytes) -> None:
-        if opened.looking is not None:
-            opened.looking.append((asked, data))
-            return
-        if opened.watch is None:
-            self._deliver(asked, opened, data)
-            return
-        look = opened.watch.look(asked.offset, data)
-        try:
-            span = next(look)
-        except StopIteration as done:
-            self._judge(asked, opened, data, clean=done.value)
-        else:
-            opened.looking = deque()
-            self._spawn(self._look_on(asked, opened, data, look, span))
-
-    async def _look_on(self, asked: Asked, opened: Opened, data: bytes, look: Look, span: tuple[int, int]) -> None:
-        """It has to see more of the file; what is read meanwhile waits for its turn."""
-        clean = False
-        with contextlib.suppress(_Unreadable):
-            try:
-                while True:
-                    span = look.send(await self._peek(opened, span))
-            except StopIteration as done:
-                clean = done.value
-        self._judge(asked, opened, data, clean=clean)
-        await self._caller.drain()
-        queue, opened.looking = opened.looking or (), None
-        for asked, data in queue:
-            self._looked_at(asked, opened, data)
-
-    async def _peek(self, opened: Opened, span: tuple[int, int]) -> bytes:
-        answer = await self._ask(m.Read(opened.theirs, *span))
-        if opened.refusal or (isinstance(answer, m.Status) and answer.code != m.EOF):
-            raise _Unreadable
-        return getattr(answer, "data", b"")
-
-    def _judge(self, asked: Asked, opened: Opened, data: bytes, *, clean: bool) -> None:
-        if not opened.refusal and not clean:
-            self._drop(opened, f"{shown(opened.path)} holds what is masked for you: a file is passed as it is or not at all", "masked")
-        if opened.refusal:
-            self._answer(asked.number, m.denied(opened.refusal))
-            self._settled(asked, opened)
-        else:
-            self._deliver(asked, opened, data)
-
-    # --- small things ---
-
-    def _finish(self, opened: Opened, status: str, error: str) -> None:
-        self._kept -= opened.transfer.keeps
-        finish(self._desk, opened.running, opened.transfer, opened.path, status, error, opened.resolved)
-
-    def _drop(self, opened: Opened, reason: str, error: str = "") -> None:
-        """This handle is no more, whatever the caller still sends for it."""
-        opened.refusal = reason
-        self._finish(opened, "refused", error or reason)
-        own = self._expect(Asked(m.Close, future=asyncio.get_running_loop().create_future()))
-        self._target.write(m.encode_request(own, m.Close(opened.theirs)))
-        self._say(reason)
-
-    def _answer(self, number: int, answer: m.Message) -> None:
-        self._caller.write(m.encode_answer(number, answer))
-
-    def _expect(self, asked: Asked) -> int:
-        """An id of the gateway's own for it."""
-        self._next = own = (self._next + 1) & 0xFFFFFFFF
-        while own in self._asked:
-            self._next = own = (own + 1) & 0xFFFFFFFF
-        self._asked[own] = asked
-        return own
-
-    def _send(self, asked: Asked, request: m.Message) -> None:
-        self._target.write(m.encode_request(self._expect(asked), request))
-
-    async def _ask(self, request: m.Message) -> m.Message:
-        """A question of the gateway's own."""
-        future: asyncio.Future[m.Message] = asyncio.get_running_loop().create_future()
-        self._send(Asked(type(request), future=future), request)
-        await self._target.drain()
-        return await future
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        assert self._group is not None
-        self._deciding += 1
-        task = self._group.create_task(work)
-        task.add_done_callback(self._spawned)
-
-    def _spawned(self, _: object) -> None:
-        self._deciding -= 1
-        self._room.set()
-
-
-class _Nothing:
-    """A masker where nothing is masked any more."""
-
-    masked = 0
-
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def end(self) -> bytes:
-        return b""
-
 
 def _worst(problems: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """The one that has to be told; ``None`` where a side has just ended."""
