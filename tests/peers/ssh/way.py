@@ -44,6 +44,11 @@ RULES: list[Document] = [
 ]
 NARROW: list[Document] = [{"name": "uptime", "allow": {"ssh": {"actions": ["exec"], "command": ["uptime"]}}}]
 
+LINES: list[Document] = [
+    {"name": "lines", "allow": {"ssh": {"actions": ["restricted-shell"]}}},
+    {"name": "commands", "allow": {"ssh": {"actions": ["exec"], "command": ["echo *", "uptime", "tty", "cat", "sleep *"]}}}]
+"""On web-2: a shell in which each line is a command of its own, and no command longer than three seconds."""
+
 
 @dataclass(slots=True)
 class Way:
@@ -153,10 +158,11 @@ class Way:
 
 
 def document(server: SshServer) -> Document:
-    """The policy of these tests: everything for ci-bot, ``uptime`` for reporting."""
+    """The policy of these tests: everything for ci-bot, ``uptime`` for reporting; web-2 is the same host under narrower rules."""
     resource = {"name": "web-1", "protocol": "ssh", "address": server.address, "logins": [server.login], "host_keys": "trust/known_hosts",
                 "credential": "web-1", "share": "5s"}
-    return {"resources": [resource], "grants": [
+    return {"resources": [resource, resource | {"name": "web-2"}], "grants": [
+        {"name": "lines", "to": ["ci-bot"], "targets": ["web-2"], "statement": {"time": "3s"}, "rules": [dict(rule) for rule in LINES]},
         {"name": "ssh", "to": ["ci-bot"], "targets": ["web-1"], "rules": [dict(rule) for rule in RULES]},
         {"name": "narrow", "to": ["reporting"], "targets": ["web-1"], "rules": [dict(rule) for rule in NARROW]}]}
 

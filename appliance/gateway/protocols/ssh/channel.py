@@ -7,7 +7,7 @@ Nothing the caller sends is read before the decision (``CallerChannel.gated``), 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,15 @@ from asyncssh.constants import EXTENDED_DATA_STDERR
 from gateway.errors import AuditUnavailable, ClientFault, Fault, Refused, SessionOver, TargetFault
 from gateway.model import Operation
 from gateway.protocols.ssh import understand
+from gateway.protocols.ssh.attarget import AtTarget
 from gateway.protocols.ssh.connection import X11, CallerChannel, TargetChannel, Terminal
 from gateway.protocols.ssh.desk import Running, SessionDesk, printable
 from gateway.protocols.ssh.ending import BROKEN, Verdict, verdict
 from gateway.protocols.ssh.files import FileLimits
-from gateway.protocols.ssh.pipes import Answers, ChannelPipe, Pipes
+from gateway.protocols.ssh.pipes import ChannelPipe, Pipes
 from gateway.protocols.ssh.program import Environment, Kind, Program, environment, program
 from gateway.protocols.ssh.relay import Exit, Relay, Sink, TargetSide
+from gateway.protocols.ssh.restricted import RestrictedShell, Screen
 from gateway.protocols.ssh.rsync import located, serve_rsync
 from gateway.protocols.ssh.scp_proxy import serve_scp
 from gateway.protocols.ssh.sftp.proxy import serve_sftp
@@ -43,13 +45,15 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     def __init__(self, session: SshSession) -> None:
         self._session = session
-        self._sink: Sink | None = None
+        self._at = AtTarget(session)
+        self._sink: Sink | RestrictedShell | None = None
         self._terminal: Terminal | None = None
         self._x11: X11 | None = None
         self._agent = False
         self._beside: list[Running] = []
         self._task: asyncio.Task[None] | None = None
         self._left = False
+        self._overtime: asyncio.TimerHandle | None = None
         self.busy = False
         self.chan: CallerChannel
 
@@ -113,6 +117,9 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """Before it runs, a signal takes it back."""
         if isinstance(self._sink, Relay):
             self._sink.signal(signal)
+        elif isinstance(self._sink, RestrictedShell):
+            if self._sink.relay is not None:
+                self._sink.relay.signal(signal)
         elif self._sink is None and self._task is not None:
             self._session.withdraw(self._task, f"the caller sent {printable(signal)[:20]}")
 
@@ -137,6 +144,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._sink.stop(ClientFault("the caller left"))
         elif isinstance(self._sink, Pipes):
             self._sink.caller.lost()
+        elif isinstance(self._sink, RestrictedShell):
+            self._end_shell(ClientFault("the caller left"))
         elif self._task is not None and not self._task.done():
             self._session.withdraw(self._task, "the caller disconnected")
 
@@ -144,6 +153,9 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """The session ends: tell the caller, end at the target."""
         if isinstance(self._sink, Relay):
             self._sink.stop(SessionOver(line.removeprefix("session ended: ")))
+            return
+        if isinstance(self._sink, RestrictedShell):
+            self._end_shell(SessionOver(line.removeprefix("session ended: ")))
             return
         if line:
             self.tell(line)
@@ -171,6 +183,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._failed(problem)
         finally:
             self.busy = False
+            if self._overtime is not None:
+                self._overtime.cancel()
             session.channels.discard(self)
             for running in self._beside:
                 running.finish()
@@ -201,18 +215,78 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             await desk.refuse(wanted.understood.operations, wanted.text, wanted.understood.refusal)
         if env.dropped:
             desk.event("environment.dropped", {"names": [self._session.hidden(printable(name))[:64] for name in env.dropped]})
+        await self._maskable(wanted, desk)
         if wanted.understood.files is not None:
             return await self._copied(wanted, wanted.understood.files, env, desk)
+        if wanted.kind == "shell" and not asked.allowed(wanted.understood.operations):
+            restricted = understand.restricted_request(pty=self._terminal is not None)
+            if asked.allowed(restricted.operations):
+                return await self._restricted(restricted.operations, wanted, env, desk)
         running = await self._let_run(wanted.understood.operations, wanted, env, desk)
-        async with self._recorded(running), self._upstream() as upstream, self._begun(upstream, wanted, env) as (channel, side):
+        async with (self._recorded(running), self._at.upstream(own=self._own) as upstream,
+                    self._begun(upstream, wanted, env) as (channel, side)):
             if wanted.sftp:
                 return await self._sftp(channel, side, desk, running)
             return await self._relayed(wanted, channel, side, running)
+
+    async def _maskable(self, wanted: Program, desk: SessionDesk) -> None:
+        """What cannot be masked does not begin."""
+        try:
+            self._session.masker()
+        except Refused as no:
+            await desk.refuse(wanted.understood.operations, wanted.text, str(no))
+
+    async def _restricted(self, operations: tuple[Operation, ...], wanted: Program, env: Environment, desk: SessionDesk) -> Exit:
+        """A shell of the gateway's: each line is served as an exec of its own."""
+        running = await self._let_run(operations, wanted, env, desk)
+
+        async def line(text: str, out: Screen, joined: Callable[[Relay], None]) -> int:
+            try:
+                how = await self._line(program("exec", text, pty=False), out, joined)
+            except SessionOver:
+                raise
+            except Exception as problem:
+                said = verdict(problem)
+                self.tell(said.line)
+                return said.status
+            return how.status if how.status is not None else BROKEN
+
+        async with self._recorded(running):
+            shell = RestrictedShell(self.chan, line, terminal=self._terminal is not None)
+            self._sink = shell
+            self.chan.open_gate()
+            how = await shell.run()
+            running.finish(exit_status=how.status)
+            return how
+
+    async def _line(self, wanted: Program, out: Screen, joined: Callable[[Relay], None]) -> Exit:
+        desk = self._session.desk(self.tell, context={"pty": "no", "shell": "restricted"})
+        if wanted.understood.refusal or wanted.understood.files is not None:
+            await desk.refuse(wanted.understood.operations, wanted.text, wanted.understood.refusal or "files are not transferred here")
+        await self._maskable(wanted, desk)
+        running = await desk.run(wanted.understood.operations, wanted.text)
+        side = TargetSide()
+        async with self._recorded(running), self._at.upstream() as upstream:
+            channel = await self._at.opened(upstream, side, b"exec", wanted.argument, {})
+            try:
+                relay = Relay(self._session, running, out, channel, self._session.recorder(None, wanted))
+                running.stop = relay.stop
+                joined(relay)
+                side.attach(relay)
+                channel.open_gate()
+                channel.write_eof()
+                return await self._carried(relay, channel, running)
+            finally:
+                channel.close()
 
     async def _let_run(self, operations: tuple[Operation, ...], wanted: Program, env: Environment, desk: SessionDesk) -> Running:
         running = await desk.run(operations + env.operations, wanted.text)
         running.stop = self._stopped
         self.busy = wanted.kind == "exec"
+        seconds = running.decision.limits.time
+        if seconds is not None:
+            late = Refused(f"it ran for {seconds:g} s (statement: time)", "cancelled")
+            self._overtime = asyncio.get_running_loop().call_later(seconds, self._stopped, late)
         return running
 
     @asynccontextmanager
@@ -234,25 +308,37 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         return found | {"pty": "yes" if self._terminal is not None else "no"}
 
     def _stopped(self, no: Refused) -> None:
+        """What runs may not go on."""
         if isinstance(self._sink, Relay):
             self._sink.stop(no)
+        elif isinstance(self._sink, Pipes):
+            self.tell(verdict(no).line)
+            self._sink.caller.lost()
+            self._sink.target.lost()
+        elif isinstance(self._sink, RestrictedShell):
+            self._end_shell(no)
+
+    def _end_shell(self, fault: Fault) -> None:
+        assert isinstance(self._sink, RestrictedShell)
+        if self._sink.relay is not None:
+            self._sink.relay.stop(fault)
+        else:
+            self.tell(verdict(fault).line)
+        self._sink.stop()
 
     # --- at the target
 
-    @asynccontextmanager
-    async def _upstream(self) -> AsyncIterator[Upstream]:
-        upstream = await self._session.upstream(own=self._agent or self._x11 is not None)
-        try:
-            yield upstream
-        finally:
-            upstream.give_back()
+    @property
+    def _own(self) -> bool:
+        """Agent and X11 need a connection that no other session is on."""
+        return self._agent or self._x11 is not None
 
     @asynccontextmanager
     async def _begun(self, upstream: Upstream, wanted: Program, env: Environment) -> AsyncIterator[tuple[TargetChannel, TargetSide]]:
         """A channel on which the target runs what was asked for. Raises ``TargetFault``."""
         side = TargetSide()
         ask = wanted.kind.encode(), wanted.argument, env.given, self._terminal, self._x11, self._agent
-        channel = await self._opened(upstream, side, *ask)
+        channel = await self._at.opened(upstream, side, *ask)
         try:
             if self._left:
                 raise ClientFault("the caller left")
@@ -260,21 +346,13 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         finally:
             channel.close()
 
-    async def _opened(self, upstream: Upstream, side: TargetSide, request: bytes, argument: str | None, env: Mapping[bytes, bytes],
-                      terminal: Terminal | None = None, x11: X11 | None = None, agent: bool = False) -> TargetChannel:
-        name = self._session.resource.name
-        try:
-            channel = upstream.connection.create_session_channel()
-            channel.set_write_buffer_limits(high=self._session.gate.folder.gateway.limits.buffer)
-            if not await channel.begin(side, request, argument, env, terminal, x11, agent):
-                raise TargetFault(f"{name} refused the request")
-        except asyncssh.Error as fault:
-            raise TargetFault(f"{name} does not open a channel: {printable(fault.reason)[:200]}") from None
-        return channel
-
     async def _relayed(self, wanted: Program, channel: TargetChannel, side: TargetSide, running: Running) -> Exit:
         relay = Relay(self._session, running, self.chan, channel, self._session.recorder(self._terminal, wanted))
         self._join(relay, channel, side)
+        return await self._carried(relay, channel, running)
+
+    async def _carried(self, relay: Relay, channel: TargetChannel, running: Running) -> Exit:
+        """Until the program has ended. Raises what ended it."""
         fault = await relay.done
         if fault is not None and not channel.is_closing():
             channel.send_signal("HUP")
@@ -323,7 +401,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     async def _copied(self, wanted: Program, access: FileAccess, env: Environment, desk: SessionDesk) -> Exit:
         """scp and rsync: their paths are decided as the target understands them."""
-        async with self._upstream() as upstream, self._questions(upstream) as questions:
+        async with self._at.upstream(own=self._own) as upstream, self._at.questions(upstream) as questions:
             operations = await self._located(wanted, access, questions, desk)
             running = await self._let_run(operations, wanted, env, desk)
             async with self._recorded(running), self._begun(upstream, wanted, env) as (channel, side):
@@ -344,19 +422,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         except Refused as no:
             await desk.refuse(wanted.understood.operations, wanted.text, str(no))
             raise
-
-    @asynccontextmanager
-    async def _questions(self, upstream: Upstream) -> AsyncIterator[Questions]:
-        """The gateway's own SFTP channel: what a path means is the target's to say."""
-        side = TargetSide()
-        channel = await self._opened(upstream, side, b"subsystem", understand.SFTP, {})
-        pipe = ChannelPipe(channel, self._session, counted=False)
-        side.attach(Answers(pipe))
-        channel.open_gate()
-        try:
-            yield Questions(pipe)
-        finally:
-            channel.close()
 
     # --- beside it
 

@@ -45,6 +45,8 @@ def verdict(problem: BaseException) -> Verdict:
             return Verdict(HELD, f"held: approval {problem.detail}: {problem}{hint}", "held", "refused")
         case Refused(code="withdrawn"):
             return Verdict(DENIED, f"withdrawn: {problem}", "withdrawn", "withdrawn")
+        case Refused(code="cancelled"):
+            return Verdict(BROKEN, f"cancelled: {problem}", "cancelled", "cancelled")
         case Refused():
             return Verdict(DENIED, f"denied: {problem}", problem.code or "denied", "refused")
         case AuditUnavailable():

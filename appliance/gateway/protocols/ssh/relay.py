@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
-from asyncssh.channel import SSHChannel
 from asyncssh.constants import EXTENDED_DATA_STDERR
 
 from gateway.errors import AuditUnavailable, Fault, Refused, SessionOver, TargetFault
@@ -21,7 +20,7 @@ from gateway.recording.terminal import Event
 
 if TYPE_CHECKING:
     from gateway.masking.stream import StreamMasker
-    from gateway.protocols.ssh.connection import CallerChannel, TargetChannel
+    from gateway.protocols.ssh.connection import TargetChannel
     from gateway.protocols.ssh.desk import Running
     from gateway.protocols.ssh.recorder import Part
     from gateway.protocols.ssh.session import SshSession
@@ -43,10 +42,25 @@ class Recorder(Protocol):
     def take(self) -> Part | None: ...
 
 
+class Read(Protocol):
+    """What can be paused."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class Outlet(Read, Protocol):
+    """The caller's end of a program: its channel, or the restricted shell's screen."""
+
+    def write(self, data: bytes, datatype: int | None = None) -> None: ...
+    def is_closing(self) -> bool: ...
+    def set_xon_xoff(self, client_can_do: bool) -> None: ...
+
+
 class Brakes:
     """Why a channel is not read. It is, where there is no reason."""
 
-    def __init__(self, channel: SSHChannel[bytes]) -> None:
+    def __init__(self, channel: Read) -> None:
         self._channel = channel
         self._reasons: set[str] = set()
 
@@ -195,7 +209,7 @@ class Masked:
 class Relay:
     """One program: caller's channel and target's. ``done`` is set to ``None`` once it has ended by itself, else to the fault."""
 
-    def __init__(self, session: SshSession, running: Running, caller: CallerChannel, target: TargetChannel,
+    def __init__(self, session: SshSession, running: Running, caller: Outlet, target: TargetChannel,
                  recorder: Recorder | None, *, masked: bool = True) -> None:
         self._session, self._running, self._caller, self._target, self._recorder = session, running, caller, target, recorder
         self.exit = Exit()
