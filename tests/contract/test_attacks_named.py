@@ -14,7 +14,6 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 ELSEWHERE = {
-    11: "SSH certificates: comes with SSH", 13: "SSH public keys: comes with SSH", 14: "SSH authentication state: comes with SSH",
     15: "single sign-on in a browser: comes with the web console",
 }
 """What this gateway does not have yet, so that there is nothing to attack."""
