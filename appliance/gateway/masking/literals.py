@@ -64,6 +64,8 @@ def stem(literal: bytes) -> int:
 class Literals:
     """A spotter. ``secrets`` as the gateway holds them; raises ``ValueError`` where they are too many to be looked for."""
 
+    open = False
+
     def __init__(self, secrets: Iterable[bytes]) -> None:
         self._sorted = sorted({form for secret in secrets for form in forms(secret)})
         self._longest = max(map(len, self._sorted), default=0)

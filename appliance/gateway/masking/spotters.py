@@ -32,6 +32,9 @@ Seen = tuple[list[Span], int]
 
 
 class Spotter(Protocol):
+    open: bool
+    """Within something that has grown too long: masked until it cannot go on."""
+
     def look(self, text: bytes, begin: int, *, final: bool) -> Seen:
         """``final``: nothing comes after ``text``."""
 
@@ -59,6 +62,8 @@ def _begins(pattern: Pattern, text: bytes, begin: int, reach: int) -> int:
 
 class AccessKeys:
     """``AKIA…`` and ``ASIA…``, twenty characters; the first four tell nothing."""
+
+    open = False
 
     def __init__(self, rule: MaskRule) -> None:
         self._rule = rule
@@ -91,26 +96,26 @@ class Tokens:
         self._run, self._end = compile_pattern(r"eyJ[A-Za-z0-9_-]{6}[A-Za-z0-9_.-]*"), re.compile(rb"[^A-Za-z0-9_.-]")
         self._whole = compile_pattern(r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*\.")
         self._tail = _partial("eyJ[A-Za-z0-9_-]{6}")
-        self._open = False
+        self.open = False
 
     def look(self, text: bytes, begin: int, *, final: bool) -> Seen:
         size, spans = len(text), list[Span]()
         at = begin
-        if self._open:
+        if self.open:
             at = _until(self._end, text, begin)
             spans.append((begin - 1, at, None))
             if at == size:
                 return spans, size
-            self._open = False
+            self.open = False
         for start, end in _from(self._run, text, at):
             if end - start > LIMIT:
-                self._open = end == size and not final
+                self.open = end == size and not final
                 spans.append((start, end, None))
             elif end == size and not final:
                 return spans, start
             elif (found := self._whole.search(text[start:end])) is not None:
                 spans.append((start + found.start(), end, masked(self._rule, text[start + found.start():end])))
-        return spans, size if final or self._open else _begins(self._tail, text, at, 8)
+        return spans, size if final or self.open else _begins(self._tail, text, at, 8)
 
     def known(self, text: bytes, start: int) -> int:
         return start + 3
@@ -129,13 +134,13 @@ class PrivateKeys:
         self._rule = rule
         self._header, self._tail = compile_pattern(_HEADER), _partial(_HEADER)
         self._footer = re.compile(_FOOTER.encode() + rb"|[^A-Za-z0-9+/=\s\\:,.\-]")
-        self._open = False
+        self.open = False
 
     def look(self, text: bytes, begin: int, *, final: bool) -> Seen:
         size, spans, at = len(text), list[Span](), begin
         while True:
             start = begin - 1
-            if self._open:
+            if self.open:
                 body = begin
             elif (found := _first(self._header, text, at)) is not None:
                 start, body = found
@@ -145,8 +150,8 @@ class PrivateKeys:
             if end < 0 and not final:
                 return self._unfinished(spans, text, start)
             at = end if end >= 0 else size
-            spans.append((start, at, None if self._open else masked(self._rule, text[start:at])))
-            self._open = False
+            spans.append((start, at, None if self.open else masked(self._rule, text[start:at])))
+            self.open = False
 
     def _end(self, text: bytes, body: int) -> int:
         found = _first(self._footer, text, body)
@@ -154,9 +159,9 @@ class PrivateKeys:
 
     def _unfinished(self, spans: list[Span], text: bytes, start: int) -> Seen:
         size = len(text)
-        if not self._open and size - start <= LIMIT:
+        if not self.open and size - start <= LIMIT:
             return spans, start
-        self._open = True
+        self.open = True
         spans.append((start, size, None))
         return spans, max(start, size - _MARKER)
 
@@ -173,24 +178,24 @@ class Cards:
         self._run = compile_pattern(r"[0-9](?:[ -]?[0-9]){12,}[ -]?")
         self._tail = compile_pattern(r"[0-9](?:[ -]?[0-9])*[ -]?\z")
         self._end = re.compile(rb"[ -]?[^0-9 -]|[ -][ -]")
-        self._open = False
+        self.open = False
 
     def look(self, text: bytes, begin: int, *, final: bool) -> Seen:
         size, spans, at = len(text), list[Span](), begin
-        if self._open:
+        if self.open:
             at = _until(self._end, text, begin)
             if at == size:
                 behind = size - (text[size - 1] in b" -" and size > begin)      # a blank belongs to the run if a digit follows
                 spans.append((begin - 1, behind, None))
                 return spans, size if final else behind
             spans.append((begin - 1, at, None))
-            self._open = False
+            self.open = False
         for start, end in _from(self._run, text, at):
             digits = end - (text[end - 1] in b" -")
             if digits - start > LIMIT:
                 spans.append((start, digits, None))
                 if end == size and not final:
-                    self._open = True
+                    self.open = True
                     return spans, digits
                 continue
             found = None if end == size and not final else self._cards(text, start, digits, final)
@@ -270,7 +275,7 @@ class Lines:
     def __init__(self, pattern: str, rule: MaskRule) -> None:
         self._rule, self._pattern = rule, compile_pattern(pattern)
         self._filter = None if "\\A" in pattern or "\\z" in pattern else compile_pattern(f"(?m:{pattern})")
-        self._open = False
+        self.open = False
         self.stem, self._tail = 0, cast("Pattern | None", None)
         try:
             found = beginnings(pattern)
@@ -280,12 +285,12 @@ class Lines:
 
     def look(self, text: bytes, begin: int, *, final: bool) -> Seen:
         size, spans = len(text), list[Span]()
-        if self._open:
+        if self.open:
             stop = text.find(b"\n", begin)
             spans.append((begin - 1, size if stop < 0 else stop, None))
             if stop < 0:
                 return spans, size
-            self._open, begin = False, stop
+            self.open, begin = False, stop
         last = max(text.rfind(b"\n", begin) + 1, begin)
         if self._filter is None or self._filter.search(text[max(0, begin - 1):]) is not None:
             for stop in _stops(text, begin, last):
@@ -300,7 +305,7 @@ class Lines:
         while True:
             live = self._live(text, begin)
             if size - live > LIMIT:
-                self._open = True
+                self.open = True
                 spans.append((live, size, None))
                 return spans, size
             found = self._matches(text, begin, size, live)

@@ -86,18 +86,16 @@ class StreamMasker:
         idle = self._out == before and not self._spans and min(self._at) == before
         self._text += data
         self._patient = False
-        if idle and self._untouched(before):
-            out = self._text[before:]
+        calm = self._calm()
+        if idle and calm and self._untouched(before):
             self._keep()
-            return out if out else b""
-        self._look(idle and self._unsuspicious(), final=False)
+            return data
+        self._look(calm, final=False)
         return self._given(min(self._at))
 
     def _untouched(self, before: int) -> bool:
-        """Nothing in what just came, and nothing can begin at its end."""
+        """Nothing for the others in what just came, and nothing can begin at its end."""
         size = len(self._text)
-        if not self._unsuspicious():
-            return False
         for index in range(self._shipped, len(self._spotters)):
             spans, live = self._spotters[index].look(self._text, before, final=False)
             if spans or live < size:
@@ -106,14 +104,16 @@ class StreamMasker:
         self._out, self._covered = size, False
         return True
 
-    def _unsuspicious(self) -> bool:
-        return self._quick is None or self._quick.nothing(self._text)
+    def _calm(self) -> bool:
+        """The shipped detectors have nothing to look at."""
+        if self._quick is None:
+            return True
+        return not any(spotter.open for spotter in self._spotters[:self._shipped]) and self._quick.nothing(self._text)
 
-    def _look(self, others: bool, *, final: bool) -> None:
-        """``others``: the shipped detectors have nothing to look at."""
+    def _look(self, calm: bool, *, final: bool) -> None:
         size = len(self._text)
         for index, spotter in enumerate(self._spotters):
-            if others and index < self._shipped:
+            if calm and index < self._shipped:
                 self._at[index] = size
             elif self._at[index] < size or final:
                 spans, self._at[index] = spotter.look(self._text, self._at[index], final=final)
