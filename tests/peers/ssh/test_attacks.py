@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -370,6 +371,42 @@ async def test_a_hostile_target_floods_and_is_left_t51(tmp_path: Path) -> None:
             hostile.close()
         server.start()
         assert (await asyncio.to_thread(way.ssh, "uptime")).returncode == 0
+
+
+async def test_a_hostile_target_asks_for_the_password_again_and_again_t51(tmp_path: Path) -> None:
+    """Two billion prompts, an echoed one, the same one for ever: the password is given once, to one prompt that is not echoed."""
+    given: list[str] = []
+
+    class Asks(asyncssh.SSHServer):
+        rounds = 0
+
+        def password_auth_supported(self) -> bool:
+            return False
+
+        def kbdint_auth_supported(self) -> bool:
+            return True
+
+        def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+            return "", "", "", [("Password: ", False)]
+
+        def validate_kbdint_response(self, username: str, responses: Any) -> Any:
+            given.extend(responses)
+            return "", "", "", [("Password: ", False), ("Echoed: ", True)]
+
+    def change(way: Way) -> None:
+        way.appliance.rewrite("gateway.yaml", {"  handshake: 10s": "  handshake: 10s\n  target_connect: 5s"})
+        path = way.appliance.folder / "credentials" / "web-1.yaml"
+        path.write_text(json.dumps({"kind": "password", "username": way.server.login, "password": "the password of the target"}))
+
+    with SshServer() as server, running(tmp_path / "gateway", server, change) as way:
+        server.stop()
+        hostile = await asyncssh.create_server(Asks, "127.0.0.1", server.port, server_host_keys=[str(server.folder / "host_key")],
+                                               gss_host=None)
+        done = await asyncio.to_thread(way.ssh, "uptime")
+        assert done.returncode == 255 and b"lockgate: web-1" in done.stderr
+        assert given == ["the password of the target"]
+        hostile.close()
+        server.start()
 
 
 # --- a client that says what it likes

@@ -8,12 +8,14 @@ import pty
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from gateway.testing.openssh import write_key
 from gateway.testing.postgres import free_port
 from tests.peers.ssh.way import QUIET, Way
 
@@ -248,6 +250,27 @@ def test_the_gateway_behind_a_jump_host(way: Way) -> None:
             f"-o LogLevel=ERROR -W %h:%p {way.server.login}@127.0.0.1")
     done = way.ssh("uptime", before=[*QUIET, "-o", f"ProxyCommand={jump}"])
     assert done.returncode == 0
+
+
+def test_the_callers_agent(way: Way, tmp_path: Path) -> None:
+    """``ssh -A``, where a rule lets it through: on a connection to the target that no other session is on."""
+    write_key(tmp_path / "mine")
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
+    try:
+        way.until(lambda: (tmp_path / "agent").exists(), "no agent")
+        variables = {"SSH_AUTH_SOCK": str(tmp_path / "agent")}
+        assert way.client("ssh-add", str(tmp_path / "mine"), variables=variables).returncode == 0
+        before = ["-o", "PubkeyAuthentication=no", *QUIET]
+        options = [f"IdentityAgent={tmp_path}/agent" if one == "IdentityAgent=none" else one for one in way.options()]
+        done = way.client("ssh", *options, *before, "-A", "web-1@127.0.0.1", "ssh-add -l", variables=variables)
+        assert f"{tmp_path}/mine (ED25519)".encode() in done.stdout, done.stderr
+        refused = way.client("ssh", *options, *before, "-A", "web-1@127.0.0.1", "uptime", name="reporting", variables=variables)
+        assert refused.returncode == 0
+    finally:
+        agent.terminate()
+        agent.wait()
+    verbs = [one["verb"] for one in way.records("command.begin")][-4:]
+    assert verbs.count("agent") == 2
 
 
 def test_a_refused_forward_is_administratively_prohibited_t47(way: Way) -> None:
