@@ -214,7 +214,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         if wanted.understood.refusal:
             await desk.refuse(wanted.understood.operations, wanted.text, wanted.understood.refusal)
         if env.dropped:
-            desk.event("environment.dropped", {"names": [self._session.hidden(printable(name))[:64] for name in env.dropped]})
+            names = [self._session.hidden(printable(name))[:64] for name in env.dropped]
+            desk.event("environment.dropped", {"names": names}).add_done_callback(_seen)
         await self._maskable(wanted, desk)
         if wanted.understood.files is not None:
             return await self._copied(wanted, wanted.understood.files, env, desk)
@@ -436,6 +437,12 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             return False
         self._beside.append(running)
         return True
+
+
+def _seen(recorded: asyncio.Future[int]) -> None:
+    """What fails here fails again for the command's own record, which is waited for."""
+    if not recorded.cancelled():
+        recorded.exception()
 
 
 def _how(how: Exit) -> str:

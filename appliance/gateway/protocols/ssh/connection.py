@@ -53,6 +53,8 @@ OFFERS = 20
 """Anything else refused: keys offered without a signature, methods that are not there."""
 WINDOW = 2**20
 PACKET = 32 * 2**10
+PIECE = 16 * 2**10
+"""Bytes of the wire looked at together."""
 _MOST_WINDOW = 2**32 - 1
 
 Handlers = dict[int, Any]
@@ -267,6 +269,11 @@ class Bounded(SSHConnection):
     def full(self) -> bool:
         """Nothing more should be sent on a channel now."""
         return self._socket_full or not self._kex_complete
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        """asyncssh copies what is left of its buffer for each packet: many small packets in one large piece would cost their square."""
+        for at in range(0, len(data), PIECE):
+            super().data_received(data[at:at + PIECE], datatype)
 
     def pause_writing(self) -> None:
         self._socket_full = True
