@@ -39,7 +39,9 @@ class Recorder(Protocol):
     def resized(self, cols: int, rows: int, at: float) -> None: ...
     def signal(self, name: str, at: float) -> None: ...
     def exit(self, status: int, at: float) -> None: ...
-    def take(self) -> Part | None: ...
+    @property
+    def due(self) -> float | None: ...
+    def take(self, at: float | None = None) -> Part | None: ...
 
 
 class Read(Protocol):
@@ -159,12 +161,8 @@ class Masked:
 
     def __init__(self, masker: StreamMasker | None, deliver: Callable[[bytes], None], broken: Callable[[Exception], None]) -> None:
         self._masker, self._deliver, self._broken = masker, deliver, broken
-        self._counting = masker
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def masked(self) -> int:
-        return self._counting.masked if self._counting is not None else 0
+        self.masked = 0
 
     def feed(self, data: bytes) -> None:
         if self._masker is None:
@@ -221,6 +219,7 @@ class Relay:
         self._unsynced = 0
         self._eof = False
         self._began = self._now()
+        self._later: asyncio.TimerHandle | None = None
 
     @property
     def masked(self) -> int:
@@ -338,12 +337,25 @@ class Relay:
     def _keep(self) -> None:
         """Give what is full to the log. What has not come to the disk yet is bounded; what cannot be kept ends the channel."""
         assert self._recorder is not None
-        while (part := self._recorder.take()) is not None:
+        while (part := self._recorder.take(self._now())) is not None:
             size = len(part)
             self._unsynced += size
             self._target_brakes.set("disk", self._unsynced > UNSYNCED)
             kept = self._session.record("command.output", {"begin": self._running.seq, **part.fields}, part)
             kept.add_done_callback(partial(self._kept, size))
+
+        if self._later is None and (due := self._recorder.due) is not None:
+            self._later = asyncio.get_running_loop().call_at(due, self._overdue)
+
+    def _overdue(self) -> None:
+        """A part is not full, and nothing came since."""
+        self._later = None
+        if self.done.done():
+            return
+        try:
+            self._keep()
+        except Exception as problem:
+            self._broken(problem)
 
     def _kept(self, size: int, done: asyncio.Future[int]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -367,6 +379,8 @@ class Relay:
                 self._err.end()
             except Exception as problem:
                 fault = TargetFault(f"its output cannot be masked ({type(problem).__name__})")
+        if self._later is not None:
+            self._later.cancel()
         if not self.done.done():
             self.done.set_result(fault)
         self._out.drop()
