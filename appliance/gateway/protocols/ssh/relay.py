@@ -162,7 +162,12 @@ class Masked:
     def __init__(self, masker: StreamMasker | None, deliver: Callable[[bytes], None], broken: Callable[[Exception], None]) -> None:
         self._masker, self._deliver, self._broken = masker, deliver, broken
         self._timer: asyncio.TimerHandle | None = None
-        self.masked = 0
+        self._counting = masker
+
+    @property
+    def masked(self) -> int:
+        """How much was, also once nothing more goes out."""
+        return self._counting.masked if self._counting is not None else 0
 
     def feed(self, data: bytes) -> None:
         if self._masker is None:
