@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``lockgate demo``: the main job, shown on a real PostgreSQL with the program's own commands, each result checked.
+"""``lockgate demo``: the main job, shown on a real PostgreSQL, and where there is one a real sshd, with the program's own commands, each
+result checked.
 
 Ends by itself, 0 when every step did what it promises and 1 otherwise. ``--keep`` leaves server and gateway running.
 """
@@ -17,11 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.cli import demo_ssh
 from gateway.testing.appliance import Appliance, ApplianceFailed, make_orders
+from gateway.testing.openssh import SshServer
 from gateway.testing.postgres import PostgresServer, PostgresUnavailable, embedded_binaries
 from gateway.testing.tamper import change_records
 
@@ -36,14 +40,17 @@ Still running: PostgreSQL (process {postgres}) and the gateway (process {gateway
   lockgate approvals list --config {folder} --token-file {token}
   lockgate approvals approve ID --reason TEXT --config {folder} --token-file {token}
   lockgate explain --config {folder} --identity ci-bot --resource orders-db "select ssn from customers"
-  lockgate sessions list --config {folder}
+  lockgate sessions list --config {folder}{ssh}
 To end it:
-  kill {gateway} {postgres}; rm -rf {root} {data}"""
+  kill {gateway} {postgres}{sshd}; rm -rf {root} {data}"""
+_TRY_SSH = """
+  lockgate ssh-certificate --config {folder} --token-file {robot} --out {root}/robot
+  ssh -F {config} web-1 'cat {files}/cloud.ini'       # and: ssh -F {config} web-1 'rm {files}/cloud.ini'"""
 
 
 def register(subparsers: Any) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser("demo", help="the main job on a real PostgreSQL; ends by itself", description=__doc__)
+    parser = subparsers.add_parser("demo", help="the main job on a real PostgreSQL and sshd; ends by itself", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave PostgreSQL and the gateway running, and print commands to try")
     parser.set_defaults(run=run)
 
@@ -54,10 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
     root = Path(tempfile.mkdtemp(prefix="lockgate-demo-"))
     stays = False
     try:
-        with PostgresServer() as server:
+        with PostgresServer() as server, ExitStack() as stack:
             appliance = Appliance(root)
+            host = None
+            if not (missing := demo_ssh.lacking()):
+                host = demo_ssh.Host(stack.enter_context(SshServer()), root / "srv" / "billing", root / "ssh_config")
             try:
-                stays = tell(Story(root, server, appliance), keep=arguments.keep)
+                stays = tell(Story(root, server, appliance, host, missing), keep=arguments.keep)
+                if stays and host is not None:
+                    stack.pop_all()
             finally:
                 if not stays:
                     appliance.kill()
@@ -95,6 +107,8 @@ class Story:
     root: Path
     server: PostgresServer
     appliance: Appliance
+    host: demo_ssh.Host | None = None
+    missing: str = ""
     outcomes: list[tuple[str, bool]] = field(default_factory=list)
     held: str = ""
     waiting: subprocess.Popen[str] | None = None
@@ -110,6 +124,7 @@ class Story:
             ("DELETE without WHERE is held", self.hold),
             ("The robot's owner may not approve it", self.owner_votes),
             ("A second person may", self.other_votes),
+            *self._of_a_host(),
             ("What happened, played back", self.replay),
             ("The audit log is intact", self.verify),
             ("A copy with one record changed is not", self.tampered),
@@ -128,6 +143,17 @@ class Story:
             self.outcomes.append((title, True))
         return True
 
+    def _of_a_host(self) -> Sequence[tuple[str, Callable[[], str]]]:
+        if self.host is None:
+            print(f"\nSSH is not shown: {self.missing}")
+            return ()
+        return (
+            ("A host behind the same gateway: the token becomes a certificate for minutes", self.certificate),
+            ("uptime runs; uptime and something else does not", self.commands),
+            ("A key in a file does not come through, by cat or by sftp", self.secret),
+            ("rm is held, and denied", self.removal),
+        )
+
     # --- the steps: each gives one line that says what was shown ---
 
     def database(self) -> str:
@@ -136,8 +162,11 @@ class Story:
         return f"PostgreSQL {self.server.version} ({origin}) on {self.server.address}; only the gateway has its password"
 
     def gateway(self) -> str:
-        self.appliance.prepare(self.server.address)
-        print(f"$ lockgate init {self._short(self.appliance.folder)} --demo")
+        more = ["--ssh"] if self.host is not None else []
+        self.appliance.prepare(self.server.address, "orders_app", *more)
+        print(f"$ lockgate init {self._short(self.appliance.folder)} --demo {' '.join(more)}".rstrip())
+        if self.host is not None:
+            self.host.prepare(self.appliance)
         self._lockgate("check")
         self._lockgate("policy", "test")
         print(f"$ lockgate serve --config {self._short(self.appliance.folder)} &")
@@ -191,6 +220,54 @@ class Story:
         self._must(self.held in err, "the waiting client was not told the approval's id")
         self._must(self._count("select count(*) from orders") == 0, "the approved DELETE left rows")
         return "ines approved exactly these bytes; they ran once, and the client got its answer"
+
+    def certificate(self) -> str:
+        host, token = self._host(), str(self.appliance.token_file("ci-bot"))
+        host.configure(self.appliance)
+        self._lockgate("ssh-certificate", "--token-file", token, "--out", str(self.root / "robot"))
+        return f"good for {host.server.login} on web-1 alone; the key of the host itself stays with the gateway"
+
+    def commands(self) -> str:
+        done = self._ssh("uptime")
+        self._must(done.returncode == 0 and "load average" in done.stdout, "uptime did not run")
+        more = self._ssh(f"uptime; touch {self._host().files}/was-here")
+        self._must(more.returncode == 126 and not list(self._host().files.glob("was-here")), "the second command was not refused")
+        return "each simple command of a line is decided; the refusal is a line on stderr and exit status 126"
+
+    def secret(self) -> str:
+        file = self._host().files / "cloud.ini"
+        done = self._ssh(f"cat {file}")
+        self._must(done.returncode == 0 and "access_key = ****" in done.stdout, "cat does not show the file masked")
+        command = ["sftp", "-q", "-F", str(self._host().config), f"web-1:{file}", str(self.root / "fetched.ini")]
+        print(f"$ {self._show(command)}", flush=True)
+        got = demo_ssh.run(command, _WAIT_SECONDS)
+        print(_indented(got.stdout + got.stderr), flush=True)
+        self._must(got.returncode != 0, "sftp fetched a file with a key in it")
+        return "output is masked as it passes; a file passes whole or not at all"
+
+    def removal(self) -> str:
+        file = self._host().files / "cloud.ini"
+        command = self._host().command(f"rm {file}")
+        print(f"$ {self._show(command)} &")
+        self.waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        held = self._pending()
+        ines = str(self.appliance.token_file("ines"))
+        self._lockgate("approvals", "deny", held, "--reason", "not before the weekend", "--token-file", ines)
+        out, err = self.waiting.communicate(timeout=_WAIT_SECONDS)
+        print("# the waiting client:", *(err + out).strip().splitlines(), sep="\n  ")
+        self._must(self.waiting.returncode == 126 and held in err and file.exists(), "the denied rm was not stopped")
+        return "ssh waited like any slow command; the file is still there"
+
+    def _host(self) -> demo_ssh.Host:
+        assert self.host is not None
+        return self.host
+
+    def _ssh(self, text: str) -> subprocess.CompletedProcess[str]:
+        command = self._host().command(text)
+        print(f"$ {self._show(command)}", flush=True)
+        done = demo_ssh.run(command, _WAIT_SECONDS)
+        print(_indented(done.stdout + done.stderr), flush=True)
+        return done
 
     def replay(self) -> str:
         self._lockgate("sessions", "list")
@@ -316,7 +393,12 @@ class Story:
         script = self.root / "environment"
         script.touch(mode=0o600)
         script.write_text(lines)
-        print(_TRY.format(
+        host = self.host
+        more = {"ssh": "", "sshd": ""} if host is None else {
+            "sshd": f" {host.server.pid}; rm -rf {host.server.folder}",
+            "ssh": _TRY_SSH.format(folder=self.appliance.folder, robot=self.appliance.token_file("ci-bot"), root=self.root,
+                                   config=host.config, files=host.files)}
+        print(_TRY.format(**more,
             script=script, folder=self.appliance.folder, token=self.appliance.token_file("ines"), root=self.root,
             gateway=self.appliance.pid, postgres=self.server.pid, data=self.server.folder), flush=True)
         self.server.detach()

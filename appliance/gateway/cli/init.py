@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``lockgate init DIR [--demo]``: write what is missing, never overwrite, set modes. Safe to run again at any time."""
+"""``lockgate init DIR [--demo [--ssh]]``: write what is missing, never overwrite, set modes. Safe to run again at any time."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from gateway.errors import ConfigError
 
 KEY_KINDS = ("ssh-key", "ssh-ca")
 _SCHEMA = "orders-db.schema.json"
+_SSH = "demo-ssh"
 _PEOPLE = """\
 # People of this demo folder: `lockgate token mint --as NAME` signs tokens for them. `serve` never reads this folder.
 people:
@@ -44,6 +45,7 @@ def register(subparsers: Any) -> None:
         "init", help="a working folder with right modes and fresh keys", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="the folder that holds, or will hold, gateway.yaml")
     parser.add_argument("--demo", action="store_true", help="start from the example, with an issuer that signs tokens")
+    parser.add_argument("--ssh", action="store_true", help="with --demo: the example's SSH host and a listener for it, too")
     parser.add_argument("--host", metavar="NAME", action="append", default=[], type=_host,
                         help="a further host name or address that a new certificate names; may be repeated")
     add_json(parser)
@@ -54,7 +56,7 @@ def run(args: Namespace) -> int:
     """0 when the folder is complete. Raises ``ConfigError`` where it cannot be made, or what is in it cannot be read."""
     try:
         made = Made(args.folder.absolute(), hosts=tuple(args.host))
-        make(made, demo=args.demo)
+        make(made, demo=args.demo, ssh=args.ssh)
     except OSError as wrong:
         raise ConfigError(f"{wrong.filename or args.folder}: {wrong.strerror}") from None
     emit(args, {"folder": str(made.folder), "state": str(made.state), "written": made.written, "modes": made.changed}, _human)
@@ -95,11 +97,17 @@ class Made:
         return True
 
 
-def make(made: Made, *, demo: bool) -> None:
+def make(made: Made, *, demo: bool, ssh: bool = False) -> None:
     """Everything ``init`` does. Raises ``OSError`` or ``ConfigError``."""
+    if ssh and not demo:
+        raise ConfigError("--ssh goes with --demo; a folder of your own gets a listener in gateway.yaml and a resource in policy/")
+    if ssh:
+        _can_join(made.folder / "gateway.yaml")
     make_folder(made.folder, 0o755)
     if not (made.folder / "gateway.yaml").exists():
-        _copy_shipped(made, "demo" if demo else "starter")
+        _copy_shipped(made, "demo" if demo else "starter", _listener() if ssh else "")
+    if ssh:
+        _copy_shipped(made, _SSH)
     draft = Draft(made.folder)
     read_gateway(draft)
     read_policy(draft)
@@ -173,13 +181,26 @@ def make_folder(path: Path, mode: int) -> None:
 # --- what the wheel ships ---
 
 
-def _copy_shipped(made: Made, name: str) -> None:
+def _listener() -> str:
+    """What the README of the SSH example adds to gateway.yaml."""
+    page = (resources.files("gateway.config") / _SSH / "README.md").read_text()
+    return page.split("```yaml\n")[1].split("```")[0]
+
+
+def _can_join(main: Path) -> None:
+    """Raises ``ConfigError``: nothing is ever overwritten, so a gateway.yaml that is there has to have the listener already."""
+    if main.exists() and "\n  ssh:" not in main.read_text():
+        raise ConfigError(f"{main}: is there already, and is not changed; add to it, then run this again:\n{_listener().rstrip()}")
+
+
+def _copy_shipped(made: Made, name: str, listeners: str = "") -> None:
     top = resources.files("gateway.config") / name
     for path, source in _shipped(top, Path()):
         if str(path) == _SCHEMA:
             made.write(made.folder / "policy" / "schemas" / "orders-db.json", source.read_bytes())
-        else:
+        elif (name, str(path)) != (_SSH, "README.md"):
             text = source.read_bytes().replace(b"state: STATE ", f"state: {_state(made.folder)} ".encode(), 1)
+            text = text.replace(b"listeners:\n", listeners.encode(), 1) if listeners else text
             made.write(made.folder / path, text, 0o600 if path.parts[0] == "credentials" else 0o644)
 
 

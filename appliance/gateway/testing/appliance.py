@@ -78,10 +78,10 @@ class Appliance:
 
     # --- making the folder ---
 
-    def prepare(self, address: str, username: str = "orders_app") -> None:
-        """``init --demo``, then: free ports, the target's address, a new password for the credential."""
+    def prepare(self, address: str, username: str = "orders_app", *more: str) -> None:
+        """``init --demo`` (with ``more`` options), then: free ports, the target's address, a new password for the credential."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o755)
-        self.run("init", str(self.folder), "--demo", config=False)
+        self.run("init", str(self.folder), "--demo", *more, config=False)
         self.port, self.console_port = self.port or free_port(), self.console_port or free_port()
         self.rewrite("gateway.yaml", {"127.0.0.1:15432": f"127.0.0.1:{self.port}", "127.0.0.1:19443": f"127.0.0.1:{self.console_port}"})
         self.rewrite("policy/resources.yaml", {"127.0.0.1:5432": address})

@@ -125,6 +125,7 @@ class SshServer:
             "KbdInteractiveAuthentication": "no", "PermitRootLogin": "yes", "PermitUserEnvironment": "no", "AcceptEnv": "*",
             "MaxStartups": "1000", "MaxSessions": "100", "Subsystem": "sftp internal-sftp", "PrintMotd": "no", "PrintLastLog": "no",
             "AllowStreamLocalForwarding": "yes", "LogLevel": "VERBOSE",
+            "SetEnv": "SHLVL=2",              # bash reads no ~/.bashrc then: what is there is not ours
         }
         lines = "".join(f"{name} {value}\n" for name, value in {**ours, **self.settings, **settings}.items())
         (self.folder / "sshd_config").write_text(lines)

@@ -14,7 +14,7 @@ from gateway.cli import check, init
 
 @pytest.fixture
 def demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    init.run(Namespace(folder=tmp_path / "etc", demo=True, json=False, host=[]))
+    init.run(Namespace(folder=tmp_path / "etc", demo=True, ssh=False, json=False, host=[]))
     capsys.readouterr()
     return tmp_path / "etc"
 
