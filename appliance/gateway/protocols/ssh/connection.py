@@ -272,7 +272,7 @@ class Bounded(SSHConnection):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """asyncssh copies what is left of its buffer for each packet: many small packets in one large piece would cost their square."""
-        for at in range(0, len(data), PIECE):
+        for at in range(0, len(data), PIECE) if self._transport is not None else ():
             super().data_received(data[at:at + PIECE], datatype)
 
     def pause_writing(self) -> None:
@@ -320,12 +320,16 @@ class Bounded(SSHConnection):
     _packet_handlers: Handlers = SSHConnection._packet_handlers | {MSG_GLOBAL_REQUEST: _asked}
 
     def _force_close(self, exc: Exception | None) -> None:
-        """What was said last is still sent."""
+        """What was said last is still sent, and heard: a socket closed over unread data would take it back (RST). The peer has a moment to
+        close; what it says is not looked at any more."""
         transport = self._transport
         if transport is None:
             return
         self._transport = None
-        transport.close()
+        try:
+            transport.write_eof()
+        except (OSError, RuntimeError):
+            transport.close()
         self._lingering = self._loop.call_later(LINGER, transport.abort)
         self._loop.call_soon(self._cleanup, exc)
 

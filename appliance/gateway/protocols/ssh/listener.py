@@ -8,6 +8,7 @@ in before ``session.start`` is on disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import uuid
@@ -44,6 +45,8 @@ log = logging.getLogger("gateway.ssh")
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL)       # it logs commands, and what peers say, as they are
 
 TIDY_EVERY = 60.0
+HEARD = 2.0
+"""Seconds that who is turned away has to read why."""
 VERSION = "lockgate"
 _AUDIT = "the audit log cannot be written; nobody is let in until it can"
 
@@ -90,7 +93,7 @@ class SshCallers:
         open_now = connections.opened()
         try:
             if open_now > self.gateway.folder.gateway.limits.connections:
-                stream.write(turned_away("this gateway has too many connections (limits.connections)"))
+                await _turned_away(stream, "this gateway has too many connections (limits.connections)")
                 return
             await Caller(self, stream).run()
         finally:
@@ -341,6 +344,16 @@ class Caller(asyncssh.SSHServer):
 
     def tap_requested(self, unit: int | None) -> Any:
         return self._live().forwards.tunnel()
+
+
+async def _turned_away(stream: ByteStream, why: str) -> None:
+    """Say why, and let it be heard: a client that is still writing when the socket closes reads nothing more."""
+    stream.write(turned_away(why))
+    stream.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HEARD):
+            while await stream.read():
+                pass
 
 
 def turned_away(why: str) -> bytes:
