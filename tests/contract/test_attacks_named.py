@@ -18,7 +18,7 @@ ELSEWHERE = {
 }
 """What this gateway does not have yet, so that there is nothing to attack."""
 
-CONCERNED = [number for number in (*range(1, 37), *range(57, 71)) if number not in ELSEWHERE]
+CONCERNED = [number for number in (*range(1, 37), *range(46, 54), *range(57, 71)) if number not in ELSEWHERE]
 
 
 def named() -> set[int]:

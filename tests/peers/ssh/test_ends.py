@@ -102,7 +102,7 @@ def test_too_many_at_once(own: Way) -> None:
 
 
 @pytest.mark.parametrize("entry", ["identity", "subject"])
-def test_an_identity_that_is_revoked_in_the_middle_t9(own: Way, entry: str) -> None:
+def test_an_identity_that_is_revoked_in_the_middle_t09(own: Way, entry: str) -> None:
     client = begun(own, FOREVER)
     start = own.last("session.start")
     revoked = {"identity": "ci-bot"} if entry == "identity" else {"issuer": "ci", "subject": start["subject"]}
@@ -112,7 +112,7 @@ def test_an_identity_that_is_revoked_in_the_middle_t9(own: Way, entry: str) -> N
     assert own.ssh("uptime").returncode == 255
 
 
-def test_an_identity_that_is_gone_t9(own: Way) -> None:
+def test_an_identity_that_is_gone_t09(own: Way) -> None:
     client = begun(own)
     tunnel = own.start("-N", "-L", "/tmp/lockgate-test-never.sock:127.0.0.1:9", before=["-o", "StreamLocalBindUnlink=yes"])
     own.until(lambda: len(own.records("session.start")) == 2, "the tunnel did not begin")
