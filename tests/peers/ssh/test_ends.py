@@ -114,7 +114,7 @@ def test_an_identity_that_is_revoked_in_the_middle_t09(own: Way, entry: str) -> 
 
 def test_an_identity_that_is_gone_t09(own: Way) -> None:
     client = begun(own)
-    tunnel = own.start("-N", "-L", "/tmp/lockgate-test-never.sock:127.0.0.1:9", before=["-o", "StreamLocalBindUnlink=yes"])
+    tunnel = own.start("-N", "-L", f"{own.appliance.root}/never:127.0.0.1:9", before=[])
     own.until(lambda: len(own.records("session.start")) == 2, "the tunnel did not begin")
     path = own.appliance.folder / "policy" / "identities.yaml"
     path.write_text(path.read_text().replace("project:payments/*:ref:main", "project:other/*:ref:main"))
