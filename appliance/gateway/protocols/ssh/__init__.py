@@ -27,3 +27,9 @@ that are read message by message (``sftp/``, ``scp_proxy``, ``rsync``), ``forwar
 Refused: CBC, SHA-1, compression, GSSAPI, host-based login, keys that are not certificates of the gateway's own, network tunnels (``-w``),
 subsystems without a rule, commands that cannot be understood and have no rule with their exact text.
 """
+
+from __future__ import annotations
+
+from gateway.protocols.ssh import optional
+
+optional.without()
