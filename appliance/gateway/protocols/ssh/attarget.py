@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -39,15 +40,20 @@ class AtTarget:
 
     async def opened(self, upstream: Upstream, side: TargetSide, request: bytes, argument: str | None, env: Mapping[bytes, bytes],
                      terminal: Terminal | None = None, x11: X11 | None = None, agent: bool = False) -> TargetChannel:
-        """A session channel on which this was asked for, and granted."""
-        name = self._session.resource.name
+        """A session channel on which this was asked for, and granted. A connection on which nobody answers is not used again."""
+        name, limits = self._session.resource.name, self._session.gate.folder.gateway.limits
         try:
             channel = upstream.connection.create_session_channel()
-            channel.set_write_buffer_limits(high=self._session.gate.folder.gateway.limits.buffer)
-            if not await channel.begin(side, request, argument, env, terminal, x11, agent):
-                raise TargetFault(f"{name} refused the request")
+            channel.set_write_buffer_limits(high=limits.buffer)
+            async with asyncio.timeout(limits.target_connect):
+                granted = await channel.begin(side, request, argument, env, terminal, x11, agent)
+        except TimeoutError:
+            upstream.retire()
+            raise TargetFault(f"{name} did not answer in time (limits.target_connect)") from None
         except asyncssh.Error as fault:
             raise TargetFault(f"{name} does not open a channel: {printable(fault.reason)[:200]}") from None
+        if not granted:
+            raise TargetFault(f"{name} refused the request")
         return channel
 
     @asynccontextmanager
