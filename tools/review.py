@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a change of the inventory would do: every gateway's folder is rendered, before and after, and the program itself is asked.
 
-Nothing is connected to and no secret is needed: credentials and keys are stand-ins. For every gateway: ``lockgate check``, ``policy test``,
-``policy diff``, the connections that would open or close, the settings that would change. OUT/review.md is written for the pull request,
-OUT/{before,after}/SEGMENT/GATEWAY are the folders. Exit status 0; 1 when a folder is refused or a case fails, or with --fail-on-wider when
-more would be possible than before; 2 when something cannot be rendered.
+Nothing is connected to, no secret and no rights are needed: credentials and keys are stand-ins. For every gateway: ``lockgate check``,
+``policy test``, ``policy diff``, the connections that would open or close, the settings that would change. OUT/review.md is written for the
+pull request, OUT/{before,after}/SEGMENT/GATEWAY are the folders. Exit status 0; 1 when a folder is refused or a case fails, or with
+--fail-on-wider when more would be possible than before; 2 when something cannot be rendered.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.cli import main as program
@@ -34,6 +35,8 @@ from gateway.credentials.credential import KINDS, LEAST_KEY
 ROOT = Path(__file__).resolve().parent.parent
 STAND_IN = "stand-in"
 VAULT = b"$ANSIBLE_VAULT;"
+GIVEN = ("tls/gateway.crt", "tls/gateway.key", "tls/ca.crt", "tls/audit_ed25519_key", "tls/ssh_host_ed25519_key", "tls/ssh_user_ca")
+"""What a gateway has without the inventory: the roles keep these on it. Everything else that is missing is missing there too."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         review = look(args.inventory.resolve(), args.against, args.out.resolve())
     except NotRendered as wrong:
         print(f"review: {wrong}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            args.out.mkdir(parents=True, exist_ok=True)
+            (args.out / "review.md").write_text(f"# This cannot be rendered\n\n{fenced(str(wrong).splitlines())}\n")
         return 2
     text = markdown(review)
     (args.out / "review.md").write_text(text)
@@ -90,14 +96,31 @@ class NotRendered(Exception):
 
 def look(inventory: Path, against: str, out: Path) -> Review:
     """Render both sides and ask the program about each gateway. Raises ``NotRendered``."""
-    shutil.rmtree(out, ignore_errors=True)
-    after = render(inventory, out / "after")
-    before: dict[str, Path] = {}
-    if against:
-        with checked_out(inventory, against) as old:
-            before = render(old, out / "before") if old is not None else {}
-    findings = {name: ask(folder, before.get(name), bool(against)) for name, folder in after.items()}
+    try:
+        if out.exists():
+            shutil.rmtree(out)
+    except OSError as wrong:
+        raise NotRendered(f"{wrong.filename}: {wrong.strerror}") from None
+    with workplace() as place:
+        after = render(inventory, place / "after")
+        before: dict[str, Path] = {}
+        if against:
+            with checked_out(inventory, against) as old:
+                before = render(old, place / "before") if old is not None else {}
+        findings = {name: ask(folder, before.get(name), bool(against)) for name, folder in after.items()}
+        shutil.copytree(place, out, symlinks=True)
     return Review(findings, tuple(sorted(before.keys() - after.keys())), against)
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    """Where nobody else can write, which ``check`` asks of every folder; a runner's checkout, or a umask of 002, is not like that."""
+    umask = os.umask(0o022)
+    try:
+        with tempfile.TemporaryDirectory(prefix="lockgate-review-") as scratch:
+            yield Path(scratch).resolve() / "review"
+    finally:
+        os.umask(umask)
 
 
 @contextlib.contextmanager
@@ -116,12 +139,16 @@ def checked_out(inventory: Path, ref: str) -> Iterator[Path | None]:
 
 
 def render(inventory: Path, out: Path) -> dict[str, Path]:
-    """The folder of every gateway by SEGMENT/GATEWAY, rendered by the role that rolls out, with stand-ins for what is secret."""
+    """The folder of every gateway by SEGMENT/GATEWAY, rendered by the role that rolls out, with stand-ins for what is secret.
+
+    The inventory says how the gateways are reached, and that becomes root: not so here."""
     out.mkdir(parents=True, exist_ok=True)
     play = ROOT / "playbooks" / "render.yml"
+    here = {"gateway_render_folder": str(out), "ansible_connection": "local", "ansible_become": False,
+            "ansible_python_interpreter": sys.executable}
     with without_vaults(inventory) as readable:
-        _run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(readable), str(play), "--extra-vars",
-              json.dumps({"gateway_render_folder": str(out)})], {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
+        _run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(readable), str(play), "--extra-vars", json.dumps(here)],
+             {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
     found = {f"{folder.parent.name}/{folder.name}": folder for folder in sorted(out.glob("*/*")) if folder.is_dir()}
     if not found:
         raise NotRendered(f"{inventory}: expected at least one host in the group `gateways`")
@@ -150,18 +177,37 @@ def _encrypted(path: Path) -> bool:
 
 
 def stand_in(folder: Path) -> None:
-    """Credentials that the folder names, and keys that nobody has. What targets are known by is not made up: those without are refused."""
+    """Credentials that the folder names, and keys that nobody has. Nothing else is made up: what targets are known by, or a key of a mask
+    that the inventory does not give, is as missing as it would be on the gateway."""
     kinds: dict[str, str] = json.loads((folder / "credentials.json").read_text())
     (folder / "credentials").mkdir(exist_ok=True)
+    (folder / "credentials").chmod(0o700)
     logins = _logins(folder)
     for name, kind in kinds.items():
         made = credential(kind) | ({"username": logins[name]} if kind == "password" and name in logins else {})
-        (folder / "credentials" / f"{name}.yaml").write_text(json.dumps(made))
+        private(folder / "credentials" / f"{name}.yaml", json.dumps(made).encode())
     (folder / "credentials.json").unlink()
-    pinned = set(folder.rglob("trust/**/*"))
-    lockgate("init", str(folder))
-    for path in set(folder.rglob("trust/**/*")) - pinned:
-        path.unlink()
+    own_keys(folder)
+
+
+def own_keys(folder: Path) -> None:
+    """Those of ``GIVEN`` that the folder's settings ask for. ``init`` makes them, in a copy: it would also make the state that the gateway
+    has, on this machine, and whatever else the folder lacks."""
+    settings = yaml.safe_load((folder / "gateway.yaml").read_text())
+    with tempfile.TemporaryDirectory(prefix="lockgate-review-") as scratch:
+        copy = Path(scratch).resolve() / "folder"
+        shutil.copytree(folder, copy, symlinks=True)
+        (copy / "gateway.yaml").write_text(json.dumps({**settings, "state": "../state"}))
+        lockgate("init", str(copy))
+        for path in GIVEN:
+            if (copy / path).is_file() and not (folder / path).exists():
+                (folder / path).parent.mkdir(exist_ok=True)
+                private(folder / path, (copy / path).read_bytes())
+
+
+def private(path: Path, content: bytes) -> None:
+    path.touch(0o600)
+    path.write_bytes(content)
 
 
 def credential(kind: str) -> dict[str, Any]:
@@ -201,6 +247,7 @@ def lockgate(*words: str) -> tuple[int, str]:
 def ask(after: Path, before: Path | None, compared: bool) -> Finding:
     """One gateway: is its folder good, and what would change."""
     status, said = lockgate("check", "--config", str(after), "--json")
+    said = said.replace(f"{after}/", "")
     checked = json.loads(said) if said.startswith("{") else {"problems": [{"file": "", "line": 0, "key": "", "message": said}]}
     if status:
         return Finding(wrong=tuple(problem(one) for one in checked.get("problems", [])) or (said,))

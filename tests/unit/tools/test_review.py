@@ -135,6 +135,34 @@ def test_an_ssh_target_and_listener(before: Path, after: Path, tmp_path: Path) -
     assert {"WIDER  opens     in 0.0.0.0:2222 (ssh)", "WIDER  opens     out 192.0.2.60:22 (resource web-1)"} <= set(found.changes)
 
 
+@pytest.mark.parametrize(("kept", "said"), [("trust/deep/er/known_hosts", "there is none at trust/deep/er/known_hosts"),
+                                            ("policy/known_hosts", "there is none at policy/known_hosts")])
+def test_what_init_would_make_up_is_missing_as_it_is_on_the_gateway(after: Path, kept: str, said: str) -> None:
+    (after / "policy/web.yaml").write_text(SSH.replace("trust/known_hosts", kept))
+    (after / "credentials.json").write_text(json.dumps({"orders-db": "password", "web-1": "ssh-key", "web-1-backup": "ssh-key"}))
+    review.stand_in(after)
+    assert any(line.endswith(said) for line in review.ask(after, None, False).wrong)
+    assert not (after / kept).exists()
+
+
+def test_a_key_of_a_mask_that_the_inventory_does_not_give_is_missing(after: Path) -> None:
+    edit(after / "policy/masks.yaml", "public.customers.ssn: redact ", "public.customers.ssn: {hash: join-key} ")
+    (after / "credentials.json").write_text(json.dumps({"orders-db": "password"}))
+    review.stand_in(after)
+    assert any("join-key" in line for line in review.ask(after, None, False).wrong)
+
+
+def test_the_state_of_the_gateway_is_nothing_that_is_touched_here(after: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    (after / "gateway.yaml").write_text(SETTINGS.replace("/var/lib/lockgate", str(state)))
+    shutil.rmtree(after / "tls")
+    (after / "credentials.json").write_text(json.dumps({"orders-db": "password"}))
+    review.stand_in(after)
+    assert state.stat().st_mode & 0o777 == 0o755 and sorted(path.name for path in (after / "tls").iterdir()) == [
+        "audit_ed25519_key", "ca.crt", "gateway.crt", "gateway.key"]
+
+
 def test_a_new_gateway_is_more_than_before(after: Path) -> None:
     assert review.ask(after, None, True).wider
     assert not review.ask(after, None, False).wider
@@ -156,5 +184,24 @@ def test_who_reviews_needs_no_vault_password(tmp_path: Path) -> None:
     shutil.copytree(review.ROOT / "inventories/example", inventory)
     vault = inventory / "group_vars/segment_plant_a/vault.yml"
     vault.write_text("$ANSIBLE_VAULT;1.1;AES256\n00\n")
-    assert "plant-a/gw-a-1" in review.render(inventory, tmp_path / "out")
+    out = tmp_path / "out"
+    tmp_path.chmod(0o777)  # as a runner's checkout may be, or one that was made with a umask of 002
+    found = review.look(inventory, "", out)
+    assert "plant-a/gw-a-1" in found.findings and not found.wrong
+    assert (out / "after/plant-a/gw-a-1/gateway.yaml").is_file()
     assert vault.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["out", "plants"]
+
+
+def test_who_reviews_needs_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example inventory becomes root on the gateways (`ansible_become`), and may say how they are reached: rendering does neither."""
+    inventory = tmp_path / "plants"
+    shutil.copytree(review.ROOT / "inventories/example", inventory)
+    edit(inventory / "hosts.yml", "ansible_host: 192.0.2.11", "ansible_host: 192.0.2.11, ansible_connection: ssh")
+    away = tmp_path / "bin"
+    away.mkdir()
+    (away / "sudo").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexit 1\n")
+    (away / "sudo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{away}:/usr/bin:/bin")
+    monkeypatch.setenv("ANSIBLE_BECOME_ALLOW_SAME_USER", "true")
+    assert "plant-a/gw-a-1" in review.render(inventory, tmp_path / "out")
+    assert not (tmp_path / "asked").exists()
