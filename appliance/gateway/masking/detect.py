@@ -174,10 +174,10 @@ def _whole_mask(rule: MaskRule) -> Mask:
 def _card_mask(rule: MaskRule) -> Mask:
     """Card numbers within a run of digits: 13 to 19 digits that pass Luhn, from the start of a group to the end of a group."""
     def mask(value: bytes, start: int, end: int) -> bytes | None:
-        if _fraction(value, start) or _hexadecimal(value, start, end):
+        if _fraction(value, start):
             return None
         run = value[start:end].decode()
-        spans = card_spans(run)
+        spans = [(first, last) for first, last in card_spans(run) if not hexadecimal(value, start + first, start + last)]
         if not spans:
             return None
         out: list[str] = []
@@ -232,8 +232,11 @@ def is_card(digits: str) -> bool:
 _LEADING: Mapping[int, str] = {13: "456", 14: "356", 15: "2356", 16: "2345689", 17: "456", 18: "456", 19: "456"}
 _PLAIN = bytes.maketrans(b"0123456789", bytes(range(10)))
 _DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
-_HEX = frozenset(b"0123456789abcdefABCDEF-")
-_HEX_LETTERS = frozenset(b"abcdefABCDEF")
+_HEX_WORD = re.compile(rb"[0-9a-fA-F]{32,}")
+_UUID = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9a-fA-F])")
+_HEX_LETTER = re.compile(rb"[a-fA-F]")
+HEX_REACH = 40
+"""Bytes around a number that decide whether it is a piece of a digest: a UUID has 36 characters."""
 
 
 def _fraction(value: bytes, start: int) -> bool:
@@ -241,13 +244,10 @@ def _fraction(value: bytes, start: int) -> bool:
     return start >= 2 and value[start - 1] == 0x2E and 0x30 <= value[start - 2] <= 0x39
 
 
-def _hexadecimal(value: bytes, start: int, end: int) -> bool:
-    """The digits are a piece of a digest or UUID: a hexadecimal word of 32 characters or more that touches them with a letter."""
-    if not (start and value[start - 1] in _HEX_LETTERS or end < len(value) and value[end] in _HEX_LETTERS):
-        return False
-    first, last = start, end
-    while first and last - first < 32 and value[first - 1] in _HEX:
-        first -= 1
-    while last < len(value) and last - first < 32 and value[last] in _HEX:
-        last += 1
-    return last - first >= 32
+def hexadecimal(value: bytes, start: int, end: int) -> bool:
+    """The number is a piece of a digest or UUID: it stands whole in one unbroken hexadecimal word of 32 characters or more, or in a word of
+    8-4-4-4-12, with a letter in it. Looks at ``HEX_REACH`` bytes on each side."""
+    first = max(0, start - HEX_REACH)
+    around, start, end = value[first:end + HEX_REACH], start - first, end - first
+    return any(found.start() <= start and end <= found.end() and _HEX_LETTER.search(found.group()) is not None
+               for kind in (_HEX_WORD, _UUID) for found in kind.finditer(around))

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import re2
 
-from gateway.masking.detect import card_spans
+from gateway.masking.detect import HEX_REACH, card_spans, hexadecimal
 from gateway.masking.patterns import Pattern, compile_pattern
 from gateway.masking.prefix import NotUnderstood, beginnings
 from gateway.masking.rules import MaskRule
@@ -211,12 +211,11 @@ class Cards:
         found: list[Span] = []
         run = text[start:end].decode()
         for first, last in card_spans(run):
-            if " " not in run[first:last]:
-                digest = _hexadecimal(text, start + first, start + last, final)
-                if digest is None:
-                    return None
-                if digest:
-                    continue
+            digest = _hexadecimal(text, start + first, start + last, final)
+            if digest is None:
+                return None
+            if digest:
+                continue
             shown = self._rule.apply(run[first:last]).encode() if self._rule.kind != "redact" else None
             found.append((start + first, start + last, shown))
         return found
@@ -234,11 +233,7 @@ class Cards:
 
 
 _GROUP = re.compile(rb"[0-9]+")
-_HEX = re.compile(rb"[0-9a-fA-F-]{0,32}")
-_HEX_BACK = re.compile(rb"[0-9a-fA-F-]*\Z")
-_DIGITS = re.compile(rb"[0-9-]*")
-_DIGITS_BACK = re.compile(rb"[0-9-]*\Z")
-_LETTERS = frozenset(b"abcdefABCDEF")
+_HEX = re.compile(rb"[0-9a-fA-F-]*")
 
 
 def _sixth(run: bytes, first: int) -> int:
@@ -253,19 +248,9 @@ def _sixth(run: bytes, first: int) -> int:
 
 def _hexadecimal(text: bytes, start: int, end: int, final: bool) -> bool | None:
     """The digits are a piece of a digest or UUID (``detect``); ``None`` where the next bytes decide."""
-    left = start - len(_back(_HEX_BACK, text, start))
-    right = _matched(_HEX, text, end)
-    if right == len(text) and right - end < 32 and not final:
+    if not final and len(text) - end < HEX_REACH and _matched(_HEX, text, end) == len(text):
         return None
-    before = start - len(_back(_DIGITS_BACK, text, start)) - 1
-    after = _matched(_DIGITS, text, end)
-    touched = before >= left and text[before] in _LETTERS or after < right and text[after] in _LETTERS
-    return touched and right - left >= 32
-
-
-def _back(pattern: re.Pattern[bytes], text: bytes, start: int) -> bytes:
-    found = pattern.search(text[max(0, start - 32):start])
-    return found.group() if found is not None else b""
+    return hexadecimal(text, start, end)
 
 
 class Lines:

@@ -52,6 +52,28 @@ def test_found(value: str, shown: str) -> None:
     assert found is not None and found.decode() == shown
 
 
+IN_HEX = [
+    ("a4111 1111 1111 1111 0000 0000 0000 0000", "a***************1111 0000 0000 0000 0000"),
+    ("4111-1111-1111-1111-0000-0000-0000-0000f", "***************1111-0000-0000-0000-0000f"),
+    ("deadbeef-4111111111111111-deadbeef00", "deadbeef-************1111-deadbeef00"),
+    ("face4111-1111-1111-1111-facefacefaceface", "face***************1111-facefacefaceface"),
+    ("aabb4111111111111111aabbccddeeff", "aabb4111111111111111aabbccddeeff"),
+    ("aabb4111111111111111aabbccddeef", "aabb************1111aabbccddeef"),
+    ("41111111-1111-1111-aaaa-bbbbccccdddd", "41111111-1111-1111-aaaa-bbbbccccdddd"),
+    ("pvc-41111111-1111-1111-aaaa-bbbbccccdddd", "pvc-41111111-1111-1111-aaaa-bbbbccccdddd"),
+    ("41111111-1111-1111-aaaa-bbbbccccddddd", "**************1111-aaaa-bbbbccccddddd"),
+    ("1" * 40 + " 4111111111111111 " + "a" * 40, "1" * 40 + " ************1111 " + "a" * 40),
+]
+"""Cards beside hexadecimal letters: a piece of one unbroken word of 32, or of a UUID, is none; everything else is."""
+
+
+@pytest.mark.parametrize(("value", "shown"), IN_HEX)
+def test_a_card_beside_hexadecimal_letters_is_a_card(value: str, shown: str) -> None:
+    raw = value.encode()
+    found = ALL.text(raw)
+    assert (raw if found is None else found).decode() == shown
+
+
 @pytest.mark.parametrize(
     "value",
     [

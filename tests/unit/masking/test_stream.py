@@ -18,6 +18,7 @@ from gateway.masking.prefix import NotUnderstood, beginnings
 from gateway.masking.rules import REDACT, MaskRule, fixed, keep_last
 from gateway.masking.spotters import LIMIT
 from gateway.masking.stream import Plan, StreamMasker, stream_masker
+from tests.unit.masking.test_detect import IN_HEX
 
 PASSWORD = b"correct-horse-battery"
 TOKEN = b"eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJyb2JvdCJ9.c2lnbmF0dXJlc2lnbmF0dXJl"
@@ -173,6 +174,15 @@ def test_secrets_that_overlap_are_masked_as_one() -> None:
     assert fed([b"<correct-horse-battery-staple>"]) == b"<****>"
     assert fed([b"<aaaaaaa>"]) == b"<****>"
     assert fed([b"AKIAKIAIOSFODNN7EXAMPLE "]) == b"**** "
+
+
+@pytest.mark.parametrize(("value", "shown"), IN_HEX)
+def test_streams_know_digests_as_values_do(value: str, shown: str) -> None:
+    plan = Plan((), MaskSet(detect={"payment-card": keep_last(4)}))
+    for tail in ("", "\n", " x"):
+        data = (value + tail).encode()
+        assert fed([data], plan).decode() == shown + tail
+        assert fed([data[at:at + 1] for at in range(len(data))], plan).decode() == shown + tail
 
 
 def test_rules_show_what_they_keep() -> None:
