@@ -6,6 +6,7 @@ All with OpenSSH's own client, AES-GCM, and what the client proposes as key exch
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import asyncssh
 
 from gateway.testing.appliance import Appliance
 from gateway.testing.openssh import SshServer
@@ -27,6 +30,8 @@ WAYS = ("direct", "jump", "plain", "shared", "watched")
 detectors, and all output recorded."""
 TYPED = b"systemctl status billing; ls -l /srv/billing/releases/current | tail -n 20; cd /srv/billing "
 """Typed twice for one figure of the echo."""
+IDLE = 100
+"""Connections that do nothing."""
 POLICY = """
 resources:
   - {{name: plain, protocol: ssh, address: "{address}", logins: [{login}], host_keys: trust/bench_hosts, credential: bench-ssh,
@@ -118,6 +123,9 @@ def samples(state: Path, seconds: float, rounds: int) -> Iterator[Sample]:
         lines = b"".join(b"%08d a line of a log file with nothing in it that anybody would hide\n" % number for number in range(16384))
         size = max(1, round(seconds)) * 32 * 2**20
         file.write_bytes((lines * (size // len(lines) + 1))[:size])
+        for way in found:                   # first: later connections would find the memory of earlier ones free
+            if way.name == "plain":
+                yield Sample("ssh idle connection", asyncio.run(_idle_bytes(way)) / 1024, "KiB", way.name, higher=False)
         for _ in range(rounds):
             for way in found:
                 yield from _connections(way, max(3, round(seconds) * 2))
@@ -131,6 +139,23 @@ def samples(state: Path, seconds: float, rounds: int) -> Iterator[Sample]:
                 yield from _moved("sftp get", way, _sftp(way, f"get {file} /dev/null", Path(folder)), size)
             for way in found:
                 yield from _moved("sftp put", way, _sftp(way, f"put {file} {folder}/put-{way.name}", Path(folder)), size)
+
+
+async def _idle_bytes(way: Way) -> float:
+    """Growth of the gateway by a connection that was let in and does nothing."""
+    options = dict(line.split(maxsplit=1) for line in way.config.read_text().split(f"Host {way.name}\n")[1].splitlines()[:5])
+    open_now = []
+    try:
+        for number in range(IDLE + 5):
+            if number == 5:
+                before = measure.resident_bytes(way.pid or 0)
+            keys = [(options["IdentityFile"], options["CertificateFile"])]
+            open_now.append(await asyncssh.connect(options["HostName"], int(options["Port"]), username=options["User"], client_keys=keys,
+                                                   known_hosts=None, config=None, agent_path=None))
+        return (measure.resident_bytes(way.pid or 0) - before) / IDLE
+    finally:
+        for connection in open_now:
+            connection.close()
 
 
 def _connections(way: Way, count: int) -> Iterator[Sample]:
