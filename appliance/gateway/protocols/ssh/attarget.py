@@ -45,13 +45,21 @@ class AtTarget:
         try:
             channel = upstream.connection.create_session_channel()
             channel.set_write_buffer_limits(high=limits.buffer)
+        except asyncssh.Error as fault:
+            raise TargetFault(f"{name} does not open a channel: {printable(fault.reason)[:200]}") from None
+        try:
             async with asyncio.timeout(limits.target_connect):
                 granted = await channel.begin(side, request, argument, env, terminal, x11, agent)
         except TimeoutError:
+            channel.give_up()
             upstream.retire()
             raise TargetFault(f"{name} did not answer in time (limits.target_connect)") from None
         except asyncssh.Error as fault:
+            channel.give_up()
             raise TargetFault(f"{name} does not open a channel: {printable(fault.reason)[:200]}") from None
+        except BaseException:
+            channel.give_up()
+            raise
         if not granted:
             raise TargetFault(f"{name} refused the request")
         return channel

@@ -12,6 +12,7 @@ The names with an underscore are asyncssh's own; its version is pinned.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ from asyncssh.channel import (
 from asyncssh.connection import SSHClientConnection, SSHConnection, SSHServerConnection
 from asyncssh.constants import (
     MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_GLOBAL_REQUEST,
@@ -56,6 +59,16 @@ PACKET = 32 * 2**10
 PIECE = 16 * 2**10
 """Bytes of the wire looked at together."""
 _MOST_WINDOW = 2**32 - 1
+LEAST_PACKET = 1024
+"""Bytes of data in one packet that a peer has to take: with one byte in each, a buffer would keep the loop for seconds."""
+PIECES = 256
+"""What waits in a window is put together when it came in so many pieces: a million of one byte would cost their square."""
+UNREAD = 2**20
+"""Bytes of answers that are kept for a peer that asks and does not read."""
+DEFERRED = 4096
+"""Answers that are kept while keys are exchanged."""
+_OVERHEAD = 64
+"""Bytes of a packet on the wire besides what it says, at most."""
 
 Handlers = dict[int, Any]
 
@@ -72,6 +85,39 @@ class Flow(SSHChannel[bytes]):
     """A channel that waits for its connection's socket. ``left`` is called once the peer closes it, read or not."""
 
     left: Callable[[], None] | None = None
+    _joined = 0
+
+    def process_open(self, send_chan: int, send_window: int, send_pktsize: int, session: Any) -> None:
+        if send_pktsize < LEAST_PACKET:
+            if inspect.iscoroutine(session):
+                session.close()
+            raise asyncssh.ProtocolError("packets smaller than are sent here")
+        super().process_open(send_chan, send_window, send_pktsize, session)
+
+    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: SSHPacket) -> None:
+        """One that nobody waits for any more is closed."""
+        if send_pktsize < LEAST_PACKET:
+            raise asyncssh.ProtocolError("packets smaller than are sent here")
+        given_up = self._open_waiter is not None and self._open_waiter.cancelled()
+        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
+        if given_up:
+            self.close()
+
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        super()._accept_data(data, datatype)
+        waits = len(self._recv_buf)
+        if waits < self._joined:
+            self._joined = 0
+        if waits - self._joined >= PIECES:
+            self._join()
+
+    def _join(self) -> None:
+        """The last pieces become one, or one for each stream: between those there is no order."""
+        last: dict[int | None, list[bytes]] = {}
+        for data, datatype in self._recv_buf[-PIECES:]:
+            last.setdefault(datatype, []).append(data)
+        self._recv_buf[-PIECES:] = [(b"".join(pieces), datatype) for datatype, pieces in last.items()]
+        self._joined = len(self._recv_buf)
 
     def _flush_send_buf(self) -> None:
         conn = self._conn
@@ -233,6 +279,12 @@ class TargetChannel(Flow, SSHClientChannel[bytes]):
             return False
         return True
 
+    def give_up(self) -> None:
+        """Nobody waits for it any more: what runs there is told to end."""
+        if not self.is_closing():
+            self.send_signal("HUP")
+            self.close()
+
     def open_gate(self) -> None:
         """Read what it answers."""
         self._recv_paused = False
@@ -263,6 +315,7 @@ class Bounded(SSHConnection):
 
     most_channels = CHANNELS
     _socket_full = False
+    _unread = 0
     _lingering: asyncio.TimerHandle | None = None
 
     @property
@@ -280,6 +333,7 @@ class Bounded(SSHConnection):
 
     def resume_writing(self) -> None:
         self._socket_full = False
+        self._unread = 0
         self._go_on()
 
     def _go_on(self) -> None:
@@ -292,9 +346,17 @@ class Bounded(SSHConnection):
         self._go_on()
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
-        """asyncssh sends an empty packet before each one, against attacks on CBC, of which there is none here."""
-        if pkttype != MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
+        """asyncssh sends an empty packet before each one, against attacks on CBC, of which there is none here. Whoever asks and does not
+        read the answers is left: data waits for the socket, answers do not."""
+        if pkttype == MSG_IGNORE:
+            return
+        if self._socket_full and pkttype not in (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA):
+            self._unread += _OVERHEAD + sum(map(len, args))
+        if self._unread > UNREAD or len(self._deferred_packets) > DEFERRED:
+            self._unread, self._deferred_packets = 0, []
+            self._force_close(asyncssh.ConnectionLost("the peer does not read what it asked for"))
+            return
+        super().send_packet(pkttype, *args, handler=handler)
 
     def _choose_alg(self, alg_type: str, local_algs: Any, remote_algs: Any) -> bytes:
         chosen = super()._choose_alg(alg_type, local_algs, remote_algs)

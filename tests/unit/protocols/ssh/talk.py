@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,26 @@ class Target(asyncssh.SSHServer):
 class Talk:
     """One connection of ci-bot to web-1. ``asked`` is what came to the target."""
 
-    def __init__(self, gateway: Gateway, caller: asyncssh.SSHClientConnection, asked: list[str]) -> None:
-        self.gateway, self.caller, self.asked = gateway, caller, asked
+    def __init__(self, gateway: Gateway, callers: SshCallers, caller: asyncssh.SSHClientConnection, asked: list[str], root: Path) -> None:
+        self.gateway, self.callers, self.caller, self.asked, self._root = gateway, callers, caller, asked, root
+
+    async def change(self, rules: Rules, **resource: Any) -> None:
+        """Put another policy in force, as a reload does."""
+        path = self._root / "etc" / "policy" / "web.yaml"
+        document = json.loads(path.read_text())
+        document["grants"][0]["rules"] = [dict(rule) for rule in rules]
+        document["resources"][0].update(resource)
+        path.write_text(json.dumps(document))
+        prepared = self.callers.prepare(load_folder(self._root / "etc"))
+        assert await self.gateway.reload() is None
+        await self.callers.reloaded(prepared)
 
 
 @asynccontextmanager
-async def talking(root: Path, rules: Rules, audit: MemoryAudit) -> AsyncIterator[Talk]:
-    """``audit`` keeps what is recorded once the session has begun."""
+async def talking(root: Path, rules: Rules, audit: MemoryAudit, kind: Callable[[list[str]], Target] = Target) -> AsyncIterator[Talk]:
+    """``audit`` keeps what is recorded once the session has begun; ``kind`` makes the target."""
     asked: list[str] = []
-    target = Target(asked)
+    target = kind(asked)
     write_key(root / "target_key")
     server = await asyncssh.create_server(lambda: target, "127.0.0.1", 0, server_host_keys=[str(root / "target_key")], encoding=None,
                                           process_factory=target.serve, gss_host=None)
@@ -74,7 +85,7 @@ async def talking(root: Path, rules: Rules, audit: MemoryAudit) -> AsyncIterator
                 "127.0.0.1", listening.addresses[0][1], username="web-1", password=mint(folder, bearer(folder, "ci-bot"), time.time()),
                 known_hosts=None, client_keys=None, agent_path=None, config=None, gss_host=None) as caller:
             gateway.audit = audit                         # type: ignore[assignment]
-            yield Talk(gateway, caller, asked)
+            yield Talk(gateway, callers, caller, asked, root)
             gateway.audit = begun                         # type: ignore[assignment]
     finally:
         await listening.close()
