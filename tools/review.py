@@ -267,7 +267,7 @@ def cases(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ..
     """``policy test``: what failed, the cases of who is revoked, and what to say of the rest."""
     status, said = lockgate("policy", "test", "--config", str(folder))
     lines = said.splitlines()
-    revoked = tuple(line for line in lines if line.startswith("REVOKED "))
+    revoked = tuple(line for line in lines if line.startswith(("REVOKED ", "HELD ")))
     return (tuple(line for line in lines if line not in revoked) if status else (), revoked, tuple(lines[-1:]))
 
 
@@ -318,7 +318,8 @@ def section(names: Sequence[str], finding: Finding, compared: bool) -> str:
     if finding.wrong:
         lines.append("**Refused:**\n\n" + fenced(finding.wrong))
     if finding.revoked:
-        lines.append("Cases that do not hold as long as somebody is revoked, and stop nothing:\n\n" + fenced(finding.revoked))
+        lines.append("Cases that come out otherwise as long as somebody is revoked (REVOKED: it does not hold, and stops nothing; HELD: "
+                     "no rule denies it):\n\n" + fenced(finding.revoked))
     if finding.facts:
         lines.append("\n".join(f"- {fact}" for fact in finding.facts))
     if finding.changes:

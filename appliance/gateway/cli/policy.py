@@ -21,7 +21,7 @@ from gateway.policy.policy import compile_policy
 
 LINE_BYTES = 16 * 2**20
 _TEST = ("Run the cases under policy/tests. Exit status 1 when one does not hold. A case that does not hold only because of the revoked "
-         "list is REVOKED, and no failure, unless it says `effect: deny`.")
+         "list is REVOKED, and no failure, unless it says `effect: deny`. One that says so and holds by that list alone is HELD.")
 
 
 def register(subparsers: Any) -> None:
@@ -52,6 +52,7 @@ def test(args: Namespace) -> int:
     failed, revoked = ([one for one in outcomes if one.state == state] for state in ("failed", "revoked"))
     document = {"passed": len(outcomes) - len(failed) - len(revoked), "failed": len(failed), "revoked": len(revoked),
                 "failures": [_case(one) | {"differs": _differs(one)} for one in failed], "revoked_cases": [_case(one) for one in revoked],
+                "held_cases": [_case(one) for one in outcomes if one.held],
                 "rules_never_hit": unhit, "policy": policy.digest}
     emit(args, document, _results)
     return 1 if failed else 0
@@ -74,6 +75,9 @@ def _results(document: dict[str, Any]) -> Iterator[str]:
             yield f"        {printable(failure['reason'])}"
     for one in document["revoked_cases"]:
         yield f"REVOKED {one['identity']} on {one['resource']}: {printable(str(one['asked']))}: {printable(one['reason'])}"
+    for one in document["held_cases"]:
+        where = f"{one['identity']} on {one['resource']}: {printable(str(one['asked']))}"
+        yield f"HELD    {where}: no rule denies it, {printable(one['reason'])}"
     yield from (f"no case touches rule {printable(name)}" for name in document["rules_never_hit"])
     yield f"{document['passed']} passed, {document['failed']} failed" + (f", {document['revoked']} revoked" if document["revoked"] else "")
 

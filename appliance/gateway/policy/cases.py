@@ -22,13 +22,14 @@ from gateway.policy.question import Answer, Reader, answer, identity_of, reader_
 class Outcome:
     """One case, what it got, and ``key: (expected, got)`` for everything that differs. ``revoked``: only the revoked list makes it come
     out otherwise than it says; ``wrong`` is empty then, and ``answer`` says who or what is revoked. A case that fails without that
-    list too has the answer and the differences of the rules."""
+    list too has the answer and the differences of the rules. ``held``: it says deny, and nothing but that list denies."""
 
     case: TestCase
     asked: Any
     answer: Answer
     wrong: Mapping[str, tuple[Any, Any]]
     revoked: bool = False
+    held: bool = False
 
     @property
     def state(self) -> Literal["passed", "failed", "revoked"]:
@@ -56,21 +57,24 @@ def asked_of(folder: Folder, case: TestCase) -> Any:
 
 def run_cases(folder: Folder, policy: Policy, now: float) -> Iterator[Outcome]:
     """Every case of the folder, in order."""
-    readers, believing = Readers(folder), _believing(folder)
+    readers, rules = Readers(folder), believing(folder)
     for case in folder.tests:
         asked = asked_of(folder, case)
         got = ask(folder, policy, readers, case, now)
-        if believing is None or case.effect == "deny":
+        if rules is None:
             yield Outcome(case, asked, got, _differences(case, got))
             continue
-        meant = ask(folder, believing, readers, case, now)
-        if wrong := _differences(case, meant):
-            yield Outcome(case, asked, meant, wrong)
+        meant = ask(folder, rules, readers, case, now)
+        wrong, differs = _differences(case, got), _differences(case, meant)
+        if case.effect == "deny":
+            yield Outcome(case, asked, got, wrong, held=bool(differs) and not wrong)
+        elif differs:
+            yield Outcome(case, asked, meant, differs)
         else:
-            yield Outcome(case, asked, got, {}, revoked=bool(_differences(case, got)))
+            yield Outcome(case, asked, got, {}, revoked=bool(wrong))
 
 
-def _believing(folder: Folder) -> Policy | None:
+def believing(folder: Folder) -> Policy | None:
     """The same policy without its revoked list; ``None`` where that is empty."""
     if not folder.policy.revoked:
         return None

@@ -4,6 +4,9 @@
 Both policies are asked the same questions (``gathering``). Masks, limits, and the definitions of issuers, identities, resources,
 approvals and the revoked list are compared as they are. A change *widens* when something passes, shows or lasts that did not before,
 or when that cannot be ruled out. What nobody recorded, tested or wrote a rule about is not asked.
+
+Decisions are those of the rules, as if nobody were revoked: a grant that is widened for somebody who is revoked until tomorrow is wider
+(docs/decisions/0033).
 """
 
 from __future__ import annotations

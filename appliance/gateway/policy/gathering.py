@@ -12,14 +12,14 @@ from gateway.config.schema import Resource
 from gateway.masking.model import MaskSet
 from gateway.model import Identity, Operation
 from gateway.policy.access import identity_for, subjects
-from gateway.policy.cases import Readers, asked_of
+from gateway.policy.cases import Readers, asked_of, believing
 from gateway.policy.policy import Policy
 from gateway.policy.question import Meaning, Reader, identity_of, operation_of, probes_of, recorded_by
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two folders, ready to answer."""
+    """One of the two folders, ready to answer. ``policy`` is without the revoked list."""
 
     folder: Folder
     policy: Policy
@@ -27,7 +27,7 @@ class Side:
 
     @classmethod
     def of(cls, folder: Folder) -> Side:
-        return cls(folder, Policy(folder), Readers(folder))
+        return cls(folder, believing(folder) or Policy(folder), Readers(folder))
 
     def has(self, subject: str) -> bool:
         return subject.startswith("group:") or subject in self.policy.identities

@@ -75,8 +75,10 @@ def test_a_case_that_only_the_revoked_list_keeps_from_holding_is_no_failure(etc:
     assert {(one["identity"], one["reason"]) for one in said["revoked_cases"]} == {("ci-bot", "the identity is revoked")}
     assert "select ssn from customers" in {one["asked"] for one in said["revoked_cases"]}, "the effect is not all that a case may say"
     assert "ci works on orders/data" not in said["rules_never_hit"]
+    assert [one["asked"] for one in said["held_cases"]] == ["delete from orders"], "what a rule denies too is not held by the list"
     assert run("policy", "test", "--config", str(etc)) == 0
     shown = capsys.readouterr().out
+    assert "HELD    ci-bot on orders-db: delete from orders: no rule denies it, the identity is revoked\n" in shown
     assert "REVOKED ci-bot on orders-db: select ssn from customers: the identity is revoked\n" in shown
     assert shown.endswith(f"{said['passed']} passed, 0 failed, {said['revoked']} revoked\n")
 

@@ -99,7 +99,17 @@ def test_a_revocation_is_shown_and_stops_nothing(before: Path, after: Path) -> N
     assert found.wrong == () and found.revoked and not found.wider
     assert {line.split()[1] for line in found.revoked} == {"ci-bot"} and found.facts[0].endswith(f"{len(found.revoked)} revoked")
     text = review.markdown(review.Review({"plant-a/gw-a-1": found}, against="main"))
-    assert "stop nothing:\n\n```text\nREVOKED ci-bot on orders-db: " in text and "not revoked -> revoked" in text
+    assert "(REVOKED: it does not hold, and stops nothing; HELD: no rule denies it):\n\n```text\nREVOKED ci-bot on orders-db: " in text
+    assert "not revoked -> revoked" in text and len(found.changes) == 2, "who is revoked, and not one by one what that denies"
+
+
+def test_a_revocation_for_a_day_hides_no_wider_grant(before: Path, after: Path) -> None:
+    (after / "policy/revoked.yaml").write_text('revoked: [{identity: reporting, until: "2999-01-01T00:00:00Z"}]\n')
+    edit(after / "policy/grants/reporting.yaml", "relations: [public.orders, public.customers]", 'relations: ["public.*"]')
+    edit(after / "policy/grants/reporting.yaml", 'verbs: [select], relations: ["public', 'verbs: [select, insert], relations: ["public')
+    found = review.ask(after, before, True)
+    assert found.wider and "WIDER  decision  reporting on orders-db: insert public.orders: deny -> allow" in found.changes
+    assert found.revoked == ("HELD    reporting on orders-db: insert into orders values (1): no rule denies it, the identity is revoked",)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
