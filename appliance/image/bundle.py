@@ -29,8 +29,8 @@ PYTHONS = {"cp311": "3.11", "cp313": "3.13"}
 
 COLLECTIONS = ("ansible/posix", "community/general")
 CONTROLLER = ("ansible-core", "cffi", "cryptography", "jinja2", "markupsafe", "packaging", "pycparser", "pyyaml", "resolvelib")
-TRACKED = ("roles", "playbooks", "inventories/example", "terraform", "appliance/image/firstboot", "docs", "ansible.cfg", "LICENSE", "README.md",
-           "CHANGELOG.md", "ARCHITECTURE.md", "SECURITY_FEATURES.md", "THREAT_MODEL.md")
+TRACKED = ("roles", "playbooks", "inventories/example", "terraform", "appliance/image/firstboot", "docs", "ansible.cfg", "LICENSE",
+           "README.md", "CHANGELOG.md", "ARCHITECTURE.md", "SECURITY_FEATURES.md", "THREAT_MODEL.md")
 """What comes from the checkout: the committed files below these. ``firstboot`` has what packs a segment's first policy."""
 
 GUIDE = Path(__file__).parent / "site"

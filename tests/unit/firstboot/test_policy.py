@@ -69,7 +69,17 @@ def test_a_listener_for_ssh_has_its_keys(tmp_path: Path, kept: dict[str, bytes],
     assert kept["tls.ssh_user_ca"].startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
 
 
-def test_what_a_target_is_known_by_is_not_made_up(kept: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("place", ["trust", "trust/deep/er", "policy"])
+def test_what_a_target_is_known_by_is_not_made_up(kept: dict[str, bytes], place: str) -> None:
+    target = TARGET.replace("trust/known_hosts", f"{place}/known_hosts").encode()
     with pytest.raises(Wrong, match="known_hosts"):
-        policy.FirstPolicy(parse(encoded(good())), files()).put_in_force()
+        policy.FirstPolicy(parse(encoded(good())), files(**{"policy/web.yaml": target})).put_in_force()
     assert kept == {}
+
+
+def test_a_key_of_a_mask_is_waited_for_and_not_made_up(kept: dict[str, bytes]) -> None:
+    """Of its own, each gateway would show other hashes; and it would be gone with the place where it was made."""
+    masks = b"masks: [{name: people, columns: {public.people.id: {hash: join-key}}}]"
+    rest = {"policy/web.yaml": b"resources: []", "policy/masks.yaml": masks}
+    said = policy.FirstPolicy(parse(encoded(good())), files(**rest)).put_in_force()
+    assert "waits for the credentials of" in said and "masks.yaml" in said and kept == {}

@@ -48,9 +48,9 @@ def folder_id(files: Mapping[str, bytes], links: Mapping[str, str]) -> str:
 
 
 def waits_for(problems: list[dict[str, object]]) -> list[str] | None:
-    """The resources that only lack their credential; ``None`` where something else is wrong."""
+    """The resources, and masks, that only lack their credential; ``None`` where something else is wrong."""
     def lacks_credential(one: dict[str, object]) -> bool:
-        return str(one.get("key", "")).endswith(".credential") and "there is no credentials/" in str(one.get("message"))
+        return str(one.get("message")).startswith("expected a credential") and "; there is no credentials/" in str(one.get("message"))
 
     if not all(map(lacks_credential, problems)):
         return None
@@ -86,9 +86,10 @@ class FirstPolicy:
             if (kept := CERTIFICATES / Path(path).name).is_file():
                 put(scratch / path, kept.read_bytes(), 0o644)
         self._run("init", str(scratch))
-        for path in (scratch / "trust").rglob("*"):  # what targets are known by is told, or they are refused
-            if path.is_file() and path.relative_to(scratch).as_posix() not in self._files:
-                path.unlink()
+        had = {*self._files, *_KEYS, *_CERTIFICATES, *(f"credentials/{name.removeprefix('credentials.')}" for name in secrets)}
+        for made in scratch.rglob("*"):  # what else init makes up, no gateway would have: pins of targets, keys of masks
+            if not made.is_dir() and made.relative_to(scratch).as_posix() not in had:
+                made.unlink()
         said = self._run("check", "--config", str(scratch), "--json", may=2)
         problems: list[dict[str, object]] = json.loads(said)["problems"] if said.startswith("{") else [{"message": said}]
         if problems:
