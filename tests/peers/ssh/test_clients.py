@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other clients, unchanged: git and paramiko. Ansible, scp, sftp and rsync: ``test_files_clients.py``."""
+"""Other clients, unchanged: git, paramiko, Ansible's modules. Ansible's files, scp, sftp and rsync: ``test_files_clients.py``."""
 
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import paramiko
 
+from tests.peers.ssh.test_openssh import Echo, ask
 from tests.peers.ssh.way import Way
 
 
@@ -74,3 +78,52 @@ def test_paramiko_by_keyboard_interactive(way: Way) -> None:
         transport.auth_interactive("web-1", answer)
         assert transport.is_authenticated()
     assert prompts == [("Token as password: ", False)]
+
+
+def test_ansible_under_the_rule_that_the_documents_give(way: Way, tmp_path: Path) -> None:
+    """With pipelining nothing but ``/bin/sh -c *`` is needed, over one connection for all tasks; anything else stays denied."""
+    rules = way.grant("narrow")["rules"]
+    rules.append({"name": "ansible", "allow": {"ssh": {"actions": ["exec"], "command": ["/bin/sh -c *"]}}})
+    way.reload()
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [
+        {"ansible.builtin.ping": {}}, {"ansible.builtin.command": {"cmd": "id -un"}, "register": "who"},
+        {"ansible.builtin.assert": {"that": [f"who.stdout == '{way.server.login}'"]}}]}]))
+    host = {"ansible_host": "127.0.0.1", "ansible_port": way.port, "ansible_user": "web-1", "ansible_python_interpreter": sys.executable,
+            "ansible_ssh_common_args": " ".join(way.options()[:-2]), "ansible_ssh_password_mechanism": "ssh_askpass",
+            "ansible_ssh_args": f"-o ControlMaster=auto -o ControlPersist=5 -o ControlPath={tmp_path}/c",
+            "ansible_password": way.appliance.token("reporting")}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"target": host}}}))
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nretry_files_enabled = False\n")
+    before = len(way.records("session.start"))
+    try:
+        playbook = Path(sys.executable).with_name("ansible-playbook")
+        done = way.client(str(playbook), "-i", str(tmp_path / "hosts.json"), str(tmp_path / "play.yml"), "-v", name="reporting", variables={
+            "ANSIBLE_PIPELINING": "1", "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"), "LC_ALL": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")})
+        assert done.returncode == 0, done.stdout.decode()[-3000:] + done.stderr.decode()
+        assert len(way.records("session.start")) == before + 1
+        assert way.ssh("id", name="reporting").returncode == 126
+        ran = [one for one in way.records("command.begin") if one["identity"] == "reporting" and one["text"].startswith("/bin/sh -c ")]
+        assert {rule for one in ran for rule in one["decision"]["rules"]} == {"narrow/ansible"}
+    finally:
+        rules.pop()
+        way.reload()
+
+
+def test_a_remote_forward_of_any_port(way: Way) -> None:
+    """``-R 0``: the target chooses, and the client is told which it is."""
+    echo = Echo()
+    tunnel = way.start("-N", "-R", f"127.0.0.1:0:127.0.0.1:{echo.port}", before=[])
+    try:
+        assert tunnel.stderr is not None
+        said = b""
+        while (found := re.search(rb"Allocated port (\d+) for remote forward", said)) is None:
+            line = tunnel.stderr.readline()
+            assert line, said
+            said += line
+        assert ask(("127.0.0.1", int(found[1]))) == b"HELLO"
+    finally:
+        tunnel.terminate()
+        tunnel.communicate(timeout=30)
+        echo.close()
+    assert way.last("command.begin", verb="forward-remote")["objects"] == ["127.0.0.1:0"]

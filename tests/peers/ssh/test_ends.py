@@ -26,12 +26,12 @@ def own(tmp_path: Path, sshd: SshServer) -> Iterator[Way]:
         yield made
 
 
-def begun(way: Way, *words: str) -> subprocess.Popen[bytes]:
+def begun(way: Way, *words: str, terminal: str = "-T") -> subprocess.Popen[bytes]:
     """A command that runs, and is recorded as running."""
     before = len(way.records("command.begin"))
-    client = way.start(*words, before=[]) if words else way.start(before=["-T"])
+    client = way.start(*words, before=[]) if words else way.start(before=[terminal])
     way.until(lambda: len(way.records("command.begin")) > before, "nothing began")
-    time.sleep(0.5)
+    time.sleep(0.5)                                # it is on record; at the target it begins now
     return client
 
 
@@ -52,10 +52,22 @@ def test_the_longest_duration(own: Way) -> None:
     assert own.last("command.end")["status"] == "cancelled"
 
 
-def test_an_idle_shell(own: Way) -> None:
+@pytest.mark.parametrize("terminal", ["-T", "-tt"])
+def test_an_idle_shell(own: Way, terminal: str) -> None:
     own.grant("ssh")["session"] = {"idle": "2s"}
     own.reload()
-    assert ended(own, begun(own), b"idle for 2 s") == "idle"
+    assert ended(own, begun(own, terminal=terminal), b"idle for 2 s") == "idle"
+
+
+def test_a_token_that_is_over_ends_its_session(own: Way) -> None:
+    """``session: token`` of the issuer, which is the default; without it the session has a length of its own."""
+    own.appliance.rewrite("policy/identities.yaml", {"leeway: 30s": "leeway: 0s", "session: 8h": "session: token"})
+    own.reload()
+    short = own.appliance.root / "short.token"
+    own.appliance.run("token", "mint", "--as", "ci-bot", "--lifetime", "6s", "--out", str(short))
+    own.variables()
+    (own.appliance.root / "askpass-ci-bot").write_text(f"#!/bin/sh\ncat {short}\n")
+    assert "token" in ended(own, begun(own, FOREVER), b"token")
 
 
 def test_a_command_that_runs_is_not_idle(own: Way) -> None:

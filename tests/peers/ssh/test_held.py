@@ -68,6 +68,26 @@ def test_a_caller_that_does_not_wait(way: Way) -> None:
         way.appliance.run("approvals", "deny", one["id"], "--reason", "tested", "--token-file", str(way.appliance.token_file("ines")))
 
 
+def test_a_held_shell_takes_nothing_before_the_vote(way: Way) -> None:
+    """What is typed meanwhile waits in the caller's window, and comes afterwards."""
+    rules = way.grant("ssh")["rules"]
+    rules.append({"name": "held-shell", "approve": {"ssh": {"actions": ["shell"]}}, "by": "one-dba"})
+    way.reload()
+    try:
+        client = way.start(before=[*QUIET, "-T"])
+        assert client.stdin is not None
+        client.stdin.write(b"echo typed early; exit 4\n")
+        client.stdin.flush()
+        held = way.vote()
+        assert (held["text"], held["protocol"]) == ("shell", "ssh")
+        out, errors = client.communicate(timeout=60)
+        assert (client.returncode, out) == (4, b"typed early\n")
+        assert errors.startswith(b"lockgate: held: ")
+    finally:
+        rules.pop()
+        way.reload()
+
+
 def test_of_two_held_channels_each_is_told_of_its_own(way: Way, tmp_path: Path) -> None:
     control = [*QUIET, "-o", "ControlMaster=auto", "-o", f"ControlPath={tmp_path}/c", "-o", "ControlPersist=30"]
     assert way.ssh("uptime", before=control).returncode == 0
