@@ -72,6 +72,10 @@ LABELS = {TLS_KEY: "tls", AUDIT_KEY: "audit", SSH_HOST: "ssh-host", SSH_CA: "ssh
 """The gateway's own keys, and how ``renew`` calls them."""
 KEPT = {AUDIT_KEY: "another one would sign the log", SSH_HOST: "callers would be warned of another host"}
 """Keys that are not replaced in silence, and why."""
+FRAME = ("-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----")
+UNLOCKED = b"openssh-key-v1\0\0\0\0\4none\0\0\0\4none\0\0\0\0\0\0\0\1"
+"""Neither cipher nor kdf, one key (OpenSSH, PROTOCOL.key)."""
+ED25519, LONGEST_HEAD = b"\0\0\0\x0bssh-ed25519\0\0\0\x20", 64
 RELEASES, MARK = Path("/opt/lockgate/releases"), "installed.json"
 HOST_KEY = bytes.fromhex("5a1c6a86df9d4096b1d5a65e0862f19a")
 """How a blob begins that the host's key alone encrypts (systemd, creds-util.h)."""
@@ -228,11 +232,24 @@ def keys(store: Store, certificates: Path, given: Mapping[str, Any]) -> None:
 
 
 def handed(given: Mapping[str, Any]) -> dict[str, str]:
-    """The keys that the inventory has, by name. What YAML made of the end of an OpenSSH key is made good."""
+    """The keys that the inventory has, by name. Raises ``Wrong`` where one for SSH is none: the one that callers know would be gone."""
     found = {TLS_KEY: given["tls_key"]}
     if given["ssh"]:
-        found |= {name: given[key].strip() + "\n" for name, key in ((SSH_HOST, "ssh_host_key"), (SSH_CA, "ssh_user_ca")) if given[key]}
+        found |= {name: openssh(key, given[key]) for name, key in ((SSH_HOST, "ssh_host_key"), (SSH_CA, "ssh_user_ca")) if given[key]}
     return {name: text for name, text in found.items() if text}
+
+
+def openssh(key: str, text: str) -> str:
+    """An OpenSSH private key (PROTOCOL.key), its end as YAML may have left it made good. Raises ``Wrong``, which never holds any of it."""
+    first, *lines, last = text.strip().splitlines() if "\n" in text.strip() else ("", "", "")
+    try:
+        body = base64.b64decode("".join(line.strip() for line in lines), validate=True)
+    except ValueError:
+        body = b""
+    if (first, last) != FRAME or not body.startswith(UNLOCKED) or ED25519 not in body[:LONGEST_HEAD]:
+        raise Wrong(f"gateway_credentials_ssh.{key.removeprefix('ssh_')}: expected an OpenSSH Ed25519 private key without a passphrase, "
+                    "with all its lines")
+    return text.strip() + "\n"
 
 
 def lost(store: Store, given: Mapping[str, Any]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.config.document import read_document
+from gateway.config.fresh import audit_key
 from tests.unit.roles.playbook import plugin
 
 module: Any = plugin("gateway_credentials", "library/lockgate_credentials.py")
@@ -68,11 +71,33 @@ def test_each_key_is_renewed_by_its_name(plain: Plain, monkeypatch: pytest.Monke
 
 
 def test_ssh_keys_of_the_inventory_win_and_end_as_openssh_writes_them(plain: Plain) -> None:
-    given = {"ssh": True, "ssh_host_key": "-----BEGIN x\nhost\n-----END x", "ssh_user_ca": "\n-----BEGIN x\nca\n-----END x\n\n"}
+    host, ca = (audit_key() for _ in range(2))
+    given = {"ssh": True, "ssh_host_key": host.decode().rstrip(), "ssh_user_ca": f"\n{ca.decode()}\n"}
     kept(plain, **given)
-    assert plain.read("tls.ssh_host_ed25519_key") == b"-----BEGIN x\nhost\n-----END x\n"
-    assert plain.read("tls.ssh_user_ca") == b"-----BEGIN x\nca\n-----END x\n"
+    assert plain.read("tls.ssh_host_ed25519_key") == host
+    assert plain.read("tls.ssh_user_ca") == ca
     assert kept(plain, **given, renew=["ssh-host", "ssh-ca"]) == []
+
+
+def spoiled(folder: Path) -> Iterator[str]:
+    """What is none, or is none that a gateway could open."""
+    for kind, phrase in (("ed25519", "canary-Hq8zV2nB"), ("ecdsa", ""), ("rsa", "")):
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", phrase, "-f", str(folder / kind)], check=True)
+        yield (folder / kind).read_text()
+    good = audit_key().decode()
+    lines = good.splitlines()
+    yield from ((folder / "ed25519.pub").read_text(), " ".join(lines), "\n".join(lines[:1] + lines[2:]), "\n".join(lines[:-1]), good + good,
+                "canary-Hq8zV2nB")
+
+
+def test_a_key_that_is_none_does_not_take_the_place_of_the_one_that_callers_know(plain: Plain, tmp_path: Path) -> None:
+    kept(plain, ssh=True)
+    for text in spoiled(tmp_path):
+        for key in ("ssh_host_key", "ssh_user_ca"):
+            with pytest.raises(module.Wrong, match=r"gateway_credentials_ssh\.(host_key|user_ca): expected an OpenSSH Ed25519") as refused:
+                kept(plain, ssh=True, **{key: text})
+            assert not any(line in str(refused.value) for line in text.splitlines())
+    assert plain.read("tls.ssh_host_ed25519_key") == SSH["tls.ssh_host_ed25519_key"]
 
 
 @pytest.mark.parametrize(("name", "label", "why"), [("tls.audit_ed25519_key", "audit", "sign the log"),
