@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import html
 import io
 import json
 import os
@@ -309,24 +310,29 @@ def markdown(review: Review) -> str:
     parts = [f"# What this change would do\n\nCompared with `{review.against}`." if review.against else "# What these folders are"]
     parts += [section(names, finding, bool(review.against)) for finding, names in alike.items()]
     gone = "This gateway is no longer in the inventory: run `playbooks/decommission.yml` for it first."
-    parts += [f"## {name}\n\n{gone}" for name in review.gone]
+    parts += [f"## {titled(name)}\n\n{gone}" for name in review.gone]
     return "\n\n".join(parts) + "\n"
 
 
 def section(names: Sequence[str], finding: Finding, compared: bool) -> str:
-    lines = [f"## {', '.join(names)}"]
+    lines = [f"## {titled(*names)}"]
     if finding.wrong:
         lines.append("**Refused:**\n\n" + fenced(finding.wrong))
     if finding.revoked:
         lines.append("Cases that come out otherwise as long as somebody is revoked (REVOKED: it does not hold, and stops nothing; HELD: "
                      "no rule denies it):\n\n" + fenced(finding.revoked))
     if finding.facts:
-        lines.append("\n".join(f"- {fact}" for fact in finding.facts))
+        lines.append(fenced(finding.facts))
     if finding.changes:
         lines.append(("**More would be possible than before.**\n\n" if finding.wider else "") + fenced(finding.changes))
     elif compared and not finding.wrong:
         lines.append("No decision, connection or setting changes.")
     return "\n\n".join(lines)
+
+
+def titled(*names: str) -> str:
+    """Names in a heading, where none is markup: a `<details>` would fold away what comes after it."""
+    return html.escape(", ".join(" ".join(name.split()) for name in names)).replace("`", "&#96;")
 
 
 def fenced(lines: Sequence[str]) -> str:

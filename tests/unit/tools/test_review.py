@@ -189,6 +189,21 @@ def test_a_name_in_the_report_cannot_end_its_block() -> None:
     assert text.startswith("`````text\n") and text.endswith("\n`````")
 
 
+def test_nothing_of_the_change_is_markup_in_the_report() -> None:
+    """What folds, hides or links would be a reviewer's blind spot; only the report's own words are outside of blocks."""
+    hostile = "<details>\n<!-- [x](https://example.org) ```"
+    one = review.Finding(wrong=(hostile,), revoked=(hostile,), changes=(hostile,), wider=True, facts=(hostile,))
+    text = review.markdown(review.Review({f"a/{hostile}": one}, gone=(f"b/{hostile}",), against="main"))
+    inside, outside = False, []
+    for line in text.splitlines():
+        if line.strip("`") in ("", "text") and line.startswith("````"):
+            inside = not inside
+        elif not inside:
+            outside.append(line)
+    assert not inside and "<" not in "".join(outside) and "`main`" in text
+    assert text.count("<details>") == 4
+
+
 def test_who_reviews_needs_no_vault_password(tmp_path: Path) -> None:
     inventory = tmp_path / "plants"
     shutil.copytree(review.ROOT / "inventories/example", inventory)
