@@ -29,6 +29,8 @@ from gateway.errors import ConfigError
 KEY_KINDS = ("ssh-key", "ssh-ca")
 _SCHEMA = "orders-db.schema.json"
 _SSH = "demo-ssh"
+_FLOOR = "clock.floor"
+"""What every state folder has, once a gateway ran."""
 _PEOPLE = """\
 # People of this demo folder: `lockgate token mint --as NAME` signs tokens for them. `serve` never reads this folder.
 people:
@@ -277,9 +279,15 @@ def _set_modes(made: Made) -> None:
     _restrict(made, made.folder, trusted)
     for path in modes.files(made.folder):
         _restrict(made, path, trusted)
-    if made.state is not None and (found := stat.S_IMODE(made.state.stat().st_mode)) & 0o077:
+    if made.state is not None and _own(made.state) and (found := stat.S_IMODE(made.state.stat().st_mode)) & 0o077:
         made.state.chmod(found & ~0o077)
         made.changed.append(os.path.relpath(made.state, made.folder))
+
+
+def _own(state: Path) -> bool:
+    """Whether it is a gateway's, or nobody's yet: `state: /var/lib` shall not close that folder to everybody else."""
+    names = [path.name for path in state.iterdir()]
+    return not names or _FLOOR in names
 
 
 def _restrict(made: Made, path: Path, trusted: modes.Trusted) -> None:

@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[3] / "appliance" / "gateway" / "config" / "demo
 
 
 def init(folder: Path, *, demo: bool = True) -> None:
-    assert run(Namespace(folder=folder, demo=demo, json=False, host=[])) == 0
+    assert run(Namespace(folder=folder, demo=demo, ssh=False, json=False, host=[])) == 0
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -84,6 +84,17 @@ def test_modes(demo: Path) -> None:
         assert stat.S_IMODE((demo / name).stat().st_mode) == wanted
 
 
+def test_a_state_folder_that_holds_something_else_keeps_its_mode(tmp_path: Path) -> None:
+    """`state: /var/lib`, as root, would close it to the whole machine; a gateway's own is closed to others."""
+    init(tmp_path / "etc")
+    state = tmp_path / "state"
+    for name, wanted in (("somebody-elses", 0o755), ("clock.floor", 0o700)):
+        state.chmod(0o755)
+        (state / name).touch()
+        init(tmp_path / "etc")
+        assert stat.S_IMODE(state.stat().st_mode) == wanted
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
 def test_whatever_the_umask(mask: int, tmp_path: Path) -> None:
     before = os.umask(mask)
@@ -107,7 +118,7 @@ def test_the_certificate_is_for_this_machine_and_signed_by_the_ca(demo: Path) ->
 
 
 def test_the_certificate_names_further_hosts(tmp_path: Path) -> None:
-    assert run(Namespace(folder=tmp_path / "etc", demo=False, json=False, host=["gw.example", "192.0.2.7"])) == 0
+    assert run(Namespace(folder=tmp_path / "etc", demo=False, ssh=False, json=False, host=["gw.example", "192.0.2.7"])) == 0
     certificate = x509.load_pem_x509_certificate((tmp_path / "etc/tls/gateway.crt").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "gw.example" in names.get_values_for_type(x509.DNSName)
@@ -251,9 +262,9 @@ def test_links_are_not_written_through(tmp_path: Path) -> None:
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(Namespace(folder=tmp_path / "etc", demo=True, json=True, host=[]))
+    run(Namespace(folder=tmp_path / "etc", demo=True, ssh=False, json=True, host=[]))
     answer = json.loads(capsys.readouterr().out)
     assert answer["folder"] == str(tmp_path / "etc")
     assert "gateway.yaml" in answer["written"]
-    run(Namespace(folder=tmp_path / "etc", demo=True, json=True, host=[]))
+    run(Namespace(folder=tmp_path / "etc", demo=True, ssh=False, json=True, host=[]))
     assert json.loads(capsys.readouterr().out)["written"] == []
