@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser(words[:1] if words and words[0] in VERBS else VERBS).parse_args(words)
     try:
         status: int = args.run(args)
+        sys.stdout.flush()
     except ConfigError as problem:
         return _wrong(args, problem, 2)
     except AuditUnavailable as problem:
@@ -46,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     except Fault as problem:
         return _wrong(args, problem, 2)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

@@ -27,7 +27,8 @@ from gateway.policy.question import Answer, answer, asked_by, identity_of, reade
 def register(subparsers: Any) -> None:
     """The verb ``explain``."""
     parser: ArgumentParser = subparsers.add_parser("explain", help="the decision on a text, without running it", description=__doc__)
-    parser.add_argument("text", metavar="TEXT", nargs="*", help="what would be sent; with --action a path or two, HOST:PORT, a name")
+    parser.add_argument("text", metavar="TEXT", nargs="*",
+                        help="what would be sent; with --action a path or two, HOST:PORT, a name, NAME=VALUE and a command")
     parser.add_argument("--identity", metavar="NAME", required=True, help="who asks; with --group also a person")
     parser.add_argument("--group", metavar="NAME", action="append", default=[], help="a further group of theirs; repeatable")
     parser.add_argument("--resource", metavar="NAME", required=True, help="where")

@@ -8,6 +8,7 @@ own caches and of a new ``Scope`` after every reload.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from gateway.policy.windows import covered_until, open_now, settled_until
 KEPT = 4_096
 SHORT = 1_024
 """Characters of a text that is remembered: what is kept for one caller is bounded in bytes, too."""
+NAMED = 256
+"""Characters of a name that a refusal says a second time."""
 COUNTED = frozenset({"insert", "update", "delete", "merge"})
 """Verbs whose affected rows ``max_rows`` bounds."""
 
@@ -173,7 +176,9 @@ class Scope:
         of = f" of {operation.objects[0]}" if operation.objects else ""
         closed = _names([one.rule for one in self._matching(operation) if one.rule.effect != "deny" and one.grant not in open_grants])
         later = f" ({', '.join(closed)} would, but its window is closed)" if closed else ""
-        return f"no rule allows {operation.verb}{of}{later}; ask: lockgate explain --identity {self.who} --resource {self.resource} TEXT"
+        terminal = " with a terminal" if of and operation.attributes.get("pty") is True else ""
+        ask = f"lockgate explain --identity {self.who} --resource {self.resource} {_question(operation)}"
+        return f"no rule allows {operation.verb}{of}{terminal}{later}; ask: {ask}"
 
     def limits(self, now: float) -> SessionLimits:
         """The smallest of every bound; ``until`` is when the last window closes that gives anything (``now``: none is open)."""
@@ -202,6 +207,15 @@ def _short(operation: Operation) -> bool:
 
 def _rules_of(matched: Iterable[Matched], effect: Effect) -> list[CompiledRule]:
     return [rule for one in matched for rule in one.having(effect)]
+
+
+def _question(operation: Operation) -> str:
+    """How ``lockgate explain`` is asked about it: a statement's or command's text, or an action and what it is about."""
+    if operation.protocol != "ssh" or operation.verb == "exec":
+        return "TEXT"
+    plain = all(len(one) <= NAMED and shlex.quote(one) == one for one in operation.objects)
+    about = operation.objects if plain else ("ABOUT",)
+    return " ".join(("--action", operation.verb, *about))
 
 
 def _names(rules: Iterable[CompiledRule]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ async def test_nothing_is_wrong_where_the_key_is_pinned(etc: Demo, sshd: SshServ
 
 
 async def test_another_key_than_the_pinned_one_t52(etc: Demo, sshd: SshServer) -> None:
-    assert await found(etc.load()) == {"ssh.host-key": "high"}
+    assert await found(etc.load()) == {"ssh.unpinned": "medium"}
     etc.write("trust/known_hosts", f"[127.0.0.1]:{sshd.port} {fresh.public_line(fresh.audit_key(), 'other')}")
     assert await found(etc.load()) == {"ssh.host-key": "high"}
 

@@ -17,7 +17,7 @@ NOW = 1_780_000_000.0
 
 def make(path: Path, *, demo: bool = True) -> Path:
     """``lockgate init`` on ``path``."""
-    assert run(Namespace(folder=path, demo=demo, json=True, host=[])) == 0
+    assert run(Namespace(folder=path, demo=demo, ssh=False, json=True, host=[])) == 0
     return path
 
 

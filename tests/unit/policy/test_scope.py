@@ -71,6 +71,20 @@ def test_deny_beats_approve_beats_allow_and_silence_denies() -> None:
     assert silent.reason == "no rule allows merge of t; ask: lockgate explain --identity bot --resource db TEXT"
 
 
+def test_a_refusal_says_how_to_ask_about_it() -> None:
+    what = scope(grant("g", READ))
+
+    def asked(operation: Operation) -> str:
+        return decide(what, operation).reason.partition("--resource db ")[2]
+
+    assert asked(Operation("ssh", "exec", ("rm",))) == "TEXT"
+    assert asked(Operation("ssh", "rename", ("/srv/a", "/srv/b"))) == "--action rename /srv/a /srv/b"
+    assert asked(Operation("ssh", "shell")) == "--action shell"
+    for name in ("/srv/a b", "/srv/it's", "/" + "x" * 256):
+        assert asked(Operation("ssh", "read", (name,))) == "--action read ABOUT"
+    assert decide(what, Operation("ssh", "exec", ("ls",), {"pty": True})).reason.startswith("no rule allows exec of ls with a terminal;")
+
+
 def test_every_operation_has_to_be_allowed() -> None:
     what = scope(grant("g", READ, WRITE, ASK, NEVER))
     assert decide(what, op("select", "t"), op("merge", "t")).effect == "deny"

@@ -146,4 +146,4 @@ def printable(text: str) -> str:
 
 def notice(view: ApprovalView) -> str:
     """What a caller that waits is told."""
-    return f"held: {view.notice()}"
+    return view.notice().replace("held for approval", "held: approval", 1)

@@ -18,13 +18,20 @@ from gateway.protocols.ssh.settings import SshResource
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A target as it answers. ``pinned`` are the keys of its known_hosts file (none: an authority vouches), ``shown`` is the one it has."""
+    """A target as it answers. ``pinned`` are the keys of its known_hosts file (none: an authority vouches; ``unknown``: only what
+    ``init`` wrote there), ``shown`` is the one it has."""
 
     name: str
     logins: tuple[str, ...]
     pinned: tuple[str, ...] = ()
     shown: str = ""
     why: str = ""
+    unknown: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the key it shows, as ``ssh-keygen -l`` writes it."""
+        return asyncssh.import_public_key(self.shown).get_fingerprint() if self.shown else "none"
 
 
 async def findings(folder: Folder, resource: SshResource) -> list[Finding]:
@@ -37,7 +44,8 @@ async def findings(folder: Folder, resource: SshResource) -> list[Finding]:
             shown = await _shown(host, port, pinned)
     except (OSError, TimeoutError, asyncssh.Error) as fault:
         return examined(CHECKS, Host(resource.name, resource.logins, why=str(fault) or type(fault).__name__))
-    return examined(CHECKS, Host(resource.name, resource.logins, pinned, shown))
+    unknown = resource.host_keys is not None and trust.is_placeholder(folder.resolve(resource.host_keys), host, port)
+    return examined(CHECKS, Host(resource.name, resource.logins, pinned, shown, unknown=unknown))
 
 
 async def _shown(host: str, port: int, pinned: Sequence[str]) -> str:
@@ -52,8 +60,13 @@ def _unreachable(host: Host) -> Iterator[Sign]:
 
 
 def _another(host: Host) -> Iterator[Sign]:
-    if host.pinned and not host.why and " ".join(host.shown.split()[:2]) not in host.pinned:
-        yield Sign(host.name, "it shows another host key than the one that is pinned")
+    if host.pinned and not host.why and not host.unknown and " ".join(host.shown.split()[:2]) not in host.pinned:
+        yield Sign(host.name, f"it shows another host key than the one that is pinned: {host.fingerprint}")
+
+
+def _unknown(host: Host) -> Iterator[Sign]:
+    if host.unknown:
+        yield Sign(host.name, f"no key of its own is pinned yet, so nothing reaches it; it shows {host.fingerprint}")
 
 
 def _root(host: Host) -> Iterator[Sign]:
@@ -66,6 +79,8 @@ CHECKS: tuple[Check[Host], ...] = (
           "Mend what the message says, and ask again.", _unreachable),
     Check("ssh.host-key", "high", "A target shows another host key than is pinned: it was set up anew, or somebody stands in between.",
           "Compare with the host's own console; only then put the new key into known_hosts.", _another),
+    Check("ssh.unpinned", "medium", "What is pinned for a target is the key that `init` wrote, which nobody has.",
+          "Put the host's own key into known_hosts, taken on the host itself; compare its fingerprint.", _unknown),
     Check("ssh.root", "medium", "The login root is offered.", "Offer a login of its own, with sudo rules for what it needs.", _root),
 )
 """What is looked at on an SSH target."""

@@ -41,8 +41,8 @@ def verdict(problem: BaseException) -> Verdict:
     """What a fault means for the channel it happened in."""
     match problem:
         case Refused(code="held"):
-            hint = f": {problem.hint}" if problem.hint else ""
-            return Verdict(HELD, f"held: approval {problem.detail}: {problem}{hint}", "held", "refused")
+            said = problem.hint.removeprefix("held for approval ") or f"{problem.detail}: {problem}"
+            return Verdict(HELD, f"held: approval {said}", "held", "refused")
         case Refused(code="withdrawn"):
             return Verdict(DENIED, f"withdrawn: {problem}", "withdrawn", "withdrawn")
         case Refused(code="cancelled"):

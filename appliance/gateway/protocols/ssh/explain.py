@@ -67,11 +67,13 @@ def reader(folder: Folder, resource: Resource, database: str | None = None) -> S
 
 
 def asked(action: str | None, texts: Sequence[str], *, login: str | None, pty: bool) -> dict[str, Any]:
-    """What a command line asks, as test cases write it. Raises ``ConfigError``."""
+    """What a command line asks, as test cases write it; a variable may come with the command that it is for. Raises ``ConfigError``."""
     name = action or "exec"
     if name not in ACTIONS:
         raise ConfigError(f"--action: expected one of {', '.join(ACTIONS)}")
     wanted = 0 if name in BARE else 2 if name in PAIRS else 1
+    if name == "env" and len(texts) == 2:
+        return asked("exec", texts[1:], login=login, pty=pty) | {"env": texts[0]}
     if len(texts) != wanted:
         raise ConfigError(f"--action {name} takes {('no text', 'one text', PAIRS.get(name, ''))[wanted]}")
     about: Any = True if name in BARE else list(texts) if name in PAIRS else texts[0]

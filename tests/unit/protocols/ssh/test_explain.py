@@ -45,6 +45,9 @@ def test_a_command_line() -> None:
     assert explain.asked("read", ["/a"], login="backup", pty=False) == {"read": "/a", "login": "backup"}
     assert explain.asked("rename", ["/a", "/b"], login=None, pty=False) == {"rename": ["/a", "/b"]}
     assert explain.asked("shell", [], login=None, pty=True) == {"shell": True, "pty": True}
+    assert explain.asked("env", ["A=b"], login=None, pty=False) == {"env": "A=b"}
+    assert explain.asked("env", ["A=b", "deploy 7"], login="backup", pty=True) == {
+        "env": "A=b", "exec": "deploy 7", "login": "backup", "pty": True}
     for action, texts in (("run", ["a"]), ("read", []), ("rename", ["/a"]), ("shell", ["a"]), (None, ["a", "b"])):
         with pytest.raises(ConfigError):
             explain.asked(action, texts, login=None, pty=False)
