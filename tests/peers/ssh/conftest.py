@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from gateway.testing.openssh import SshServer
 from tests.peers.ssh.way import Way, running
+
+CLIENTS = ("ssh", "scp", "sftp", "ssh-add", "ssh-agent", "ssh-keygen", "rsync", "git")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clients() -> None:
+    """Nothing is skipped where a peer is missing."""
+    if missing := [name for name in CLIENTS if shutil.which(name) is None]:
+        pytest.fail(f"found no {', '.join(missing)}: install openssh-client, rsync and git (`make test` does, as root)")
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,18 @@ from tests.peers.ssh.way import Way, running
 FOREVER = "exec sleep 60 >/dev/null 2>&1"
 
 
-@pytest.fixture
-def own(tmp_path: Path, sshd: SshServer) -> Iterator[Way]:
-    """A gateway of the test's own."""
-    with running(tmp_path / "gateway", sshd) as made:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, sshd: SshServer) -> Iterator[Way]:
+    """A gateway of this module's."""
+    with running(tmp_path_factory.mktemp("ends"), sshd) as made:
         made.appliance.token("ci-bot")
+        yield made
+
+
+@pytest.fixture
+def own(shared: Way) -> Iterator[Way]:
+    """As good as one of the test's own."""
+    with shared.kept() as made:
         yield made
 
 
@@ -142,8 +149,10 @@ def test_a_rule_that_is_gone_ends_what_it_let_run(own: Way) -> None:
     grant = own.grant("ssh")
     grant["rules"] = [rule for rule in grant["rules"] if rule["name"] != "shells"]
     own.reload()
-    _, errors = client.communicate(timeout=30)
-    assert client.returncode == 126 and b"lockgate: denied: " in errors
+    assert client.stderr is not None
+    errors = client.stderr.read()                 # its standard input stays open
+    assert client.wait(30) == 126 and b"lockgate: denied: " in errors
+    client.communicate()
     assert own.last("command.end")["status"] == "refused"
     assert own.ssh("uptime").returncode == 0
 

@@ -10,7 +10,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,8 @@ class Way:
     server: SshServer
     port: int
     document: Document = field(default_factory=dict)
+    skip: int = 0
+    """Records of earlier tests, which are not looked at."""
 
     # --- the folder
 
@@ -79,6 +83,23 @@ class Way:
         last = self.records("policy.loaded", "policy.rejected")[-1]
         assert last["kind"] == "policy.loaded", last
         return str(last["policy"])
+
+    @contextmanager
+    def kept(self) -> Iterator[Way]:
+        """For one test: what it changes of policy and process is as before afterwards, and it sees its own records alone."""
+        document, files = deepcopy(self.document), {path: path.read_bytes() for path in self.appliance.folder.glob("policy/**/*.yaml")}
+        self.skip = 0
+        self.skip = len(self.records())
+        yield self
+        if not self.appliance.running:
+            self.appliance.start()
+        self.document = document
+        for path, content in files.items():
+            path.write_bytes(content)
+        for asked in self.appliance.root.glob("askpass-*"):
+            asked.unlink()
+        self.reload()
+        self.skip = 0
 
     # --- clients
 
@@ -127,7 +148,7 @@ class Way:
     def records(self, *kinds: str) -> list[Document]:
         """As ``lockgate audit export`` has them; without its process, since tests ask often."""
         found = map(json.loads, export(LogReader(audit_folder(self.appliance.state)), {}))
-        return [record for record in found if not kinds or record["kind"] in kinds]
+        return [record for record in islice(found, self.skip, None) if not kinds or record["kind"] in kinds]
 
     def last(self, kind: str, **fields: Any) -> Document:
         """The newest record of a kind with these fields; waits until there is one."""
