@@ -13,12 +13,14 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 NAME = "serving.json"
 DEFAULT_DIRECTORY = Path("/run/lockgate")
+_LARGEST = 2**20
 _STATUS = 1000
 """Characters of a status line: a notification is one datagram."""
 
@@ -61,11 +63,18 @@ def tell(verdict: Verdict) -> None:
 
 
 def read(place: Path) -> Verdict | None:
-    """The last verdict; ``None`` when no gateway has left one."""
+    """The last verdict; ``None`` when no gateway has left one. Root reads here what the service wrote: a plain file of bounded size."""
     try:
-        return Verdict(**json.loads((place / NAME).read_text()))
-    except (OSError, ValueError, TypeError):
+        handle = os.open(place / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return None
+            found = Verdict(**json.loads(file.read(_LARGEST)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    words = (found.started, found.folder, found.policy, found.version, found.named, found.refused or "")
+    numbers = type(found.pid) is int and found.pid > 0 and type(found.began) in (int, float)
+    return found if numbers and all(isinstance(word, str) for word in words) else None
 
 
 def notify(state: str, wait: float = 1.0) -> None:

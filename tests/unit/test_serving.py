@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -12,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,11 +61,24 @@ def test_a_verdict_needs_nobody_to_hear_it(tmp_path: Path, monkeypatch: pytest.M
     serving.tell(SERVING)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": 1}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": 1}', "{", "[" * 100_000, *(
+    json.dumps(asdict(SERVING) | wrong) for wrong in ({"pid": -1}, {"pid": 0}, {"pid": "7"}, {"pid": True}, {"began": "now"},
+                                                      {"refused": 7}, {"folder": ["/"]}, {"policy": "x" * 2**20}))])
 def test_what_is_no_verdict_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / serving.NAME).write_text(text)
     assert serving.read(tmp_path) is None
     assert serving.read(tmp_path / "missing") is None
+
+
+def test_only_a_plain_file_is_read(tmp_path: Path) -> None:
+    """Root reads it in a folder that the service writes: a pipe would hold it up, a link would lead anywhere."""
+    _write(tmp_path, SERVING)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / serving.NAME).symlink_to(tmp_path / serving.NAME)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / serving.NAME)
+    assert serving.read(tmp_path) == SERVING
+    assert serving.read(tmp_path / "there") is serving.read(tmp_path / "pipe") is None
 
 
 def test_signs_of_life_are_three_times_as_often_as_asked_for() -> None:
@@ -118,6 +133,21 @@ def test_a_gateway_of_another_folder_is_not_asked(tmp_path: Path) -> None:
         assert heard == [signal.SIGHUP] * 2
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_root_signals_no_process_of_another_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service writes that file: a gateway that was taken over would choose what an administrator signals."""
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: sent.append(pid))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    _write(tmp_path, replace(SERVING, pid=os.getpid(), began=time.monotonic()))
+    with pytest.raises(ConfigError, match="did not answer"):
+        reload.ask(tmp_path, 0.1)
+    mine = (tmp_path / serving.NAME).lstat().st_uid
+    monkeypatch.setattr(Path, "lstat", lambda _: SimpleNamespace(st_uid=mine + 1))
+    with pytest.raises(ConfigError, match=r"not of the account that wrote this; nobody was asked"):
+        reload.ask(tmp_path, 0.1)
+    assert sent == [os.getpid()]
 
 
 def test_a_verdict_from_before_is_no_answer(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway import serving
 from gateway.cli.options import add_json, duration
-from gateway.cli.output import emit
+from gateway.cli.output import emit, printable
 from gateway.errors import ConfigError
 
 _POLL = 0.05
@@ -38,7 +38,7 @@ def register(subparsers: Any) -> None:
 def run(args: Namespace) -> int:
     """0 in force, 1 refused. Raises ``ConfigError`` where nobody answers."""
     verdict = ask(args.directory or serving.directory() or serving.DEFAULT_DIRECTORY, args.wait, args.config)
-    emit(args, asdict(verdict), lambda _: verdict.status())
+    emit(args, asdict(verdict), lambda _: printable(verdict.status()))
     return 0 if verdict.refused is None else 1
 
 
@@ -53,6 +53,9 @@ def ask(place: Path, wait: float, config: Path | None = None) -> serving.Verdict
         raise ConfigError(f"{config}: expected the folder of the gateway that runs (pid {running.pid}), which reads "
                           f"{running.named or running.folder}; nobody was asked")
     asked = time.monotonic()
+    if os.geteuid() == 0 and not theirs(running.pid, place / serving.NAME):
+        raise ConfigError(f"{place / serving.NAME}: names process {running.pid}, which is not of the account that wrote this; "
+                          "nobody was asked")
     try:
         os.kill(running.pid, signal.SIGHUP)
     except OSError as wrong:
@@ -63,3 +66,15 @@ def ask(place: Path, wait: float, config: Path | None = None) -> serving.Verdict
             return verdict
         time.sleep(_POLL)
     raise ConfigError(f"the gateway (pid {running.pid}) did not answer within {wait:g} s")
+
+
+def theirs(pid: int, told: Path) -> bool:
+    """Whether the process is one of whoever wrote the file. Root may signal every process: a gateway that was taken over shall not choose
+    which. Others are held to their own by the kernel, and under ``ProtectProc=`` do not see them here. One that is gone is everybody's."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(set(line.split()[1:]) for line in lines if line.startswith("Uid:")) == {str(told.lstat().st_uid)}
+    except FileNotFoundError:
+        return True
+    except (OSError, StopIteration):
+        return False
