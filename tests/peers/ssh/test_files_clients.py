@@ -150,6 +150,18 @@ def test_rsync_mirrors_and_deletes(way: Way, area: Path, tmp_path: Path) -> None
     assert len(record["sha256"]) == 64
 
 
+def test_rsync_filter_rules_read_no_file_of_the_target_t50(way: Way, area: Path, tmp_path: Path) -> None:
+    local = tmp_path / "got"
+    done = rsync(way, "-a", "--filter=: ../../secret", f"web-1@127.0.0.1:{area}/tree/", str(local))
+    assert done.returncode != 0
+    assert b"denied: rsync: a filter rule" in done.stderr
+    assert not local.exists() or not list(local.iterdir())
+    done = rsync(way, "-a", "--exclude=*.log", "--filter=P keep", f"web-1@127.0.0.1:{area}/tree/", str(local))
+    assert done.returncode == 0, done.stderr
+    done = rsync(way, "-az", "--delete", "--exclude=*.log", f"{local}/", f"web-1@127.0.0.1:{area}/tree/")
+    assert done.returncode == 0, done.stderr
+
+
 def test_rsync_does_not_lead_out_t50(way: Way, area: Path, tmp_path: Path) -> None:
     for place in ("/etc/", f"{area}/out/", f"{area}/../../../../../etc/"):
         assert b"denied" in rsync(way, "-a", f"web-1@127.0.0.1:{place}", str(tmp_path / "got")).stderr

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """scp and rsync before they start: the same actions on the paths as the target understands them. And rsync on its way.
 
-rsync's protocol is not read: its paths are decided before it starts, with everything below them, and then its bytes are relayed, counted
-and hashed. Which files they are, and what becomes of each, is not known to the gateway.
+rsync's protocol is not read beyond its filter rules (``rsync_rules``): its paths are decided before it starts, with everything below
+them, and then its bytes are relayed, counted and hashed. Which files they are, and what becomes of each, is not known to the gateway.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gateway.errors import Refused
 from gateway.model import Operation
 from gateway.protocols.ssh.desk import Running
 from gateway.protocols.ssh.files import FileDesk, Pipe
+from gateway.protocols.ssh.rsync_rules import RsyncRules
 from gateway.protocols.ssh.sftp.names import absolute, text_of
 from gateway.protocols.ssh.sftp.questions import Questions
 from gateway.protocols.ssh.sftp.transfer import Side
@@ -55,7 +56,7 @@ async def serve_rsync(access: FileAccess, caller: Pipe, target: Pipe, desk: File
     sent, received = Side(), Side()
     status, why = "cancelled", "the channel ended"
     try:
-        await _relay(caller, target, desk, running, sent, received)
+        await _relay(caller, target, desk, running, sent, received, RsyncRules(access.words))
         status, why = "ok", ""
     except Refused as no:
         status, why = "refused", no.code or str(no)
@@ -66,27 +67,34 @@ async def serve_rsync(access: FileAccess, caller: Pipe, target: Pipe, desk: File
                        sha256=main.digest, received=sent.bytes, path=" ".join(access.paths))
 
 
-async def _relay(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, sent: Side, received: Side) -> None:
+async def _relay(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, sent: Side, received: Side, rules: RsyncRules) -> None:
     """Both ways until the target ends; what is masked for the caller ends it."""
     try:
         async with asyncio.TaskGroup() as group:
-            up = group.create_task(_up(caller, target, desk, running, sent))
-            await _down(caller, target, desk, running, received)
+            up = group.create_task(_up(caller, target, desk, running, sent, rules))
+            await _down(caller, target, desk, running, received, rules, sent)
             up.cancel()
     except BaseExceptionGroup as problems:
         raise problems.exceptions[0] from None
 
 
-async def _up(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, sent: Side) -> None:
+async def _up(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, sent: Side, rules: RsyncRules) -> None:
     while data := await caller.read():
         desk.still(running)
-        sent.add(sent.bytes, data)
-        target.write(data)
+        _pass(rules.from_caller(data), target, sent)
         await target.drain()
     target.write_eof()
 
 
-async def _down(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, received: Side) -> None:
+def _pass(data: bytes, target: Pipe, sent: Side) -> None:
+    """To the target what may go there."""
+    if data:
+        sent.add(sent.bytes, data)
+        target.write(data)
+
+
+async def _down(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, received: Side, rules: RsyncRules,
+                sent: Side) -> None:
     masker = desk.masker()
     reading: asyncio.Task[bytes] | None = None
     try:
@@ -98,6 +106,7 @@ async def _down(caller: Pipe, target: Pipe, desk: FileDesk, running: Running, re
                 data, reading = reading.result(), None
                 received.add(received.bytes, data)
                 desk.still(running)
+                _pass(rules.from_target(data), target, sent)
                 out = data if masker is None else masker.feed(data) if data else masker.end()
             else:
                 data = b"more"

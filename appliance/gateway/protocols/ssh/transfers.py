@@ -117,8 +117,8 @@ _RSYNC_OWNERS = ("--usermap", "--groupmap", "--chown")
 
 
 def _rsync(words: tuple[str, ...]) -> Transfer:
-    options, paths = _rsync_options(words[1:])
-    letters = "".join(_letters(option) for option in options if not option.startswith("--"))
+    options, paths = rsync_options(words[1:])
+    letters = "".join(rsync_letters(option) for option in options if not option.startswith("--"))
     for option in (option for option in options if option.startswith("--")):
         _served(option)
     if "--sender" in options and options[:2] != ["--server", "--sender"]:
@@ -133,7 +133,7 @@ def _rsync(words: tuple[str, ...]) -> Transfer:
     return Transfer(access, _rsync_verbs(options, letters, sends), tree=recursive or sends)
 
 
-def _rsync_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def rsync_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Options come first, as rsync's own client sends them; one behind a path is refused."""
     count = next((number for number, word in enumerate(arguments) if not word.startswith("-") or word == "-"), len(arguments))
     options, paths = list(arguments[:count]), list(arguments[count:])
@@ -146,7 +146,7 @@ def _rsync_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, paths
 
 
-def _letters(option: str) -> str:
+def rsync_letters(option: str) -> str:
     """The letters of a group of short options. ``e`` ends it: what follows is what the client can do (``e.iLsfxCIvu``)."""
     group, e, able = option[1:].partition("e")
     if e and not (able.startswith(".") and able[1:].replace(".", "").isalnum() or able == "."):

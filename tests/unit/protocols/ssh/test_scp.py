@@ -208,14 +208,29 @@ async def test_rsync_is_decided_with_what_is_below_and_relayed() -> None:
     rules, caller, target = desk(), MemoryPipe(), MemoryPipe()
     running = await rules.run(await _own(understood, f"{AREA}/x"), "rsync")
     relaying = asyncio.create_task(serve_rsync(understood.files, caller, target, rules, running))
-    caller.give(b"up")
-    target.give(b"down")
-    await target.until(lambda: bytes(target.taken) == b"up")
-    await caller.until(lambda: bytes(caller.taken) == b"down")
+    caller.give(b"\x1f\0\0\0" + b"\0\0\0\0" + b"up")
+    await target.until(lambda: bytes(target.taken) == b"\x1f\0\0\0")       # the rest once the target's flags say how it is to be read
+    target.give(b"\x1f\0\0\0" + b"\x10")
+    await target.until(lambda: bytes(target.taken).endswith(b"up"))
+    await caller.until(lambda: bytes(caller.taken) == b"\x1f\0\0\0\x10")
     target.give(b"")
     await relaying
-    assert running.ended["size"] == 2
-    assert (running.ended["status"], running.ended["direction"], running.ended["bytes"]) == ("ok", "sent", 4)
+    assert running.ended["size"] == 10
+    assert (running.ended["status"], running.ended["direction"], running.ended["bytes"]) == ("ok", "sent", 5)
+
+
+async def test_a_filter_rule_that_reads_a_file_ends_rsync_t50() -> None:
+    understood = exec_request(f"rsync --server --sender -re.iLsfxCIvu . {AREA}/x", pty=False)
+    assert understood.files is not None
+    rules, caller, target = desk(), MemoryPipe(), MemoryPipe()
+    running = await rules.run(understood.operations, "rsync")
+    relaying = asyncio.create_task(serve_rsync(understood.files, caller, target, rules, running))
+    target.give(b"\x1f\0\0\0\x10")
+    caller.give(b"\x1f\0\0\0" + len(b". /etc/shadow").to_bytes(4, "little") + b". /etc/shadow" + b"\0\0\0\0")
+    with pytest.raises(Refused, match="filter rule"):
+        await relaying
+    assert bytes(target.taken) == b"\x1f\0\0\0"
+    assert running.ended["status"] == "refused"
 
 
 async def _own(understood: Any, path: str) -> Any:
