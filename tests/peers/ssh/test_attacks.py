@@ -128,6 +128,30 @@ async def test_a_login_that_is_not_offered_t48(way: Way) -> None:
     assert "has no login" in way.last("session.refused", user="nobody@web-1")["reason"]
 
 
+@pytest.mark.parametrize("header", [
+    b"PROXY TCP4 192.0.2.7 192.0.2.8 1 22\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)], ids=["v1", "v2"])
+async def test_a_forged_proxy_header_is_no_ssh_t16(way: Way, header: bytes) -> None:
+    """The source is who connects; nothing before a client's version is looked over (CVE-2024-35175)."""
+    before = len(way.records("session.start"))
+    with socket.create_connection(("127.0.0.1", way.port), 20) as peer:
+        peer.sendall(header + b"SSH-2.0-forged\r\n")
+        said = b""
+        while more := await asyncio.to_thread(_received, peer):
+            said += more
+    assert said.startswith(b"SSH-2.0-lockgate\r\n")
+    assert len(way.records("session.start")) == before
+    async with connected(way) as connection:
+        assert (await connection.run("uptime")).exit_status == 0
+    assert way.last("session.start")["source"] == "127.0.0.1"
+
+
+def _received(peer: socket.socket) -> bytes:
+    try:
+        return peer.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
 # --- algorithms
 
 
