@@ -197,3 +197,20 @@ def test_a_program_that_fails_without_a_case_refuses(tmp_path: Path, monkeypatch
     monkeypatch.setattr(release, "asked", lambda *asked: subprocess.CompletedProcess(asked, 1, said))
     with pytest.raises(release.Wrong, match="lockgate policy test refuses the folder"):
         release.tested(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '{"began": null}', "[" * 100_000, "{", None])
+def test_a_verdict_that_the_service_spoiled_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """The module runs as root, and the file is the service's: a pipe in its place holds nobody up."""
+    told = tmp_path / "serving.json"
+    told.write_text(text) if text is not None else os.mkfifo(told)
+    monkeypatch.setattr(release, "VERDICT", told)
+    host = release.Host(tmp_path, tmp_path)
+    host.active = True
+    assert host.verdict() == release.Verdict()
+    told.unlink()
+    told.write_text('{"began": 7, "folder": "/a"}')
+    assert host.verdict() == release.Verdict(began=7.0, folder="/a")
+    told.rename(tmp_path / "away")
+    told.symlink_to(tmp_path / "away")
+    assert host.verdict() == release.Verdict()
