@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,7 +120,8 @@ class SessionDesk:
     def _command(self, operations: tuple[Operation, ...], text: str, shown: str, wait: bool) -> Command:
         said = printable(text)
         return Command(operations, said, self._session.hidden(printable(shown) or said), wait=wait,
-                       binding=Binding(login=self._session.session.login, context=self._context | {"action": operations[0].verb}))
+                       binding=Binding(login=self._session.session.login, context=self._context | {"action": operations[0].verb},
+                                       objects=tuple(map(bound, operations))))
 
     def allowed(self, operations: tuple[Operation, ...]) -> bool:
         """Whether policy has anything against it, without running it."""
@@ -137,6 +139,13 @@ class SessionDesk:
 
     async def ended(self) -> None:
         await self._session.ended()
+
+
+def bound(operation: Operation) -> str:
+    """What an approval is for beside the text: the action and what it is on, where links lead included; with everything below, if so."""
+    path = operation.attributes.get("path")
+    on = (path,) if isinstance(path, str) else operation.objects
+    return json.dumps([operation.verb, *map(str, on), *(["tree"] if operation.attributes.get("tree") else [])])
 
 
 def printable(text: str) -> str:

@@ -106,8 +106,9 @@ def subsystem_request(name: str) -> Understood:
 
 def env_request(name: str, value: str, program: Understood) -> tuple[Operation, ...]:
     """A variable for a program: one operation for each of the program's, with its words and text. ``LANG``, ``LC_*`` and ``TZ`` need no
-    rule where their value is a locale or a zone and nothing else. A name that is none is ``""``, which nothing allows."""
-    sound = _NAME.fullmatch(name) is not None and "\0" not in value
+    rule where their value is a locale or a zone and nothing else. A name that is none, or has a value
+    that is not UTF-8, is ``""``, which nothing allows."""
+    sound = _NAME.fullmatch(name) is not None and "\0" not in value and not _impossible(value)
     free = sound and free_variable(name) and ".." not in value and (_ZONE if name == "TZ" else _LOCALE).fullmatch(value) is not None
     kept = ("words", "text", "complex", "pty")
     made = []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.protocols.ssh.transfers import RSYNC_LETTERS, RSYNC_LONG
 from gateway.protocols.ssh.understand import (
     LONGEST,
+    env_request,
     exec_request,
     file_request,
     rename_request,
@@ -171,3 +172,10 @@ def test_a_transfer_has_paths_of_its_own_words(words: list[str], program: str) -
         assert set(found.files.paths) <= {word for word in words if word != "''"}
         assert {one.verb for one in found.operations} & ({"write"} if found.files.sends else {"read"})
         assert not {"-S", "-L"} & set(words[:words.index(found.files.paths[0])]) - ({"-L"} if program == "scp" and "--" in words else set())
+
+
+@pytest.mark.parametrize("value", ["\udcff", "a\0", "x" * (LONGEST + 1)])
+def test_a_variable_whose_value_is_no_text_is_nobodys_t57(value: str) -> None:
+    """Bytes that are no UTF-8 would be shown to an approver like the text that spells them."""
+    assert [one.attributes["name"] for one in env_request("RELEASE", value, exec_request("a", pty=False))] == [""]
+    assert [one.attributes["name"] for one in env_request("RELEASE", "\\xff", exec_request("a", pty=False))] == ["RELEASE"]
