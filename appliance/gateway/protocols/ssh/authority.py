@@ -140,6 +140,11 @@ def read(blob: bytes, ca: Ed25519PublicKey, user: str, source: str, now: float) 
     return identity
 
 
+def is_certificate(blob: bytes) -> bool:
+    """Whether what is shown says that it is one."""
+    return blob[4:4 + min(int.from_bytes(blob[:4], "big"), 64)].endswith(_SUFFIX.encode())
+
+
 # taking it apart
 
 

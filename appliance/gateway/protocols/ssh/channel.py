@@ -53,6 +53,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._beside: list[Running] = []
         self._task: asyncio.Task[None] | None = None
         self._left = False
+        self._no: Refused | None = None
         self._overtime: asyncio.TimerHandle | None = None
         self.busy = False
         self.chan: CallerChannel
@@ -140,6 +141,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         if self._left:
             return
         self._left = True
+        if self._task is None or self._task.done():
+            self._end_beside()
         if isinstance(self._sink, Relay):
             self._sink.stop(ClientFault("the caller left"))
         elif isinstance(self._sink, Pipes):
@@ -186,8 +189,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             if self._overtime is not None:
                 self._overtime.cancel()
             session.channels.discard(self)
-            for running in self._beside:
-                running.finish()
+            self._end_beside()
             session.rested()
 
     def _failed(self, problem: Exception) -> None:
@@ -225,7 +227,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
                 return await self._restricted(restricted.operations, wanted, env, desk)
         running = await self._let_run(wanted.understood.operations, wanted, env, desk)
         async with (self._recorded(running), self._at.upstream(own=self._own) as upstream,
-                    self._begun(upstream, wanted, env) as (channel, side)):
+                    self._begun(upstream, wanted, env, running) as (channel, side)):
             if wanted.sftp:
                 return await self._sftp(channel, side, desk, running)
             return await self._relayed(wanted, channel, side, running)
@@ -282,7 +284,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     async def _let_run(self, operations: tuple[Operation, ...], wanted: Program, env: Environment, desk: SessionDesk) -> Running:
         running = await desk.run(operations + env.operations, wanted.text)
-        running.stop = self._stopped
+        running.stop, self._no = self._stopped, None
         self.busy = wanted.kind == "exec"
         seconds = running.decision.limits.time
         if seconds is not None:
@@ -309,7 +311,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         return found | {"pty": "yes" if self._terminal is not None else "no"}
 
     def _stopped(self, no: Refused) -> None:
-        """What runs may not go on."""
+        """What runs, or is about to, may not go on."""
+        self._no = no
         if isinstance(self._sink, Relay):
             self._sink.stop(no)
         elif isinstance(self._sink, Pipes):
@@ -335,17 +338,29 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         return self._agent or self._x11 is not None
 
     @asynccontextmanager
-    async def _begun(self, upstream: Upstream, wanted: Program, env: Environment) -> AsyncIterator[tuple[TargetChannel, TargetSide]]:
-        """A channel on which the target runs what was asked for. Raises ``TargetFault``."""
+    async def _begun(self, upstream: Upstream, wanted: Program, env: Environment,
+                     running: Running) -> AsyncIterator[tuple[TargetChannel, TargetSide]]:
+        """A channel on which the target runs what was asked for, where it still may. Raises ``TargetFault``."""
         side = TargetSide()
         ask = wanted.kind.encode(), wanted.argument, env.given, self._terminal, self._x11, self._agent
+        self._may_begin(running)
         channel = await self._at.opened(upstream, side, *ask)
         try:
-            if self._left:
-                raise ClientFault("the caller left")
+            self._may_begin(running)
             yield channel, side
+        except BaseException:
+            channel.give_up()
+            raise
         finally:
             channel.close()
+
+    def _may_begin(self, running: Running) -> None:
+        """The way to the target takes its time: things change meanwhile."""
+        if self._left:
+            raise ClientFault("the caller left")
+        if self._no is not None:
+            raise self._no
+        running.still()
 
     async def _relayed(self, wanted: Program, channel: TargetChannel, side: TargetSide, running: Running) -> Exit:
         relay = Relay(self._session, running, self.chan, channel, self._session.recorder(self._terminal, wanted))
@@ -405,7 +420,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         async with self._at.upstream(own=self._own) as upstream, self._at.questions(upstream) as questions:
             operations = await self._located(wanted, access, questions, desk)
             running = await self._let_run(operations, wanted, env, desk)
-            async with self._recorded(running), self._begun(upstream, wanted, env) as (channel, side):
+            async with self._recorded(running), self._begun(upstream, wanted, env, running) as (channel, side):
                 pipes = self._pipes(channel, side)
                 if access.kind == "rsync":
                     await serve_rsync(access, pipes.caller, pipes.target, desk, running)
@@ -436,7 +451,13 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._session.outlived(over)
             return False
         self._beside.append(running)
-        return True
+        if self._left:
+            self._end_beside()
+        return not self._left
+
+    def _end_beside(self) -> None:
+        for running in self._beside:
+            running.finish()
 
 
 def _seen(recorded: asyncio.Future[int]) -> None:

@@ -38,11 +38,11 @@ from asyncssh.constants import (
     OPEN_ADMINISTRATIVELY_PROHIBITED,
     OPEN_RESOURCE_SHORTAGE,
 )
-from asyncssh.packet import Boolean, Byte, SSHPacket, String, UInt32
+from asyncssh.packet import Boolean, Byte, PacketDecodeError, SSHPacket, String, UInt32
 from asyncssh.public_key import decode_ssh_certificate
 
 from gateway.net.server import LINGER
-from gateway.protocols.ssh.algorithms import GCM
+from gateway.protocols.ssh.algorithms import GCM, SIGNATURES
 
 CHANNELS = 64
 """Channels of one connection open at once."""
@@ -446,10 +446,10 @@ class CallerConnection(Bounded, SSHServerConnection):
 
         def verified() -> bool:
             try:
-                key = decode_ssh_certificate(key_data).key
-            except asyncssh.KeyImportError:
+                key, kind = decode_ssh_certificate(key_data).key, SSHPacket(signature).get_string()
+            except (asyncssh.KeyImportError, PacketDecodeError):
                 return False
-            return bool(signature) and key.verify(String(self._session_id) + msg, signature)
+            return kind.decode("ascii", "replace") in SIGNATURES and key.verify(String(self._session_id) + msg, signature)
 
         return await self._door.certificate(username, key_data, verified)
 

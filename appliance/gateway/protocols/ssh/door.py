@@ -11,6 +11,8 @@ from gateway.errors import Refused
 PROMPT = "Token as password: "
 """Programs that type a password wait for ``password:``."""
 _NAMES = 256
+_CUT = {0: "empty, as OpenSSH sends it by SSH_ASKPASS for more than 1,023 characters", 1022: "cut off by the client at 1,022 characters",
+        1023: "cut off by the client at 1,023 characters"}
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]*)?")
 
 
@@ -25,6 +27,12 @@ class Asked:
 def without_tokens(text: str) -> str:
     """What a caller says of itself, for the record: a JWT that was typed where a name belongs is not kept."""
     return _TOKEN.sub("****", text)
+
+
+def cut_off(token: str) -> str:
+    """What is to be done about a token that a client shortened; ``""`` for one of any other length."""
+    why = _CUT.get(len(token), "")
+    return why and f"the token is {why}: exchange it for a certificate (lockgate ssh-certificate)"
 
 
 def asked(user: str) -> Asked:

@@ -8,6 +8,7 @@ Denied: "administratively prohibited" (RFC 4254, section 5.1). One that has to b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -18,12 +19,17 @@ from gateway.errors import AuditUnavailable, Fault, Refused, SessionOver, Target
 from gateway.protocols.ssh.connection import Flow, prohibited
 from gateway.protocols.ssh.desk import Running
 from gateway.protocols.ssh.ending import verdict
+from gateway.protocols.ssh.hosts import PORT
 from gateway.protocols.ssh.relay import Brakes
+from gateway.protocols.ssh.towards import MISMATCH
 from gateway.protocols.ssh.understand import Understood, forward_request
+from gateway.protocols.ssh.upstream import Upstream
 
 if TYPE_CHECKING:
     from gateway.protocols.ssh.session import SshSession
 
+LISTENERS = 16
+"""Places at the target that one session listens on."""
 Connect = Callable[[Callable[[], "Side"]], Awaitable[Any]]
 
 
@@ -109,6 +115,11 @@ class Joined:
         self._ended(self)
         self._session.rested()
 
+    def end_target(self) -> None:
+        """The target's end came after the end."""
+        if self.target.channel is not None:
+            self.target.channel.close()
+
     def conclude(self, line: str) -> None:
         self.end("cancelled", "session over")
 
@@ -119,17 +130,30 @@ class Joined:
 class RemoteListener(SSHListener):
     """What a caller listens on at the target (``ssh -R``): its end is the end of the operation."""
 
-    def __init__(self, session: SshSession, running: Running, inner: SSHListener) -> None:
+    def __init__(self, forwards: Forwards, session: SshSession, running: Running, upstream: Upstream) -> None:
         super().__init__()
-        self._session, self._running, self._inner = session, running, inner
-        running.stop = lambda no: self.close()
+        self._forwards, self._session, self._running, self._upstream = forwards, session, running, upstream
+        self.inner: SSHListener | None = None
+        self.over = False
+        running.stop = lambda no: self.end("refused", "denied")
 
     def get_port(self) -> int:
-        return self._inner.get_port()
+        return self.inner.get_port() if self.inner is not None else 0
 
     def close(self) -> None:
-        self._inner.close()
-        self._running.finish()
+        self.end("ok")
+
+    def end(self, status: str, error: str = "") -> None:
+        """The target is told, once it listens; the record, once."""
+        if self.inner is not None:
+            self.inner.close()
+            self.inner = None
+        if self.over:
+            return
+        self.over = True
+        self._forwards.listeners -= 1
+        self._upstream.give_back()
+        self._running.finish(status, error=error)
         self._session.rested()
 
 
@@ -138,13 +162,15 @@ class Forwards:
 
     def __init__(self, session: SshSession) -> None:
         self._session = session
+        self.listeners = 0
 
     # --- to the target and on
 
     def tcp(self, host: str, port: int, origin: tuple[str, int]) -> tuple[Flow, Coroutine[Any, Any, Side]]:
         """``direct-tcpip``: ``-L``, ``-D``, ``-W``, and the jump of ``-J``."""
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return self._session.caller.create_tcp_channel(), self._local(forward_request("forward-local", where), where, origin)
+        return self._session.caller.create_tcp_channel(), self._local(
+            forward_request("forward-local", where, (PORT, self._session.resource.place[1])), where, origin)
 
     def unix(self, path: str) -> tuple[Flow, Coroutine[Any, Any, Side]]:
         """``direct-streamlocal@openssh.com``."""
@@ -152,12 +178,9 @@ class Forwards:
         return self._session.caller.create_unix_channel(), self._local(forward_request("forward-socket", where), where, ("", 0))
 
     async def _local(self, understood: Understood, where: str, origin: tuple[str, int]) -> Side:
-        running = await self._decided(understood, where)
-        try:
-            upstream = await self._session.upstream()
-        except TargetFault as fault:
-            running.finish("error", error="target")
-            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, f"lockgate: {fault}") from None
+        nested = " (nested: SSH inside of SSH is not seen)" if understood.operations[0].attributes.get("nested") else ""
+        running = await self._decided(understood, f"{where}{nested}")
+        upstream = await self._way(running)
 
         def ended(joined: Joined) -> None:
             upstream.give_back()
@@ -165,20 +188,37 @@ class Forwards:
 
         joined = Joined(self._session, running, ended)
         running.stop = lambda no: joined.end("refused", "denied")
-        to, connection = str(understood.operations[0].attributes["to"]), upstream.connection
         try:
-            if to.startswith("unix:"):
-                await connection.create_unix_channel().connect(lambda: joined.target, to.removeprefix("unix:"))
-            else:
-                host, _, port = to.rpartition(":")
-                await connection.create_tcp_channel().connect(lambda: joined.target, host.strip("[]"), int(port), *origin)
+            running.still()
+            await self._session.while_open(self._connected(joined, upstream, str(understood.operations[0].attributes["to"]), origin))
         except asyncssh.ChannelOpenError as refused:
             joined.end("error", "the target refused it")
             raise asyncssh.ChannelOpenError(refused.code, f"the target: {refused.reason[:200]}") from None
-        if self._session.over:
-            joined.conclude("")
-            raise prohibited("lockgate: the session is over")
+        except Fault as fault:
+            joined.end("refused" if isinstance(fault, Refused) else "cancelled", verdict(fault).error)
+        if joined.over:
+            joined.end_target()
+            raise prohibited("lockgate: it may not be opened any more")
         return joined.caller
+
+    async def _connected(self, joined: Joined, upstream: Upstream, to: str, origin: tuple[str, int]) -> None:
+        connection = upstream.connection
+        if to.startswith("unix:"):
+            await connection.create_unix_channel().connect(lambda: joined.target, to.removeprefix("unix:"))
+        else:
+            host, _, port = to.rpartition(":")
+            await connection.create_tcp_channel().connect(lambda: joined.target, host.strip("[]"), int(port), *origin)
+
+    async def _way(self, running: Running, *, own: bool = False) -> Upstream:
+        """A connection to the target. Raises ``ChannelOpenError``."""
+        try:
+            return await self._session.while_open(self._session.upstream(own=own))
+        except Fault as fault:
+            said = verdict(fault)
+            running.finish(said.record, error=said.error)
+            if isinstance(fault, TargetFault) and fault.code == MISMATCH:
+                self._session.mistrusted(fault)
+            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, f"lockgate: {said.line}") from None
 
     async def _decided(self, understood: Understood, where: str) -> Running:
         """Raises ``ChannelOpenError``."""
@@ -205,56 +245,64 @@ class Forwards:
     async def listen(self, host: str, port: int) -> SSHListener | None:
         """``tcpip-forward``: ``-R``. ``None`` where it is refused."""
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            running = await self._decided(forward_request("forward-remote", where), f"remote {where}")
-        except asyncssh.ChannelOpenError as refused:
-            self._session.tell_all(refused.reason.removeprefix("lockgate: "))
-            return None
 
-        def arrived(orig_host: str, orig_port: int) -> Coroutine[Any, Any, Side]:
-            channel = self._session.caller.create_tcp_channel
-            actual = port or inner.get_port()
-            return self._arrived(running, lambda side: channel().accept(side, host, actual, orig_host, orig_port))
+        async def begun(running: Running, upstream: Upstream) -> SSHListener:
+            def arrived(orig_host: str, orig_port: int) -> Coroutine[Any, Any, Side]:
+                channel = self._session.caller.create_tcp_channel
+                actual = port or inner.get_port()
+                return self._arrived(running, lambda side: channel().accept(side, host, actual, orig_host, orig_port))
 
-        try:
-            upstream = await self._session.upstream(own=True)
             inner = await upstream.connection.create_server(arrived, host, port, encoding=None)
-        except (Fault, asyncssh.Error, OSError):
-            running.finish("error", error="the target refused it")
-            return None
-        return RemoteListener(self._session, running, inner)
+            return inner
+
+        return await self._listening(forward_request("forward-remote", where), where, begun)
 
     async def listen_unix(self, path: str) -> SSHListener | None:
         """``streamlocal-forward@openssh.com``."""
         where = f"unix:{path}"
+
+        async def begun(running: Running, upstream: Upstream) -> SSHListener:
+            def arrived() -> Coroutine[Any, Any, Side]:
+                channel = self._session.caller.create_unix_channel
+                return self._arrived(running, lambda side: channel().accept(side, path))
+
+            return await upstream.connection.create_unix_server(arrived, path, encoding=None)
+
+        return await self._listening(forward_request("forward-socket", where), where, begun)
+
+    async def _listening(self, understood: Understood, where: str,
+                         begun: Callable[[Running, Upstream], Awaitable[SSHListener]]) -> SSHListener | None:
+        if self.listeners >= LISTENERS:
+            understood = replace(understood, refusal=f"this session listens on {LISTENERS} places already")
+        self.listeners += 1
         try:
-            running = await self._decided(forward_request("forward-socket", where), f"remote {where}")
+            running = await self._decided(understood, f"remote {where}")
+            upstream = await self._way(running, own=True)
         except asyncssh.ChannelOpenError as refused:
+            self.listeners -= 1
             self._session.tell_all(refused.reason.removeprefix("lockgate: "))
             return None
-
-        def arrived() -> Coroutine[Any, Any, Side]:
-            channel = self._session.caller.create_unix_channel
-            return self._arrived(running, lambda side: channel().accept(side, path))
-
+        made = RemoteListener(self, self._session, running, upstream)
         try:
-            upstream = await self._session.upstream(own=True)
-            inner = await upstream.connection.create_unix_server(arrived, path, encoding=None)
+            running.still()
+            made.inner = await self._session.while_open(begun(running, upstream))
         except (Fault, asyncssh.Error, OSError):
-            running.finish("error", error="the target refused it")
+            made.end("error", "the target refused it")
+        if made.over:
+            made.close()
             return None
-        return RemoteListener(self._session, running, inner)
+        return made
 
-    def opened(self, kind: str, origin: tuple[str, int]) -> tuple[Flow, Coroutine[Any, Any, Side]]:
+    def opened(self, upstream: Upstream, kind: str, origin: tuple[str, int]) -> tuple[Flow, Coroutine[Any, Any, Side]]:
         """A channel that the target opens for the agent or X11: only on the session's own connection, where the caller asked and may."""
         session = self._session
         running = next((one for one in session.running if one.verb == kind), None)
-        if running is None or session.own is None:
+        if running is None:
             raise prohibited(f"{kind} was not asked for")
         if kind == "agent":
-            return session.own.connection.create_agent_channel(), self._arrived(
+            return upstream.connection.create_agent_channel(), self._arrived(
                 running, lambda side: session.caller.create_agent_channel().open(side))
-        return session.own.connection.create_x11_channel(), self._arrived(
+        return upstream.connection.create_x11_channel(), self._arrived(
             running, lambda side: session.caller.create_x11_channel().open(side, *origin))
 
     async def _arrived(self, running: Running, connect: Connect) -> Side:
@@ -272,6 +320,8 @@ class Forwards:
         except asyncssh.ChannelOpenError as refused:
             joined.end("error")
             raise asyncssh.ChannelOpenError(refused.code, "the caller refused it") from None
+        if joined.over:
+            raise prohibited("lockgate: the session is over")
         return joined.target
 
 

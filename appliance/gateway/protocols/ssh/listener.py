@@ -139,6 +139,7 @@ class Caller(asyncssh.SSHServer):
         self._ca = listener.shown.ca
         self._entered: Session | None = None
         self._started = False
+        self._offered: dict[str, str] = {}
         self._session: SshSession | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -174,6 +175,7 @@ class Caller(asyncssh.SSHServer):
     async def _leave(self) -> None:
         entered = self._entered
         if entered is None:
+            await self._record_offer()
             return
         try:
             if self._started and self._session is None:
@@ -182,6 +184,14 @@ class Caller(asyncssh.SSHServer):
                 await asyncio.wait([self._gateway.audit.record("session.end", fields)], timeout=5.0)
         finally:
             self._gateway.live.remove(entered.id)
+
+    async def _record_offer(self) -> None:
+        """Why a certificate that was offered would not do, once, where nobody came in: nothing else says it."""
+        if not self._offered:
+            return
+        recorded = self._gateway.audit.record("session.refused", self._claimed() | self._offered)
+        recorded.add_done_callback(_seen)
+        await asyncio.wait([recorded], timeout=5.0)
 
     def _lost(self) -> None:
         self._stream.connection_lost(None)
@@ -221,8 +231,18 @@ class Caller(asyncssh.SSHServer):
 
     async def validate_password(self, username: str, password: str) -> bool:
         """A token."""
-        gateway = self._gateway
-        return await self._admitted(username, lambda: gateway.authenticator.admit(password, self._stream.peer, gateway.now()))
+        gateway, cut = self._gateway, door.cut_off(password)
+
+        async def identity() -> Identity:
+            try:
+                return await gateway.authenticator.admit(password, self._stream.peer, gateway.now())
+            except TokenRefused as no:
+                if not cut:
+                    raise
+                self._connection.send_auth_banner(f"lockgate: {cut}\r\n")
+                raise TokenRefused(cut, f"{no.reason}; {cut}") from None
+
+        return await self._admitted(username, identity)
 
     async def certificate(self, user: str, blob: bytes, verified: Callable[[], bool] | None) -> bool:
         """A certificate of the gateway's own. An offer is looked at, and nothing else happens."""
@@ -231,6 +251,9 @@ class Caller(asyncssh.SSHServer):
         if verified is None:
             try:
                 self._read(user, blob)
+            except CertificateRefused as no:
+                self._not_good(user, blob, no)
+                return False
             except Fault:
                 return False
             return user == self._user
@@ -244,6 +267,16 @@ class Caller(asyncssh.SSHServer):
 
         return await self._admitted(user, identity)
 
+    def _not_good(self, user: str, blob: bytes, no: CertificateRefused) -> None:
+        """One of this gateway's own says more than another; keys, of which agents have many, say nothing."""
+        ours = not str(no).endswith(("signed by another", "not readable"))
+        if user == self._user and authority.is_certificate(blob) and (ours or not self._offered):
+            self._offered = {"protocol": "ssh", "reason": f"a certificate was offered: {no.reason}"}
+
+    def _claimed(self) -> dict[str, Any]:
+        """What the caller says of itself."""
+        return {"source": self._stream.peer, "user": door.without_tokens(self._user or "")[:256]}
+
     def _read(self, user: str, blob: bytes) -> Identity:
         assert self._ca is not None
         gateway, peer = self._gateway, self._stream.peer
@@ -253,7 +286,7 @@ class Caller(asyncssh.SSHServer):
         """Let in whom ``known`` names, or say and record why not."""
         if self._entered is not None or user != self._user:
             return False
-        claimed = {"source": self._stream.peer, "user": door.without_tokens(user)[:256]}
+        claimed = self._claimed()
         try:
             try:
                 wanted = door.asked(user)
@@ -344,6 +377,12 @@ class Caller(asyncssh.SSHServer):
 
     def tap_requested(self, unit: int | None) -> Any:
         return self._live().forwards.tunnel()
+
+
+def _seen(recorded: asyncio.Future[int]) -> None:
+    """Nobody is let in, whether it could be recorded or not."""
+    if not recorded.cancelled():
+        recorded.exception()
 
 
 async def _turned_away(stream: ByteStream, why: str) -> None:

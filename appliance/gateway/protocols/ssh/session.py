@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncssh
 
@@ -27,6 +27,7 @@ from gateway.protocols.ssh.desk import Running, SessionDesk, Tell, notice
 from gateway.protocols.ssh.door import without_tokens
 from gateway.protocols.ssh.ending import Ended
 from gateway.protocols.ssh.forwards import Forwards
+from gateway.protocols.ssh.own import OwnConnections
 from gateway.protocols.ssh.recorder import ChannelRecorder
 from gateway.protocols.ssh.settings import SshResource
 from gateway.protocols.ssh.towards import Towards
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.protocols.ssh.relay import Recorder
 
 log = logging.getLogger("gateway.ssh")
+T = TypeVar("T")
 
 LOOK_EVERY = 1.0
 """Seconds between looks at what may end an idle or long-running session."""
@@ -64,6 +66,7 @@ class _Waiting:
 
     shown: str
     tell: Tell
+    task: asyncio.Task[Any] | None
     told: bool = False
 
 
@@ -81,9 +84,8 @@ class SshSession:
         self.bytes = self.denials = 0
         self._tasks = Supervisor()
         self._waiting: list[_Waiting] = []
-        self.own: Upstream | None = None
-        """The connection to the target that is this session's alone."""
         self.forwards = Forwards(self)
+        self._own = OwnConnections(session, self.forwards.opened)
         self._over: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._next_look: asyncio.TimerHandle | None = None
@@ -181,7 +183,7 @@ class SshSession:
     @contextmanager
     def waiting(self, shown: str, tell: Tell) -> Iterator[None]:
         """While an operation is decided: it may be held, and then its caller is told."""
-        entry = _Waiting(shown, tell)
+        entry = _Waiting(shown, tell, asyncio.current_task())
         self._waiting.append(entry)
         try:
             yield
@@ -199,8 +201,8 @@ class SshSession:
             found.tell(notice(view))
 
     def withdraw(self, task: asyncio.Task[None] | None, reason: str) -> None:
-        """A channel that waits is given up by its caller."""
-        if len(self._waiting) == 1:
+        """A channel that waits is given up by its caller; what others wait for stays."""
+        if len(self._waiting) == 1 and self._waiting[0].task is task:
             self.gate.approvals.withdraw_session(self.session.id, reason)
         elif task is not None:
             task.cancel()
@@ -258,16 +260,24 @@ class SshSession:
 
     async def upstream(self, *, own: bool = False) -> Upstream:
         """A connection to the target with room for one more channel; to be given back. ``own``: no other session is on it. Raises
-        ``TargetFault``."""
+        ``TargetFault``, ``SessionOver`` or ``AuditUnavailable``."""
         towards = self._towards()
         if not own:
             self._ways.add(towards)
             return await towards.shared(self.session, self._resource())
-        if self.own is None or not self.own.usable:
-            self.own = await towards.own(self.session, self._resource())
-            self.own.connection.opened = self.forwards.opened
-        self.own.take()
-        return self.own
+        return await self._own.taken(towards, self._resource())
+
+    async def while_open(self, work: Awaitable[T]) -> T:
+        """Its result; given up once the session is over. Raises ``SessionOver`` then."""
+        task = asyncio.ensure_future(work)
+        try:
+            either: list[asyncio.Future[Any]] = [task, self._over]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise SessionOver("the session is over")
+        finally:
+            task.cancel()
 
     def _resource(self) -> SshResource:
         """As the policy in force has it. Raises ``TargetFault``."""
@@ -314,8 +324,7 @@ class SshSession:
             await self._let_go()
             self.caller.disconnect(asyncssh.DISC_BY_APPLICATION, f"lockgate: {ended.told}")
         await self._tasks.close()
-        if self.own is not None:
-            self.own.close()
+        self._own.close()
         for towards in self._ways:
             towards.left(self.session)
         last = [done for one in list(self.running) if (done := one.finish("cancelled", error="session over")) is not None]

@@ -194,13 +194,15 @@ def more_credentials(resource: SshResource) -> Mapping[str, str]:
 
 
 def listener_files(listener: SshListener) -> Iterator[Used]:
-    """Keys of the gateway, and certificates of its host keys."""
+    """Keys of the gateway, and certificates of its host keys. They are looked at in this order."""
+    shown: list[bytes] = []
     for number, key in enumerate(listener.host_keys):
-        yield Used(key, ("host_keys", number), trust.check_private_key, private=True, fresh=True)
+        yield Used(key, ("host_keys", number), lambda path: shown.append(trust.public_half(path)), private=True, fresh=True)
     if listener.user_ca is not None:
         yield Used(listener.user_ca, ("user_ca",), trust.check_private_key, private=True, fresh=True)
     for number, certificate in enumerate(listener.host_certificates):
-        yield Used(certificate, ("host_certificates", number), trust.check_host_certificate)
+        yield Used(certificate, ("host_certificates", number), lambda path: trust.check_host_certificate(
+            path, shown if len(shown) >= len(listener.host_keys) else None))
 
 
 def resource_files(resource: SshResource) -> Iterator[Used]:

@@ -10,18 +10,21 @@ import base64
 import binascii
 import fnmatch
 import hmac
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
     SSHCertificate,
     SSHCertificateType,
     load_ssh_public_identity,
     load_ssh_public_key,
 )
 
+from gateway.audit.note import load_private_key
 from gateway.config.fresh import audit_key, public_line
 from gateway.config.keyfiles import check_audit_key, content
 
@@ -45,14 +48,23 @@ def check_private_key(path: Path) -> None:
     check_audit_key(path)
 
 
-def check_host_certificate(path: Path) -> None:
-    """One OpenSSH host certificate."""
+def public_half(path: Path) -> bytes:
+    """Of a private key as above, on one line."""
+    check_audit_key(path)
+    return load_private_key(path).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
+def check_host_certificate(path: Path, keys: Collection[bytes] | None = None) -> None:
+    """One OpenSSH host certificate; for one of these ``keys``, where they are known."""
     try:
         found = load_ssh_public_identity(_lines(path)[0].encode())
     except (*_PARSING, IndexError):
         raise ValueError(f"expected an OpenSSH host certificate in {path}") from None
     if not isinstance(found, SSHCertificate) or found.type != SSHCertificateType.HOST:
         raise ValueError(f"expected an OpenSSH host certificate in {path}")
+    key = found.public_key()
+    if keys is not None and key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) not in keys:
+        raise ValueError(f"expected a host certificate for one of `host_keys` in {path}; it is for another key")
 
 
 def check_authorities(path: Path) -> None:

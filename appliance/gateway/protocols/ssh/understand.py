@@ -8,6 +8,7 @@ no rule with ``paths`` allows, and the data path asks again with ``file_request`
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
@@ -157,16 +158,16 @@ def symlink_request(link: str, target: str) -> tuple[Operation, ...]:
 # --- forwards ---
 
 
-def forward_request(kind: Forward, to: str) -> Understood:
-    """``to``: ``host:port`` (IPv6 in brackets or not) or ``unix:/path``; empty for ``agent`` and ``x11``. A port 22 is marked ``nested``:
-    SSH inside of SSH is not seen."""
+def forward_request(kind: Forward, to: str, ssh: Collection[int] = (22,)) -> Understood:
+    """``to``: ``host:port`` (IPv6 in brackets or not) or ``unix:/path``; empty for ``agent`` and ``x11``. A port
+    out of ``ssh`` is marked ``nested``: SSH inside of SSH is not seen."""
     if kind in ("agent", "x11"):
         return Understood((_operation(kind),))
     try:
         known = _socket(to) if kind == "forward-socket" else _place(to, listening=kind == "forward-remote")
     except ValueError as wrong:
         return Understood((_operation(kind, (to,), to=""),), refusal=str(wrong))
-    nested: dict[str, Value] = {"nested": True} if kind == "forward-local" and known.endswith(":22") else {}
+    nested: dict[str, Value] = {"nested": True} if kind == "forward-local" and int(known.rpartition(":")[2]) in ssh else {}
     return Understood((_operation(kind, (known,), to=known, **nested),))
 
 

@@ -72,9 +72,13 @@ class Upstream:
 
     def give_back(self) -> None:
         self.taken -= 1
-        if self.taken > 0 or self._share is None:
+        if self.taken > 0:
             return
-        if self.retired or self._share <= 0 or self._target.lost.is_set():
+        if self.retired or self._target.lost.is_set():
+            self.close()
+        elif self._share is None:
+            return
+        elif self._share <= 0:
             self.close()
         elif self._idle is None:
             self._idle = asyncio.get_running_loop().call_later(self._share, self.close)
