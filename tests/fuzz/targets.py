@@ -218,6 +218,7 @@ TARGETS = {
     "scp": Target(files.scp, files.scp_seeds),
     "ssh-words": Target(ssh.commands, ssh.command_seeds),
     "ssh-paths": Target(ssh.paths, ssh.path_seeds),
+    "ssh-typed": Target(ssh.typed, ssh.typed_seeds),
     "token": Target(token, _token_seeds),
     "configuration": Target(configuration, _configuration_seeds),
 }

@@ -314,30 +314,6 @@ def test_each_is_a_rule_of_its_own_t47(way: Way, what: str) -> None:
         assert done.returncode == 255
 
 
-def test_a_restricted_shell_without_a_terminal(way: Way) -> None:
-    """Each line is decided by itself, and one that is denied does not end it."""
-    done = way.ssh(to="web-2", given=b"echo one\nreboot\necho two > /tmp/x\ncat\necho three\nexit 7\necho never\n", before=[*QUIET, "-T"])
-    assert (done.returncode, done.stdout) == (7, b"one\nthree\n")
-    assert done.stderr.count(b"lockgate: denied: ") == 2
-    texts = [one["text"] for one in way.records("command.begin") if one["session"] == way.last("session.end")["session"]]
-    assert texts == ["shell", "echo one", "reboot", "echo two > /tmp/x", "cat", "echo three"]
-
-
-def test_a_restricted_shell_with_a_terminal(way: Way) -> None:
-    shell = Terminal(way, to="web-2")
-    shell.until(b"$ ")
-    shell.type("echo wrong\x15echo right\r")
-    assert b"\r\nright\r\n$ " in shell.until(b"\r\nright\r\n$ ")
-    shell.type("tty\r")
-    shell.until(b"not a tty")
-    shell.type("sleep 50\r")
-    time.sleep(0.5)
-    shell.type("\x03")
-    shell.until(b"$ ")
-    shell.type("\x04")
-    shell.wait()
-
-
 def test_a_command_that_takes_too_long(way: Way) -> None:
     done = way.ssh("sleep 50", to="web-2")
     assert done.returncode == 255

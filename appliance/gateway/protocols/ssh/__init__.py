@@ -21,8 +21,9 @@ One connection is one session; every channel, forward and file on it is decided 
 the user name, ``authority`` certificates), ``connection`` is what is changed of asyncssh, ``session`` owns what runs and says how it ends
 (``ending``), ``channel`` serves commands, shells and subsystems, ``desk`` asks ``govern()``, ``relay`` moves bytes and ``pipes`` those
 that are read message by message (``sftp/``, ``scp_proxy``, ``rsync``), ``forwards`` joins forwarded connections, ``towards`` and
-``upstream`` are the way to targets (``target_key`` signs for them). Pure: ``words``, ``patterns``, ``paths``, ``understand``,
-``transfers`` and ``program`` (what a request would do), ``operations`` (the matcher), ``door``, ``authority``, ``target_key``.
+``upstream`` are the way to targets (``target_key`` signs for them), ``restricted`` is a shell of the gateway's own. Pure: ``lineedit``,
+``words``, ``patterns``, ``paths``, ``understand``, ``transfers`` and ``program`` (what a request would do), ``operations`` (the matcher),
+``door``, ``authority``, ``target_key``.
 
 Refused: CBC, SHA-1, compression, GSSAPI, host-based login, keys that are not certificates of the gateway's own, network tunnels (``-w``),
 subsystems without a rule, commands that cannot be understood and have no rule with their exact text.

@@ -7,8 +7,9 @@ Nothing the caller sends is read before the decision (``CallerChannel.gated``), 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -25,7 +26,7 @@ from gateway.protocols.ssh.files import FileLimits
 from gateway.protocols.ssh.pipes import ChannelPipe, Pipes
 from gateway.protocols.ssh.program import Environment, Kind, Program, environment, program
 from gateway.protocols.ssh.relay import Exit, Relay, Sink, TargetSide
-from gateway.protocols.ssh.restricted import RestrictedShell, Screen
+from gateway.protocols.ssh.restricted import Line, RestrictedShell
 from gateway.protocols.ssh.rsync import located, serve_rsync
 from gateway.protocols.ssh.scp_proxy import serve_scp
 from gateway.protocols.ssh.sftp.proxy import serve_sftp
@@ -46,7 +47,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     def __init__(self, session: SshSession) -> None:
         self._session = session
         self._at = AtTarget(session)
-        self._sink: Sink | RestrictedShell | None = None
+        self._sink: Sink | None = None
+        self._shell: RestrictedShell | None = None
         self._terminal: Terminal | None = None
         self._x11: X11 | None = None
         self._agent = False
@@ -118,9 +120,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """Before it runs, a signal takes it back."""
         if isinstance(self._sink, Relay):
             self._sink.signal(signal)
-        elif isinstance(self._sink, RestrictedShell):
-            if self._sink.relay is not None:
-                self._sink.relay.signal(signal)
         elif self._sink is None and self._task is not None:
             self._session.withdraw(self._task, f"the caller sent {printable(signal)[:20]}")
 
@@ -147,8 +146,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._sink.stop(ClientFault("the caller left"))
         elif isinstance(self._sink, Pipes):
             self._sink.caller.lost()
-        elif isinstance(self._sink, RestrictedShell):
-            self._end_shell(ClientFault("the caller left"))
         elif self._task is not None and not self._task.done():
             self._session.withdraw(self._task, "the caller disconnected")
 
@@ -156,9 +153,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """The session ends: tell the caller, end at the target."""
         if isinstance(self._sink, Relay):
             self._sink.stop(SessionOver(line.removeprefix("session ended: ")))
-            return
-        if isinstance(self._sink, RestrictedShell):
-            self._end_shell(SessionOver(line.removeprefix("session ended: ")))
             return
         if line:
             self.tell(line)
@@ -211,6 +205,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     async def _served(self, wanted: Program) -> Exit:
         asked = self._session.desk(self.tell)
+        if wanted.kind == "shell" and (lesser := self._lesser(wanted, asked)) is not None:
+            return await self._restricted(lesser, asked)
         env = environment(self.chan.get_environment_bytes(), wanted.understood, asked.allowed)
         desk = self._session.desk(self.tell, wait=env.wait, context=self._context(wanted, env))
         if wanted.understood.refusal:
@@ -221,10 +217,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         await self._maskable(wanted, desk)
         if wanted.understood.files is not None:
             return await self._copied(wanted, wanted.understood.files, env, desk)
-        if wanted.kind == "shell" and not asked.allowed(wanted.understood.operations):
-            restricted = understand.restricted_request(pty=self._terminal is not None)
-            if asked.allowed(restricted.operations):
-                return await self._restricted(restricted.operations, wanted, env, desk)
         running = await self._let_run(wanted.understood.operations, wanted, env, desk)
         async with (self._recorded(running), self._at.upstream(own=self._own) as upstream,
                     self._begun(upstream, wanted, env, running) as (channel, side)):
@@ -239,48 +231,45 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         except Refused as no:
             await desk.refuse(wanted.understood.operations, wanted.text, str(no))
 
-    async def _restricted(self, operations: tuple[Operation, ...], wanted: Program, env: Environment, desk: SessionDesk) -> Exit:
+    def _lesser(self, wanted: Program, asked: SessionDesk) -> Program | None:
+        """The restricted shell, where a shell is not allowed and that is."""
+        restricted = program("restricted-shell", None, pty=self._terminal is not None)
+        fits = not asked.allowed(wanted.understood.operations) and asked.allowed(restricted.understood.operations)
+        return restricted if fits else None
+
+    async def _restricted(self, wanted: Program, asked: SessionDesk) -> Exit:
         """A shell of the gateway's: each line is served as an exec of its own."""
-        running = await self._let_run(operations, wanted, env, desk)
-
-        async def line(text: str, out: Screen, joined: Callable[[Relay], None]) -> int:
-            try:
-                how = await self._line(program("exec", text, pty=False), out, joined)
-            except SessionOver:
-                raise
-            except Exception as problem:
-                said = verdict(problem)
-                self.tell(said.line)
-                return said.status
-            return how.status if how.status is not None else BROKEN
-
-        async with self._recorded(running):
-            shell = RestrictedShell(self.chan, line, terminal=self._terminal is not None)
-            self._sink = shell
-            self.chan.open_gate()
-            how = await shell.run()
-            running.finish(exit_status=how.status)
-            return how
-
-    async def _line(self, wanted: Program, out: Screen, joined: Callable[[Relay], None]) -> Exit:
-        desk = self._session.desk(self.tell, context={"pty": "no", "shell": "restricted"})
-        if wanted.understood.refusal or wanted.understood.files is not None:
-            await desk.refuse(wanted.understood.operations, wanted.text, wanted.understood.refusal or "files are not transferred here")
+        env = environment(self.chan.get_environment_bytes(), wanted.understood, asked.allowed)
+        desk = self._session.desk(self.tell, wait=env.wait, context=self._context(wanted, replace(env, given={})))
         await self._maskable(wanted, desk)
         running = await desk.run(wanted.understood.operations, wanted.text)
-        side = TargetSide()
-        async with self._recorded(running), self._at.upstream() as upstream:
-            channel = await self._at.opened(upstream, side, b"exec", wanted.argument, {})
-            try:
-                relay = Relay(self._session, running, out, channel, self._session.recorder(None, wanted))
-                running.stop = relay.stop
-                joined(relay)
-                side.attach(relay)
-                channel.open_gate()
-                channel.write_eof()
-                return await self._carried(relay, channel, running)
-            finally:
-                channel.close()
+        async with self._recorded(running):
+            recorder = self._session.recorder(self._terminal, wanted)
+            self._shell = shell = RestrictedShell(self._session, running, self.chan, self._terminal, recorder, self)
+            running.stop = shell.stop
+            self._sink = shell.front
+            self.chan.open_gate()
+            fault = await shell.run()
+            self._record_end(running, shell.front, fault)
+            if fault is not None:
+                raise fault
+            return shell.front.exit
+
+    async def line(self, text: str, refusal: str) -> Exit:
+        """A line of the restricted shell."""
+        wanted = program("exec", text, pty=self._terminal is not None)
+        if not refusal and wanted.understood.files is not None:
+            refusal = "scp and rsync are no lines of a restricted shell: they need a command of their own"
+        if refusal:
+            wanted = replace(wanted, understood=replace(wanted.understood, refusal=refusal))
+        try:
+            return await self._served(wanted)
+        finally:
+            self.busy = False
+            if self._overtime is not None:
+                self._overtime.cancel()
+            if self._shell is not None:
+                self._sink = self._shell.front
 
     async def _let_run(self, operations: tuple[Operation, ...], wanted: Program, env: Environment, desk: SessionDesk) -> Running:
         running = await desk.run(operations + env.operations, wanted.text)
@@ -319,16 +308,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self.tell(verdict(no).line)
             self._sink.caller.lost()
             self._sink.target.lost()
-        elif isinstance(self._sink, RestrictedShell):
-            self._end_shell(no)
-
-    def _end_shell(self, fault: Fault) -> None:
-        assert isinstance(self._sink, RestrictedShell)
-        if self._sink.relay is not None:
-            self._sink.relay.stop(fault)
-        else:
-            self.tell(verdict(fault).line)
-        self._sink.stop()
 
     # --- at the target
 
@@ -363,7 +342,11 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         running.still()
 
     async def _relayed(self, wanted: Program, channel: TargetChannel, side: TargetSide, running: Running) -> Exit:
-        relay = Relay(self._session, running, self.chan, channel, self._session.recorder(self._terminal, wanted))
+        recorder = self._session.recorder(self._terminal, wanted)
+        if self._shell is not None:
+            relay: Relay = Line(self._shell, self._session, running, channel, recorder)
+        else:
+            relay = Relay(self._session, running, self.chan, channel, recorder)
         self._join(relay, channel, side)
         return await self._carried(relay, channel, running)
 

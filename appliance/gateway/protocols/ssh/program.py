@@ -11,7 +11,7 @@ from gateway.model import Operation
 from gateway.protocols.ssh import understand
 from gateway.protocols.ssh.understand import Understood
 
-Kind = Literal["exec", "shell", "subsystem"]
+Kind = Literal["exec", "shell", "restricted-shell", "subsystem"]
 WAIT = "LOCKGATE_WAIT"
 
 
@@ -46,7 +46,8 @@ def program(kind: Kind, argument: str | None, *, pty: bool) -> Program:
         return Program(kind, argument or "", understand.exec_request(argument or "", pty=pty), argument or "")
     if kind == "subsystem":
         return Program(kind, argument or "", understand.subsystem_request(argument or ""), f"subsystem {argument}")
-    return Program(kind, None, understand.shell_request(pty=pty), "shell")
+    made = understand.restricted_request if kind == "restricted-shell" else understand.shell_request
+    return Program(kind, None, made(pty=pty), kind)
 
 
 def environment(asked: Mapping[bytes, bytes], understood: Understood, allowed: Callable[[tuple[Operation, ...]], bool]) -> Environment:

@@ -111,8 +111,8 @@ class SshSession:
         self.rested()
 
     def rested(self) -> None:
-        """Something has ended: maybe it was the last."""
-        if self._draining and not self.running and not self._waiting:
+        """Something has ended: maybe it was the last. A restricted shell at its prompt runs nothing."""
+        if self._draining and not self._waiting and all(one.verb == "restricted-shell" for one in self.running):
             self.end(self._draining)
 
     def left(self, reason: str) -> None:
@@ -200,7 +200,7 @@ class SshSession:
             found.told = True
             found.tell(notice(view))
 
-    def withdraw(self, task: asyncio.Task[None] | None, reason: str) -> None:
+    def withdraw(self, task: asyncio.Task[Any] | None, reason: str) -> None:
         """A channel that waits is given up by its caller; what others wait for stays."""
         if len(self._waiting) == 1 and self._waiting[0].task is task:
             self.gate.approvals.withdraw_session(self.session.id, reason)

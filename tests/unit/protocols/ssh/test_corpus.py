@@ -115,7 +115,7 @@ def test_everyday_commands_pass(case: dict[str, str]) -> None:
 
 
 def test_every_documented_rule_is_tried() -> None:
-    assert {case["rule"] for case in EVERYDAY} | {"files", "tunnel", "never", "its files", "release"} == set(RULES)
+    assert {case["rule"] for case in EVERYDAY} | {"files", "tunnel", "never", "its files", "release", "prompt"} == set(RULES)
 
 
 @pytest.mark.parametrize("case", [case for case in REFUSED if "text" in case and case["class"] in (
