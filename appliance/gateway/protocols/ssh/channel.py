@@ -403,7 +403,8 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         async with self._at.upstream(own=self._own) as upstream, self._at.questions(upstream) as questions:
             operations = await self._located(wanted, access, questions, desk)
             running = await self._let_run(operations, wanted, env, desk)
-            async with self._recorded(running), self._begun(upstream, wanted, env, running) as (channel, side):
+            async with (self._recorded(running), self._unmoved(running, operations, access, questions),
+                        self._begun(upstream, wanted, env, running) as (channel, side)):
                 pipes = self._pipes(channel, side)
                 if access.kind == "rsync":
                     await serve_rsync(access, pipes.caller, pipes.target, desk, running)
@@ -421,6 +422,14 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         except Refused as no:
             await desk.refuse(wanted.understood.operations, wanted.text, str(no))
             raise
+
+    @asynccontextmanager
+    async def _unmoved(self, running: Running, operations: tuple[Operation, ...], access: FileAccess,
+                       questions: Questions) -> AsyncIterator[None]:
+        """Where an approval was waited for, the paths lead where they did. Raises ``Refused``."""
+        if running.decision.effect == "approve" and await located(access, operations, questions) != operations:
+            raise Refused("what this path leads to changed while the approval was waited for")
+        yield
 
     # --- beside it
 

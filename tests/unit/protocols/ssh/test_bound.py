@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 
 from gateway.approvals import binding
-from gateway.model import Operation
+from gateway.errors import Refused
+from gateway.model import Decision, Operation
+from gateway.protocols.ssh.channel import SessionChannel
 from gateway.protocols.ssh.desk import SessionDesk
+from gateway.protocols.ssh.rsync import located
+from gateway.protocols.ssh.sftp.questions import Questions
 from gateway.protocols.ssh.understand import exec_request, file_request, rename_request
 from gateway.testing.desk import session
+from tests.unit.protocols.ssh.sftp.target import FakeTarget, TargetPipe
 
 SESSION = session()
 FOLDER = file_request("rename", "/srv/a")
@@ -40,3 +47,22 @@ def test_the_same_text_for_something_else_is_another_approval_t57(one: Any, othe
 def test_the_same_command_again_is_the_same() -> None:
     assert digest(exec_request("reboot -f", pty=False).operations, "reboot -f") == digest(
         exec_request("reboot -f", pty=False).operations, "reboot -f")
+
+
+async def test_rsync_does_not_begin_where_a_path_led_elsewhere_meanwhile_t57() -> None:
+    understood = exec_request("rsync --server -re.iLsfxCIvu . /srv/app/link/", pty=False)
+    assert understood.files is not None
+    server, pipe = FakeTarget({"/srv/app/x/a": b""}, {"/srv/app/link": "/srv/app/x"}), TargetPipe()
+    answering = asyncio.create_task(server.serve(pipe))
+    questions = Questions(pipe)
+    await questions.begin()
+    operations = await located(understood.files, understood.operations, questions)
+    channel: Any = SessionChannel(cast("Any", SimpleNamespace()))
+    cases: tuple[tuple[Literal["allow", "approve"], bool], ...] = (("approve", False), ("allow", True), ("approve", True))
+    for effect, moved in cases:
+        server.links["/srv/app/link"] = "/etc" if moved else "/srv/app/x"
+        running = SimpleNamespace(decision=Decision(effect))
+        with pytest.raises(Refused, match="leads to changed") if moved and effect == "approve" else nullcontext():
+            async with channel._unmoved(running, operations, understood.files, questions):
+                pass
+    answering.cancel()
