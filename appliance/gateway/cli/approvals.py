@@ -112,7 +112,7 @@ def _needs(view: dict[str, Any]) -> str:
 
 def _human(view: dict[str, Any]) -> Iterator[str]:
     who = f"{view['identity']} (owner {view['owner']})" if view["owner"] else view["identity"]
-    where = f"{view['resource']}, database {view['database']}, login {view['login']}" if view["database"] else view["resource"]
+    where = ", ".join([view["resource"], *(f"{name} {view[name]}" for name in ("database", "login") if view[name])])
     facts = (("approval", f"{view['id']} ({view['state']})"), ("who", who), ("where", f"{where} through {view['gateway']}"),
              ("does", f"{', '.join(view['verbs'])} {', '.join(view['objects'])}"), ("rules", ", ".join(view["rules"])),
              ("needs", _needs(view)), ("requested", view["requested"]), ("expires", view["expires"]), ("digest", view["digest"]))

@@ -100,6 +100,8 @@ async def test_show_says_who_where_what_and_until_when(world: World) -> None:
                   held.request.digest, "search_path = public", "    | delete from orders\n    |   where true\n", "2026-09-21T"):
         assert piece in shown.out
     document = (await world.by("ines", "show", held.id, "--json")).documents[0]
+    host = "\n".join(approvals._human(document | {"database": "", "resource": "web-1", "login": "root"}))
+    assert "web-1, login root through plant-a-1" in host
     for name in ("id", "state", "identity", "owner", "resource", "protocol", "text", "digest", "needs", "requested", "expires", "votes"):
         assert name in document
     asking.cancel()
