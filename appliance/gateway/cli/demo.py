@@ -275,7 +275,10 @@ class Story:
         self._must("delete from orders" in shown, "the replay does not show the statement")
         sample = self._lockgate("sessions", "replay", self._session_with("select id, name"), "--speed", "20")
         self._must("Alice Archer" in sample and not any(raw in sample for raw in _RAW), "the recording is not the masked answer")
-        return "statements, decisions, votes, counts and a sample of the answers: as masked as the caller saw them"
+        if self.host is not None:
+            output = self._lockgate("sessions", "replay", self._session_with(f"cat {self.host.files}"), "--speed", "20")
+            self._must("| access_key = ****" in output, "the recording is not the masked output")
+        return "statements, commands, decisions, votes, counts and samples of the answers: as masked as the caller saw them"
 
     def _session_with(self, text: str) -> str:
         for session in self.appliance.lines("sessions", "list"):
