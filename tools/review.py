@@ -276,6 +276,8 @@ def compare(before: Path, after: Path) -> tuple[str, ...]:
     """Decisions, connections and settings that would change, most important first."""
     status, said = lockgate("policy", "diff", str(before), str(after))
     decisions = said.splitlines() if status else []
+    if status not in (0, 1):
+        decisions = ["WIDER  for all that is known: decisions cannot be compared:", *decisions]
     return (*decisions, *connections(before, after), *settings(before, after))
 
 
@@ -286,10 +288,10 @@ def connections(before: Path, after: Path) -> list[str]:
 
 
 def holes(folder: Path) -> set[str]:
-    """What a gateway listens on and where it connects, as text."""
+    """What a gateway listens on and where it connects, as text. Status 1: some of it has a name, which nobody looks up here."""
     status, said = lockgate("network", "--config", str(folder), "--json")
-    if status:
-        return set()
+    if status not in (0, 1):
+        return {f"what is not known: {' '.join(said.split())}"}
     network = json.loads(said)
     inward = {f"in {one['host']}:{one['port']} ({one['name']})" for one in network["listeners"]}
     return inward | {f"out {one['host']}:{one['port']} ({one['purpose']} {one['name']})" for one in network["destinations"]}

@@ -75,6 +75,24 @@ def test_a_target_that_moves_opens_one_hole_and_closes_one(before: Path, after: 
     assert "       closes    out 192.0.2.50:5432 (resource orders-db)" in changes
 
 
+def test_a_target_with_a_name_hides_no_other_hole(before: Path, after: Path) -> None:
+    """`lockgate network` ends with 1 then, and says all the same what it knows."""
+    edit(after / "policy/resources.yaml", "192.0.2.50:5432", "db.example:5432")
+    more = 'name: more, protocol: postgres, address: "203.0.113.66:5432", database: x, tls: {mode: require}, credential: orders-db'
+    (after / "policy/more.yaml").write_text(f"resources: [{{{more}}}]")
+    found = [line for line in review.ask(after, before, True).changes if "opens" in line or "closes" in line]
+    assert found == ["WIDER  opens     out 203.0.113.66:5432 (resource more)", "WIDER  opens     out db.example:5432 (resource orders-db)",
+                     "       closes    out 192.0.2.50:5432 (resource orders-db)"]
+
+
+def test_what_cannot_be_compared_is_wider(before: Path, after: Path) -> None:
+    (before / "policy/grants/reporting.yaml").write_text("grants: 7\n")
+    found = review.ask(after, before, True)
+    assert found.wider and found.wrong == ()
+    assert "WIDER  for all that is known: decisions cannot be compared:" in found.changes
+    assert "WIDER  opens     in 0.0.0.0:5432 (postgres)" in found.changes
+
+
 def test_settings_are_shown_line_by_line(before: Path, after: Path) -> None:
     (after / "gateway.yaml").write_text(SETTINGS + "limits: {drain: 5s}\n")
     assert "+limits: {drain: 5s}" in review.ask(after, before, True).changes
