@@ -28,6 +28,7 @@ _SPECIAL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060
                       "\U000e0000-\U000e0fff\ud800-\udfff]")
 _LONGEST_STRING = 65536
 _LONGEST_SEQUENCE = 256
+_LONGEST_TITLE = 256
 
 
 def visible(text: str, kept: str = "\t\n\r\b") -> str:
@@ -37,13 +38,15 @@ def visible(text: str, kept: str = "\t\n\r\b") -> str:
 
 
 class Screen:
-    """One stream of output. ``plain`` passes text alone: no sequence, no cursor movement."""
+    """One stream of output. ``plain`` passes text alone: no sequence, no cursor movement; but a string that is long, has lines or does not
+    end is text, so that nothing a program printed is hidden in one."""
 
     def __init__(self, *, plain: bool = False) -> None:
         self._plain = plain
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self._string = -1               # characters of a string sequence so far; -1 outside of one
+        self._hidden: list[str] = []    # what the string was so far, where that may be shown
         self._undo: dict[str, str] = {}
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
@@ -53,13 +56,14 @@ class Screen:
         out: list[str] = []
         at = 0
         while at < len(text):
-            at = self._in_string(text, at) if self._string >= 0 else self._next(text, at, out)
+            at = self._in_string(text, at, out) if self._string >= 0 else self._next(text, at, out)
         return "".join(out)
 
     def close(self) -> str:
         """The end of the stream: what puts the terminal back as it was."""
         rest = self.feed(b"", final=True)
-        self._held, self._string = "", -1
+        rest += visible("".join(self._hidden))
+        self._held, self._string, self._hidden = "", -1, []
         undo = "".join(self._undo.values())
         self._undo.clear()
         return rest + undo
@@ -75,6 +79,7 @@ class Screen:
             return found.end()
         if _STRING.match(text, at) is not None:
             self._string = 0
+            self._hidden = [text[at:at + 2]] if self._plain else []
             return at + 2
         if (found := _OTHER.match(text, at)) is not None:
             out.append(found[0] if found[0] in _PLAIN_ESCAPES and not self._plain else "")
@@ -85,18 +90,29 @@ class Screen:
             return len(text)
         return at + 1               # an escape that begins nothing
 
-    def _in_string(self, text: str, at: int) -> int:
+    def _in_string(self, text: str, at: int, out: list[str]) -> int:
         found = _STRING_END.search(text, at)
-        if found is not None and self._string + found.start() - at <= _LONGEST_STRING:
-            self._string = -1
-            return found.end() if found[0] != "\x1b" else found.start()
         room = _LONGEST_STRING - self._string
+        if found is not None and found.start() - at <= room:
+            self._over(text[at:found.start()], out)
+            return found.end() if found[0] != "\x1b" else found.start()
         if len(text) - at > room:
-            self._string = -1       # nobody sends that: show what comes
+            self._over(text[at:at + room], out)     # nobody sends that: show what comes
             return at + room
         last = len(text) - (text[-1] == "\x1b")
         self._held, self._string = text[last:], self._string + last - at
+        if self._plain:
+            self._hidden.append(text[at:last])
         return len(text)
+
+    def _over(self, rest: str, out: list[str]) -> None:
+        """A string has ended."""
+        self._string = -1
+        if self._plain:
+            whole = "".join((*self._hidden, rest))
+            if "\n" in whole or len(whole) > _LONGEST_TITLE:
+                out.append(visible(whole))
+        self._hidden = []
 
     def _sequence(self, found: re.Match[str]) -> str:
         parameters, between, final = found.groups()

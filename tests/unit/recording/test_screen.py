@@ -81,3 +81,19 @@ def test_one_result_however_it_is_cut_and_nothing_but_what_is_safe_t53(data: byt
     assert shown == whole(data)
     assert "\x1b" not in SAFE.sub("", shown)
     assert not re.search("[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+
+
+@pytest.mark.parametrize("string", ["\x1b]", "\x1bP", "\x1b_", "\x1b^", "\x1bX"])
+@pytest.mark.parametrize("end", ["\x07", "\x1b\\", "", "\x1b[m"])
+@pytest.mark.parametrize("step", [1, 1000])
+def test_plain_hides_no_output_in_a_string_t53(string: str, end: str, step: int) -> None:
+    """A program without a terminal has its bytes read, whatever a terminal would make of them."""
+    screen = Screen(plain=True)
+    data = f"a{string}stolen\nlines{end}b".encode()
+    shown = "".join(screen.feed(data[at:at + step]) for at in range(0, len(data), step)) + screen.close()
+    assert "stolen\nlines" in shown
+    assert "\x1b" not in shown
+    titled = Screen(plain=True)
+    assert titled.feed(f"a{string}title\x07b".encode()) + titled.close() == "ab"
+    drawn = Screen()
+    assert "stolen" not in drawn.feed(data) + drawn.close()
