@@ -168,6 +168,8 @@ def _variables(entries: tuple[str, ...], denying: bool) -> _Test:
     """A deny speaks of the variable alone; an allow or approve also of the program that may have it."""
     compiled = _compile("env", entries, patterns.name)
     exact = frozenset(entries)
+    if not denying and (idle := [entry for entry in entries if _covers_nothing(entry)]):
+        raise ValueError(f"env: expected such variables named in full: {idle[0]!r} gives none, programs load or trust what is in them")
 
     def test(operation: Operation) -> bool:
         if operation.verb != "env":
@@ -178,6 +180,11 @@ def _variables(entries: tuple[str, ...], denying: bool) -> _Test:
         return (denying or not any(one(name) for one in _dangerous)) and any(pattern(name) for pattern in compiled)
 
     return test
+
+
+def _covers_nothing(entry: str) -> bool:
+    """Whether every name that a glob covers is one that has to be named in full."""
+    return not {"*", "?"}.isdisjoint(entry) and any(family.endswith("*") and entry.startswith(family[:-1]) for family in DANGEROUS)
 
 
 # --- files and forwards ---

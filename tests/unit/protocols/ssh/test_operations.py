@@ -279,6 +279,7 @@ def test_ssh_inside_of_ssh_is_marked_t47() -> None:
     ({"command": ["a [b]"]}, "glob"), ({"command": ["a h:/x/../*"]}, "without `..`"),
     ({"paths": ["x/**"]}, "paths: expected an absolute path"), ({"paths": ["/x/../y"]}, "paths: expected an absolute path"),
     ({"to": ["h"]}, "to: expected HOST:PORT"), ({"to": ["h:99999"]}, "to: expected HOST:PORT"), ({"to": ["[x]:1"]}, "to: expected an IPv6"),
+    ({"env": ["A", "GIT_*"]}, "env: expected such variables named in full: 'GIT_*'"), ({"env": ["LD_?"]}, "env: expected such variables"),
     ({"env": ["A B"]}, "env: expected names"), ({"pty": "no"}, "pty: expected true or false"),
     ({"actions": ["exec"], "paths": ["/x"]}, "actions: expected a rule of its own for exec"),
     ({"actions": ["read"], "command": ["a"]}, "actions: expected a rule of its own for read"),
