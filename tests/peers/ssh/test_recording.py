@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.testing.openssh import SshServer
-from tests.peers.ssh.way import Way, running
+from tests.peers.ssh.way import QUIET, Way, running
 
 SECRETS = "printf 'AKIA%s\\n' IOSFODNN7EXAMPLE; printf 'eyJhbGciOiJFZERTQSJ9.eyJz'; sleep 0.2; printf 'dWIiOiJyb2JvdCJ9.c2ln\\n'; exit 4"
 SLOW = "for c in A K I A I O S F O D N N 7 E X A M P L E; do printf $c; sleep 0.05; done; echo"
@@ -84,6 +84,18 @@ def test_a_replay_and_its_exports_cannot_attack_the_viewer_t53(recorded: Way, tm
         if version == 2:            # what asciinema 2 knows
             played = subprocess.run([sys.executable, "-m", "asciinema", "cat", str(file)], capture_output=True, timeout=60, check=True)
             assert played.stdout == drawn.encode()
+
+
+def test_variables_are_of_the_recording_and_masked_like_the_rest(recorded: Way) -> None:
+    """What was asked for and is no matter of policy, or allowed by it."""
+    given = "SetEnv=LC_SHOWN=AKIAIOSFODNN7EXAMPLE LC_OTHER=plain"
+    assert recorded.ssh("uptime", before=(*QUIET, "-tt", "-o", given)).returncode == 0
+    found = newest(recorded)
+    recorded.last("command.end", session=found)
+    listed = [json.loads(line) for line in recorded.appliance.run("replay", found, "--json").splitlines()]
+    rows = [row for one in listed if isinstance(one.get("sample"), dict) for row in one["sample"]["terminal"]]
+    assert [row[2] for row in rows if row[1] == "v"] == ["LC_SHOWN=****", "LC_OTHER=plain"]
+    assert json.loads(rows[0][2]).keys() == {"term", "cols", "rows"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

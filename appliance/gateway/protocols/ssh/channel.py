@@ -222,7 +222,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
                     self._begun(upstream, wanted, env, running) as (channel, side)):
             if wanted.sftp:
                 return await self._sftp(channel, side, desk, running)
-            return await self._relayed(wanted, channel, side, running)
+            return await self._relayed(wanted, env, channel, side, running)
 
     async def _maskable(self, wanted: Program, desk: SessionDesk) -> None:
         """What cannot be masked does not begin."""
@@ -341,20 +341,18 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             raise self._no
         running.still()
 
-    async def _relayed(self, wanted: Program, channel: TargetChannel, side: TargetSide, running: Running) -> Exit:
-        recorder = self._session.recorder(self._terminal, wanted)
+    async def _relayed(self, wanted: Program, env: Environment, channel: TargetChannel, side: TargetSide, running: Running) -> Exit:
+        recorder = self._session.recorder(self._terminal, wanted, env.given)
         if self._shell is not None:
             relay: Relay = Line(self._shell, self._session, running, channel, recorder)
         else:
             relay = Relay(self._session, running, self.chan, channel, recorder)
         self._join(relay, channel, side)
-        return await self._carried(relay, channel, running)
+        return await self._carried(relay, running)
 
-    async def _carried(self, relay: Relay, channel: TargetChannel, running: Running) -> Exit:
+    async def _carried(self, relay: Relay, running: Running) -> Exit:
         """Until the program has ended. Raises what ended it."""
         fault = await relay.done
-        if fault is not None and not channel.is_closing():
-            channel.send_signal("HUP")
         self._record_end(running, relay, fault)
         if fault is not None:
             raise fault

@@ -23,7 +23,7 @@ from gateway.masking.stream import Plan, StreamMasker
 from gateway.model import Session, SessionLimits
 from gateway.net.server import Supervisor
 from gateway.protocols.ssh.connection import CallerConnection
-from gateway.protocols.ssh.desk import Running, SessionDesk, Tell, notice
+from gateway.protocols.ssh.desk import Running, SessionDesk, Tell, notice, printable
 from gateway.protocols.ssh.door import without_tokens
 from gateway.protocols.ssh.ending import Ended
 from gateway.protocols.ssh.forwards import Forwards
@@ -241,13 +241,23 @@ class SshSession:
         """Whether anything is looked for in what passes, besides the gateway's own secrets."""
         return bool(self.gate.policy.masks(self.session.identity, self.session.resource, self.gate.now()).detect)
 
-    def recorder(self, terminal: Terminal | None, wanted: Program) -> Recorder | None:
-        """What keeps a program's output for replay; ``None`` where nothing of it is kept."""
+    def recorder(self, terminal: Terminal | None, wanted: Program, env: Mapping[bytes, bytes] | None = None) -> Recorder | None:
+        """What keeps a program's output for replay, begun with the variables it was given; ``None`` where nothing of it is kept. Raises
+        ``Refused`` where they cannot be masked."""
         kept = self.resource.recording
         if not kept.output:
             return None
         shape = (terminal.kind, terminal.size[0], terminal.size[1]) if terminal is not None else None
-        return ChannelRecorder(kept.output, asyncio.get_running_loop().time(), shape, keep_input=kept.input)
+        now = asyncio.get_running_loop().time()
+        made = ChannelRecorder(kept.output, now, shape, keep_input=kept.input)
+        for name, value in (env or {}).items():
+            made.env(self._masked(name), self._masked(value), now)
+        return made
+
+    def _masked(self, said: bytes) -> str:
+        """As a stream to the caller would show it. Raises ``Refused`` where it cannot be masked."""
+        masker = self.masker()
+        return printable((masker.feed(said) + masker.end() if masker is not None else said).decode("utf-8", "surrogateescape"))
 
     def record(self, kind: str, fields: Mapping[str, Any], recording: bytes | None = None) -> asyncio.Future[int]:
         """One record of this session."""
