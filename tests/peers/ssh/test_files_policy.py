@@ -21,7 +21,7 @@ def _change(way: Way) -> None:
     document = way.document
     document["resources"][0]["recording"] = {"files": "32B"}
     document["masks"] = [{"name": "host-secrets", "detect": {"private-key": "redact", "jwt": "redact"}}]
-    grant = document["grants"][0]
+    grant = way.grant("ssh")
     grant["masks"] = ["host-secrets"]
     grant["rules"].append({"name": "held-file", "approve": {"ssh": {"actions": ["write"], "paths": ["/tmp/**/held/**"]}}, "by": "one-dba"})
 
