@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.config.schema import SessionSpec
@@ -176,9 +176,16 @@ class Scope:
         of = f" of {operation.objects[0]}" if operation.objects else ""
         closed = _names([one.rule for one in self._matching(operation) if one.rule.effect != "deny" and one.grant not in open_grants])
         later = f" ({', '.join(closed)} would, but its window is closed)" if closed else ""
-        terminal = " with a terminal" if of and operation.attributes.get("pty") is True else ""
+        terminal = " with a terminal" if self._without_terminal(operation) else ""
         ask = f"lockgate explain --identity {self.who} --resource {self.resource} {_question(operation)}"
         return f"no rule allows {operation.verb}{of}{terminal}{later}; ask: {ask}"
+
+    def _without_terminal(self, operation: Operation) -> bool:
+        """Whether rules match it but for its terminal (SSH's ``pty``)."""
+        if operation.attributes.get("pty") is not True:
+            return False
+        bare = replace(operation, attributes={**operation.attributes, "pty": False})
+        return any(one.rule.effect != "deny" for one in self._matching(bare))
 
     def limits(self, now: float) -> SessionLimits:
         """The smallest of every bound; ``until`` is when the last window closes that gives anything (``now``: none is open)."""

@@ -82,7 +82,13 @@ def test_a_refusal_says_how_to_ask_about_it() -> None:
     assert asked(Operation("ssh", "shell")) == "--action shell"
     for name in ("/srv/a b", "/srv/it's", "/" + "x" * 256):
         assert asked(Operation("ssh", "read", (name,))) == "--action read ABOUT"
-    assert decide(what, Operation("ssh", "exec", ("ls",), {"pty": True})).reason.startswith("no rule allows exec of ls with a terminal;")
+
+
+def test_a_refusal_names_the_terminal_only_where_it_is_the_reason() -> None:
+    plain = CompiledRule("plain", "allow", "toy", lambda one: one.objects == ("ls",) and one.attributes["pty"] is False)
+    what = scope(grant("g", plain))
+    assert decide(what, op("exec", "ls", pty=True)).reason.startswith("no rule allows exec of ls with a terminal;")
+    assert decide(what, op("exec", "rm", pty=True)).reason.startswith("no rule allows exec of rm;")
 
 
 def test_every_operation_has_to_be_allowed() -> None:
