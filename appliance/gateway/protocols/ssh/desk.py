@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.approvals.view import ApprovalView
@@ -42,7 +43,8 @@ class Running:
         session = self._session
         session.running.discard(self)
         session.touch()
-        about = end_fields(session.session, session.gate.policy, self.seq, status, size=bytes, masked=masked, error=error) | fields
+        known = {name: session.hidden(value) if isinstance(value, str) else value for name, value in fields.items()}
+        about = end_fields(session.session, session.gate.policy, self.seq, status, size=bytes, masked=masked, error=error) | known
         return session.gate.audit.record("command.end", about, recording)
 
     def still(self) -> None:
@@ -119,7 +121,8 @@ class SessionDesk:
 
     def _command(self, operations: tuple[Operation, ...], text: str, shown: str, wait: bool) -> Command:
         said = printable(text)
-        return Command(operations, said, self._session.hidden(printable(shown) or said), wait=wait,
+        named = tuple(replace(one, objects=tuple(map(self._session.hidden, one.objects))) for one in operations)
+        return Command(named, said, self._session.hidden(printable(shown) or said), wait=wait,
                        binding=Binding(login=self._session.session.login, context=self._context | {"action": operations[0].verb},
                                        objects=tuple(map(bound, operations))))
 

@@ -66,3 +66,12 @@ async def test_rsync_does_not_begin_where_a_path_led_elsewhere_meanwhile_t57() -
             async with channel._unmoved(running, operations, understood.files, questions):
                 pass
     answering.cancel()
+
+
+def test_no_secret_is_in_the_names_that_the_log_keeps_t65() -> None:
+    inside: Any = SimpleNamespace(session=SESSION, hidden=lambda text: text.replace("s3cret-of-mine", "****"))
+    operations = file_request("read", "/srv/s3cret-of-mine", resolved="/x/s3cret-of-mine")
+    command = SessionDesk(inside, print)._command(operations, "sftp open /srv/s3cret-of-mine", "", True)
+    assert [one.objects for one in command.operations] == [("/srv/****",), ("/x/****",)]
+    assert [one.attributes["path"] for one in command.operations] == ["/srv/s3cret-of-mine", "/x/s3cret-of-mine"]
+    assert "s3cret" not in command.shown_text
