@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import io
 import json
+import os
 import stat
 import subprocess
 from collections.abc import AsyncIterator
@@ -186,6 +187,32 @@ async def test_a_lock_that_is_a_link_is_not_followed(world: World) -> None:
     with pytest.raises(ConfigError):
         await world.get()
     assert not (world.folder / "elsewhere").exists()
+
+
+async def test_a_key_that_is_no_file_is_not_waited_for(world: World) -> None:
+    world.out.parent.mkdir()
+    os.mkfifo(world.out, 0o600)
+    with pytest.raises(ConfigError, match="a file of one's own"):
+        await asyncio.wait_for(world.get(), 20)
+
+
+async def test_a_key_that_is_exchanged_between_the_look_and_the_reading(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that others may write: what was looked at is what is read, whatever its name leads to by then."""
+    await world.get()
+    mine, other = world.out.read_bytes(), Ed25519PrivateKey.generate()
+    real = os.fstat
+
+    def looked_at(handle: int) -> os.stat_result:
+        found = real(handle)
+        if found.st_ino == world.out.stat().st_ino:
+            world.out.rename(world.folder / "kept")
+            world.out.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        return found
+
+    monkeypatch.setattr(os, "fstat", looked_at)
+    key = ssh_certificate._key(world.out)
+    assert (world.folder / "kept").read_bytes() == mine != world.out.read_bytes()
+    assert key.public_key() != other.public_key()
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, {"certificate": 7}, {"certificate": "x"}, {"certificate": "ssh-ed25519 AAAA\nHost *"}])

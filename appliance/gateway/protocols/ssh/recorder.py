@@ -19,6 +19,8 @@ PART = 192 * 2**10
 DUE = 1.0
 """Seconds after which a part is given out although it is not full."""
 _SIZES_EVERY = 1_000_000
+_EVENT = 8
+"""Bytes of an event besides what it says."""
 _SLACK = 1000
 """Microseconds by which a clock may be early."""
 
@@ -36,6 +38,7 @@ class ChannelRecorder:
 
     def __init__(self, limit: int, at: float, terminal: tuple[str, int, int] | None = None, *, keep_input: bool = False) -> None:
         self._began, self._left, self._keep_input = at, limit, keep_input
+        self._events = limit
         self._body = bytearray()
         self._start = self._last = 0
         self._number = self._bytes = 0
@@ -61,16 +64,16 @@ class ChannelRecorder:
             self._left -= len(data)
             self._add("i", data, at)
         elif not self._cut:
-            self._add("I", b"%d" % len(data), at)
+            self._event("I", b"%d" % len(data), at)
 
     def resized(self, cols: int, rows: int, at: float) -> None:
-        self._add("r", b"%dx%d" % (cols, rows), at)
+        self._event("r", b"%dx%d" % (cols, rows), at)
 
     def signal(self, name: str, at: float) -> None:
-        self._add("s", name.encode(), at)
+        self._event("s", name.encode(), at)
 
     def env(self, name: str, value: str, at: float) -> None:
-        self._add("v", f"{name}={value}".encode(errors="replace"), at)
+        self._event("v", f"{name}={value}".encode(errors="replace"), at)
 
     def exit(self, status: int, at: float) -> None:
         """Nothing comes any more: ``take`` gives the rest."""
@@ -95,6 +98,13 @@ class ChannelRecorder:
         self._body.clear()
         self._number, self._bytes = self._number + 1, 0
         return part
+
+    def _event(self, kind: str, data: bytes, at: float) -> None:
+        """What the caller makes happen, as often as it likes: as much of it is kept as of the output."""
+        size = len(data) + _EVENT
+        if size <= self._events:
+            self._events -= size
+            self._add(kind, data, at)
 
     def _drop(self, data: bytes, at: float) -> None:
         if not self._cut:

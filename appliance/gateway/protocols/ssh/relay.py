@@ -16,6 +16,7 @@ import asyncssh
 from asyncssh.constants import EXTENDED_DATA_STDERR
 
 from gateway.errors import AuditUnavailable, Fault, Refused, SessionOver, TargetFault
+from gateway.protocols.ssh.towards import MISMATCH
 from gateway.recording.terminal import Event
 
 if TYPE_CHECKING:
@@ -270,6 +271,8 @@ class Relay:
 
     def target_gone(self, exc: Exception | None) -> None:
         lost = None if self.exit.known or exc is None else TargetFault("the target ended the connection")
+        if isinstance(exc, asyncssh.HostKeyNotVerifiable):
+            lost = TargetFault("the target showed another host key when keys were exchanged anew", MISMATCH)
         self._finish(lost)
 
     def flow_control(self, client_can_do: bool) -> None:
@@ -311,15 +314,17 @@ class Relay:
     def resized(self, size: tuple[int, int, int, int]) -> None:
         if not self._target.is_closing():
             self._target.change_terminal_size(*size)
-        if self._recorder is not None:
+        if self._recorder is not None and not self.done.done():
             self._recorder.resized(size[0], size[1], self._now())
+            self._kept_up()
         self._show("r", b"%dx%d" % size[:2])
 
     def signal(self, name: str) -> None:
         if name in SIGNALS and not self._target.is_closing():
             self._target.send_signal(name)
-            if self._recorder is not None:
+            if self._recorder is not None and not self.done.done():
                 self._recorder.signal(name, self._now())
+                self._kept_up()
 
     def send_break(self, milliseconds: int) -> bool:
         if not self._target.is_closing():
@@ -355,8 +360,10 @@ class Relay:
     def _overdue(self) -> None:
         """A part is not full, and nothing came since."""
         self._later = None
-        if self.done.done():
-            return
+        if not self.done.done():
+            self._kept_up()
+
+    def _kept_up(self) -> None:
         try:
             self._keep()
         except Exception as problem:

@@ -372,6 +372,10 @@ class SshSession:
         limits = self.limits
         if reason := self.gate.policy.ended(self.session, self.gate.now()):
             return Ended(reason, f"session ended: {reason}")
+        offered = self.gate.policy.resources.get(self.session.resource)
+        if not isinstance(offered, SshResource) or self.session.login not in offered.logins:
+            reason = f"{self.session.resource} no longer has the login {self.session.login}"
+            return Ended(reason, f"session ended: {reason}")
         quiet = asyncio.get_running_loop().time() - self._active
         busy = self.held or any(channel.busy for channel in self.channels)
         if limits.idle is not None and not busy and quiet >= limits.idle:

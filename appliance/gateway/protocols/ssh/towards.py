@@ -14,6 +14,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import asyncssh
@@ -58,6 +59,7 @@ class Towards:
         self._shared: dict[Key, list[Upstream]] = {}
         self._connecting: dict[Key, asyncio.Lock] = {}
         self._hosts: dict[str, Any] = {}
+        self._alarms: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
         """Whether what is pinned and what we log in with can be read. Raises ``ConfigError``."""
@@ -122,12 +124,11 @@ class Towards:
         login = await self._login(session, resource, own=share is None)
         try:
             async with asyncio.timeout(self._folder.gateway.limits.target_connect):
-                return await self._open(host, port, login, resource, share)
+                return await self._open(session, host, port, login, resource, share)
         except TimeoutError:
             raise TargetFault(f"{resource.name} did not let us in in time (limits.target_connect)") from None
         except asyncssh.HostKeyNotVerifiable as wrong:
-            log.error("%s at %s:%d is not who it should be: %s; nothing was sent to it", resource.name, host, port, wrong.reason)
-            await self._record(session, "target.untrusted", {"reason": wrong.reason[:500], "address": resource.address})
+            await self._untrusted(session, resource, wrong)
             said = f"{resource.name} did not show the host key that is pinned for it; nothing was sent, and its operators are told"
             raise TargetFault(said, MISMATCH) from None
         except asyncssh.PermissionDenied:
@@ -137,7 +138,23 @@ class Towards:
         except OSError as fault:
             raise TargetFault(f"{resource.name} cannot be reached: {fault.strerror or type(fault).__name__}") from None
 
-    async def _open(self, host: str, port: int, login: Login, resource: SshResource, share: float | None) -> Upstream:
+    async def _untrusted(self, session: Session, resource: SshResource, wrong: asyncssh.HostKeyNotVerifiable) -> None:
+        log.error("%s at %s is not who it should be: %s; nothing more is sent to it", resource.name, resource.address, wrong.reason)
+        await self._record(session, "target.untrusted", {"reason": wrong.reason[:500], "address": resource.address})
+
+    def _changed(self, session: Session, resource: SshResource, wrong: asyncssh.HostKeyNotVerifiable) -> None:
+        """In the middle of a connection."""
+        task = asyncio.ensure_future(self._untrusted(session, resource, wrong))
+        self._alarms.add(task)
+        task.add_done_callback(self._alarmed)
+
+    def _alarmed(self, task: asyncio.Task[None]) -> None:
+        """The log has it, if the records have not."""
+        self._alarms.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _open(self, session: Session, host: str, port: int, login: Login, resource: SshResource, share: float | None) -> Upstream:
         loop = asyncio.get_running_loop()
         target = Target(login.password)
         options = self._options(host, port, login, resource, target)
@@ -148,6 +165,7 @@ class Towards:
         except BaseException:
             connection.abort()
             raise
+        target.alarm = partial(self._changed, session, resource)
         return Upstream(connection, target, share=share)
 
     def _options(self, host: str, port: int, login: Login, resource: SshResource, target: Target) -> asyncssh.SSHClientConnectionOptions:

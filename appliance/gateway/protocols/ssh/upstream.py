@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import asyncssh
 
@@ -19,7 +19,8 @@ class Target(asyncssh.SSHClient):
 
     def __init__(self, password: str | None) -> None:
         self._password = password
-        self.fault: Exception | None = None
+        self.alarm: Callable[[asyncssh.HostKeyNotVerifiable], None] = lambda wrong: None
+        """Told when it shows another host key than before, where keys are exchanged anew."""
         self.lost = asyncio.Event()
 
     def password_auth_requested(self) -> str | None:
@@ -39,8 +40,9 @@ class Target(asyncssh.SSHClient):
         return [given]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fault = exc
         self.lost.set()
+        if isinstance(exc, asyncssh.HostKeyNotVerifiable):
+            self.alarm(exc)
 
 
 class Upstream:

@@ -196,3 +196,69 @@ async def test_a_forward_to_the_target_s_own_sshd_is_flagged_t47(tmp_path: Path)
         assert [("nested" in text) for text in texts] == [True, False, True]
 
 
+
+
+async def test_a_target_that_shows_another_host_key_later_t52(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When keys are exchanged anew it is looked at again: the session ends, on record."""
+    shown: list[Any] = []
+
+    class Changes(Target):
+        def connection_made(self, conn: Any) -> None:
+            shown.append(conn)
+
+        async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+            self._asked.append("begun")
+            await process.channel.wait_closed()
+
+    async with talking(tmp_path, RULES, audit := MemoryAudit(), Changes) as talk:
+        process = await talk.caller.create_process("sleep 60", encoding=None)
+        assert await until(lambda: talk.asked)
+        other = asyncssh.load_keypairs([asyncssh.generate_private_key("ssh-ed25519")])[0]
+        shown[0]._server_host_keys = {b"ssh-ed25519": other}
+        shown[0]._send_kexinit()
+        shown[0]._kexinit_sent = True
+        assert (await asyncio.wait_for(process.wait(), 10)).exit_status == 255
+        assert await until(lambda: audit.of("target.untrusted") and audit.of("session.end"))
+        assert audit.of("session.end")[0]["reason"].startswith("target: ")
+        assert len(audit.of("target.untrusted")) == 1 and "not who it should be" in caplog.text
+
+
+async def test_a_login_that_is_no_longer_offered_t09(tmp_path: Path) -> None:
+    """Who is on it is told, whatever runs."""
+    class Sleeps(Target):
+        async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+            self._asked.append("begun")
+            await process.channel.wait_closed()
+
+    async with talking(tmp_path, RULES, audit := MemoryAudit(), Sleeps) as talk:
+        process = await talk.caller.create_process("sleep 60", encoding=None)
+        assert await until(lambda: talk.asked)
+        credential = tmp_path / "etc" / "credentials" / "web-1.yaml"
+        credential.write_text(credential.read_text().replace("deploy", "other"))
+        await talk.change(RULES, logins=["other"])
+        assert (await asyncio.wait_for(process.wait(), 10)).exit_status == 255
+        assert await until(lambda: audit.of("session.end"))
+        assert "no longer has the login deploy" in audit.of("session.end")[0]["reason"]
+
+
+async def test_a_flood_of_window_changes_t51(tmp_path: Path) -> None:
+    """What a caller makes happen is given to the disk as output is, and no more of it is kept."""
+    async with talking(tmp_path, RULES, audit := MemoryAudit(), Doorkept) as talk:
+        process = await talk.caller.create_process("sleep 60", encoding=None, term_type="xterm", term_size=(80, 24))
+        assert await until(lambda: talk.asked)
+        for size in range(60_000):
+            process.change_terminal_size(80 + size % 9, 24)
+            if not size % 2000:
+                await asyncio.sleep(0)
+        assert await until(lambda: len(audit.of("command.output")) > 1)
+        process.close()
+        assert await until(lambda: audit.of("command.end"))
+        assert max(len(one.recording or b"") for one in audit.records) < 2**18
+
+
+class Doorkept(Target):
+    """Runs until its caller leaves."""
+
+    async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        self._asked.append("begun")
+        await process.channel.wait_closed()
