@@ -78,6 +78,21 @@ def test_administrators_come_from_their_network_only(lab: Lab) -> None:
     assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22)
 
 
+def test_a_listener_on_managements_port_lets_nobody_in_there(host: Host, lab: Lab) -> None:
+    """The first who gives SSH its usual port would open the host's own sshd to every robot, until the gateway fails to listen."""
+    settings = f"{FOLDER}/gateway.yaml"
+    host.check_output("cp -p %s /run/gateway.yaml && sed -i s/:15432/:22/ %s", settings, settings)
+    try:
+        assert reload(host) == 0
+        assert 22 in elements(host, "listeners")
+        assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 22, 1.0)
+        assert lab.reaches(lab.switch(), GATEWAY, 22)
+    finally:
+        host.check_output("cp -p /run/gateway.yaml %s", settings)
+        assert reload(host) == 0
+    assert lab.reaches(lab.namespace("rogue"), GATEWAY, 15432)
+
+
 def test_echo_is_not_answered(host: Host, lab: Lab) -> None:
     before = counter(host, "dropped_in")
     assert lab.host("rogue").run("python3 -c %s %s", ECHO, GATEWAY).stdout.strip() == "silence"
@@ -242,7 +257,7 @@ def test_a_changed_input_reaches_the_running_kernel(host: Host, lab: Lab, playbo
         playbook.changes(firewall_client_networks=["10.88.3.1/32"], firewall_disabled_controls=["FW-06"])
         assert not lab.reaches(lab.namespace("rogue"), GATEWAY, 15432, 1.0)
         assert lab.reaches(lab.switch(), GATEWAY, 15432)
-        assert "limit rate" not in host.check_output("nft list chain inet lockgate management")
+        assert "@management_rate4" not in host.check_output("nft list chain inet lockgate management")
         assert host.file(DROPIN).contains("^IPAddressAllow=10.88.3.1/32$")
         # The second lock alone: without nftables' rules the running gateway's control group still refuses the rogue.
         host.check_output("nft insert rule inet lockgate input accept && nft insert rule inet lockgate output accept")
