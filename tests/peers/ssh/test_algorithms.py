@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
+import asyncssh
 import pytest
 
-from tests.peers.ssh.way import Way
+from gateway.testing.openssh import SshServer, write_key
+from tests.peers.ssh.way import QUIET, Way, running
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +58,26 @@ def test_the_key_exchange_is_strict_and_hybrid_where_the_client_can_t46(said: st
 def test_nothing_is_compressed_although_the_client_would_like_to_t46(said: str) -> None:
     assert offered(said, "compression ctos") == offered(said, "compression stoc") == ["none"]
     assert chosen(said, "server->client cipher").endswith("compression: none")
+
+
+def test_a_client_that_trusts_an_authority_needs_no_key_of_the_gateways_t52(tmp_path: Path, sshd: SshServer) -> None:
+    """``host_certificates`` of the listener; another authority's word is nothing."""
+    for name in ("ca", "other"):
+        write_key(tmp_path / name)
+        (tmp_path / f"known_{name}").write_text(f"@cert-authority [127.0.0.1]:* {(tmp_path / f'{name}.pub').read_text()}")
+
+    def signed(way: Way) -> None:
+        key = way.appliance.folder / "tls" / "ssh_host_ed25519_key"
+        authority = asyncssh.read_private_key(str(tmp_path / "ca"))
+        made = authority.generate_host_certificate(asyncssh.read_public_key(f"{key}.pub"), "gateway", principals=["127.0.0.1"])
+        made.write_certificate(f"{key}-cert.pub")
+        keys = "host_keys: [tls/ssh_host_ed25519_key]"
+        way.appliance.rewrite("gateway.yaml", {keys: f"{keys}, host_certificates: [tls/ssh_host_ed25519_key-cert.pub]"})
+
+    with running(tmp_path / "gateway", sshd, signed) as way:
+        for name, status in (("ca", 0), ("other", 255)):
+            options = ["-F", "/dev/null", "-o", f"UserKnownHostsFile={tmp_path}/known_{name}", "-o", "StrictHostKeyChecking=yes", *QUIET,
+                       "-p", str(way.port)]
+            done = way.client("ssh", *options, "web-1@127.0.0.1", "uptime")
+            assert done.returncode == status, done.stderr
+        assert way.ssh("uptime").returncode == 0, "who pinned the key goes on as before"
