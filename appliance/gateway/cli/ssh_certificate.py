@@ -142,7 +142,7 @@ def _public_line(key: Ed25519PrivateKey | SSHCertificate) -> str:
 
 def _key(path: Path) -> Ed25519PrivateKey:
     """The key made earlier. Raises ``FileNotFoundError``, or ``ConfigError`` for anything that it should not be."""
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:       # what is looked at is what is read
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:       # what is looked at is what is read
         info = os.fstat(file.fileno())
         if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
             raise ConfigError(f"{path}: expected a file of one's own that nobody else may read (chmod 600)")

@@ -354,16 +354,22 @@ class Terminal:
                 except OSError:
                     break
             assert time.monotonic() < deadline, self._seen
-        seen, self._seen = self._seen, b""
+        end = self._seen.find(what) + len(what) if what in self._seen else len(self._seen)
+        seen, self._seen = self._seen[:end], self._seen[end:]
         return seen
 
     def wait(self) -> int:
-        while True:
+        """How it ended; what does not end by itself is ended."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([self.fd], [], [], 1)
             try:
-                if not os.read(self.fd, 65536):
+                if ready and not os.read(self.fd, 65536):
                     break
             except OSError:
                 break
+        else:
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)

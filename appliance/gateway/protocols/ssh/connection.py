@@ -316,6 +316,7 @@ class Bounded(SSHConnection):
     most_channels = CHANNELS
     _socket_full = False
     _unread = 0
+    _emptied: asyncio.Future[None] | None = None
     _lingering: asyncio.TimerHandle | None = None
 
     @property
@@ -369,10 +370,21 @@ class Bounded(SSHConnection):
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, f"this connection has {self.most_channels} channels already")
         return super().add_channel(chan)
 
+    def remove_channel(self, recv_chan: int) -> None:
+        super().remove_channel(recv_chan)
+        if not self._channels and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
     @property
     def channels(self) -> int:
         """How many are open."""
         return len(self._channels)
+
+    async def without_channels(self, seconds: float) -> None:
+        """Until none is open, for so long at most."""
+        if self._channels:
+            self._emptied = self._loop.create_future()
+            await asyncio.wait([self._emptied], timeout=seconds)
 
     def _asked(self, kind: int, number: int, packet: SSHPacket) -> None:
         if len(self._global_request_queue) >= REQUESTS:

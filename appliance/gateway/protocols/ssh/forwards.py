@@ -7,6 +7,7 @@ Denied: "administratively prohibited" (RFC 4254, section 5.1). One that has to b
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -40,20 +41,26 @@ class Side(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
         self._forward, self._waits = forward, waits
         self.channel: Flow | None = None
         self.brakes: Brakes | None = None
+        self.said_all = False
         self.other: Side
 
     def connection_made(self, chan: Any) -> None:
         self.channel, self.brakes = chan, Brakes(chan)
         chan.set_write_buffer_limits(high=self._forward.high)
-        if self._waits:
+        if self._forward.over:
+            asyncio.get_running_loop().call_soon(chan.close)
+        elif self._waits:
             chan.pause_reading()
         elif self.other.channel is not None:
             self.other.channel.resume_reading()
+        if self.other.said_all and not self._forward.over:
+            asyncio.get_running_loop().call_soon(chan.write_eof)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         self._forward.passed(self, data)
 
     def eof_received(self) -> bool:
+        self.said_all = True
         other = self.other.channel
         if other is not None and not other.is_closing():
             other.write_eof()
@@ -196,10 +203,10 @@ class Forwards:
             raise asyncssh.ChannelOpenError(refused.code, f"the target: {refused.reason[:200]}") from None
         except Fault as fault:
             joined.end("refused" if isinstance(fault, Refused) else "cancelled", verdict(fault).error)
-        if joined.over:
+        if joined.over and joined.status != "ok":
             joined.end_target()
             raise prohibited("lockgate: it may not be opened any more")
-        return joined.caller
+        return joined.caller                                     # which is closed at once where the target closed its end already
 
     async def _connected(self, joined: Joined, upstream: Upstream, to: str, origin: tuple[str, int]) -> None:
         connection = upstream.connection

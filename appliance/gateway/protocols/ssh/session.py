@@ -342,11 +342,9 @@ class SshSession:
 
     async def _let_go(self) -> None:
         """A client that is told of its connection's end first forgets how its commands ended: it gets a moment to close them, and to go."""
-        loop = asyncio.get_running_loop()
-        until, had = loop.time() + LAST_WAIT, self.caller.channels
-        while self.caller.channels and loop.time() < until:
-            await asyncio.sleep(0.02)
+        had = self.caller.channels
         if had:
+            await self.caller.without_channels(LAST_WAIT)
             await asyncio.wait([self.gone], timeout=0.5)
 
     def record_end(self, reason: str) -> asyncio.Future[int]:
