@@ -21,7 +21,7 @@ from asyncssh.packet import Byte, String, UInt32
 from gateway.audit.note import load_private_key
 from gateway.config.load import Folder
 from gateway.config.schema import Listener
-from gateway.errors import AuditUnavailable, ConfigError, Fault, Refused
+from gateway.errors import AuditUnavailable, ClientFault, ConfigError, Fault, Refused
 from gateway.govern import session_fields
 from gateway.identity.certificate import CertificateRefused
 from gateway.identity.token import TokenRefused
@@ -138,7 +138,7 @@ class Caller(asyncssh.SSHServer):
         self._user: str | None = None
         self._ca = listener.shown.ca
         self._entered: Session | None = None
-        self._started = False
+        self._started = self._left = False
         self._offered: dict[str, str] = {}
         self._session: SshSession | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -173,12 +173,13 @@ class Caller(asyncssh.SSHServer):
         await asyncio.wait([self._gone], timeout=5.0)
 
     async def _leave(self) -> None:
+        self._left = True
         entered = self._entered
         if entered is None:
             await self._record_offer()
             return
         try:
-            if self._started and self._session is None:
+            if self._started and (self._session is None or not self._session.recorded):
                 fields = session_fields(entered, self._gateway.policy) | {"reason": "the caller disconnected", "rows": 0, "bytes": 0,
                                                                           "denials": 0}
                 await asyncio.wait([self._gateway.audit.record("session.end", fields)], timeout=5.0)
@@ -302,6 +303,8 @@ class Caller(asyncssh.SSHServer):
         except AuditUnavailable:
             self.turn_away(_AUDIT)
             return False
+        except ClientFault:
+            return False
 
     def _refused(self, no: Refused) -> bool:
         """Who is not let in may try another token; who is known and may not come in is told why."""
@@ -312,8 +315,9 @@ class Caller(asyncssh.SSHServer):
         return False
 
     async def _let_in(self, wanted: door.Asked, identity: Identity) -> None:
-        """Raises ``Refused`` or ``AuditUnavailable``."""
+        """Raises ``Refused``, ``AuditUnavailable``, or ``ClientFault`` where the caller is gone meanwhile."""
         gateway, listener = self._gateway, self._listener
+        self._here()
         resource = gateway.policy.resources.get(wanted.resource)
         no = gateway.policy.may_enter(identity, wanted.resource, gateway.now())
         if not isinstance(resource, SshResource) or no is not None:
@@ -324,13 +328,22 @@ class Caller(asyncssh.SSHServer):
         self._entered = session
         early: list[str] = []
         await self._count_in(session, early.append)
+        self._here()
         await self._record_start(session)
+        self._here()
         self._session = live = SshSession(session, gateway, self._connection, resource, lambda: listener.towards)
         gateway.live.steer(session.id, live.end, live.drain)
         for reason in early:
             live.end(reason)
         if not self._in.done():
             self._in.set_result(None)
+
+    def _here(self) -> None:
+        """Nobody is let in whose connection is over already: nothing would end that session."""
+        if self._left:
+            if self._entered is not None:
+                self._gateway.live.remove(self._entered.id)
+            raise ClientFault("the caller left")
 
     async def _count_in(self, session: Session, end: Callable[[str], None]) -> None:
         """Raises ``Refused`` where there are too many already, or the policy changed meanwhile."""

@@ -82,6 +82,8 @@ class SshSession:
         self.channels: set[Channel] = set()
         self.running: set[Running] = set()
         self.bytes = self.denials = 0
+        self.recorded = False
+        """Its end is on record."""
         self._tasks = Supervisor()
         self._waiting: list[_Waiting] = []
         self.forwards = Forwards(self)
@@ -324,6 +326,13 @@ class SshSession:
         return ended.reason
 
     async def _close(self, ended: Ended) -> None:
+        try:
+            await self._wind_up(ended)
+        finally:                                                 # whatever went wrong: its end is on record
+            last = [done for one in list(self.running) if (done := one.finish("cancelled", error="session over")) is not None]
+            await asyncio.wait([self.record_end(ended.reason), *last], timeout=LAST_WAIT)
+
+    async def _wind_up(self, ended: Ended) -> None:
         self.gate.approvals.unlisten(self.session.id)
         self.gate.approvals.withdraw_session(self.session.id, ended.reason)
         for channel in list(self.channels):
@@ -337,8 +346,6 @@ class SshSession:
         self._own.close()
         for towards in self._ways:
             towards.left(self.session)
-        last = [done for one in list(self.running) if (done := one.finish("cancelled", error="session over")) is not None]
-        await asyncio.wait([self.record_end(ended.reason), *last], timeout=LAST_WAIT)
 
     async def _let_go(self) -> None:
         """A client that is told of its connection's end first forgets how its commands ended: it gets a moment to close them, and to go."""
@@ -349,6 +356,7 @@ class SshSession:
 
     def record_end(self, reason: str) -> asyncio.Future[int]:
         """The ``session.end`` record."""
+        self.recorded = True
         fields = session_fields(self.session, self.gate.policy)
         fields.update(reason=reason, rows=0, bytes=self.bytes, denials=self.denials)
         return self.gate.audit.record("session.end", fields)

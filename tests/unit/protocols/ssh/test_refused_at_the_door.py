@@ -115,3 +115,29 @@ def test_a_host_certificate_for_another_key(tmp_path: Path) -> None:
     trust.check_host_certificate(tmp_path / "mine-cert.pub", keys)
     with pytest.raises(ValueError, match="for one of `host_keys`"):
         trust.check_host_certificate(tmp_path / "other-cert.pub", keys)
+
+
+async def test_who_is_gone_before_the_token_was_looked_at_has_no_session_t14(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would ever end it: it counted for ever."""
+    async with talking(tmp_path, RULES, audit := MemoryAudit()) as talk:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+        admit = talk.gateway.authenticator.admit
+
+        async def slow(*given: Any) -> Any:
+            found = await admit(*given)
+            asked.set()
+            await go_on.wait()
+            return found
+
+        monkeypatch.setattr(talk.gateway.authenticator, "admit", slow)
+        folder = talk.gateway.folder
+        coming = asyncio.ensure_future(come(talk, password=mint(folder, bearer(folder, "ci-bot"), time.time())))
+        await asked.wait()
+        before = len(talk.gateway.live)
+        coming.cancel()
+        await asyncio.wait([coming])
+        await asyncio.sleep(0.2)
+        go_on.set()
+        await asyncio.sleep(0.2)
+        assert len(talk.gateway.live) == before
+        assert len(audit.of("session.start")) == len(audit.of("session.end"))
