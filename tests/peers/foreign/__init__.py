@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients in other languages: fetched and built once by version, under the user's cache folder, then run unchanged."""
+"""Clients in other languages, and a player: fetched and built once by version, under the user's cache folder, then run unchanged."""
 
 from __future__ import annotations
 
@@ -62,6 +62,15 @@ def node() -> list[str]:
         if not there:
             make([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
     return [program, str(folder / "work.js")]
+
+
+def player() -> list[str]:
+    """The command that plays an asciicast with asciinema's player."""
+    npm, program = tool("npm", package="npm"), tool("node", package="nodejs")
+    with cached("player") as (folder, there):
+        if not there:
+            make([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+    return [program, str(folder / "play.mjs")]
 
 
 def go() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.testing.openssh import SshServer
+from tests.peers import foreign
 from tests.peers.ssh.way import QUIET, Way, running
 
 SECRETS = "printf 'AKIA%s\\n' IOSFODNN7EXAMPLE; printf 'eyJhbGciOiJFZERTQSJ9.eyJz'; sleep 0.2; printf 'dWIiOiJyb2JvdCJ9.c2ln\\n'; exit 4"
@@ -84,6 +85,9 @@ def test_a_replay_and_its_exports_cannot_attack_the_viewer_t53(recorded: Way, tm
         if version == 2:            # what asciinema 2 knows
             played = subprocess.run([sys.executable, "-m", "asciinema", "cat", str(file)], capture_output=True, timeout=60, check=True)
             assert played.stdout == drawn.encode()
+        shown = json.loads(foreign.run(foreign.player(), str(file), environment={}))          # knows both
+        assert shown["output"] == drawn
+        assert shown["duration"] >= 0
 
 
 def test_variables_are_of_the_recording_and_masked_like_the_rest(recorded: Way) -> None:
