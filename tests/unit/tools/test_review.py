@@ -182,7 +182,8 @@ def test_a_key_of_a_mask_that_the_inventory_does_not_give_is_missing(after: Path
 
 def test_the_state_of_the_gateway_is_nothing_that_is_touched_here(after: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    state.mkdir(mode=0o755)
+    state.mkdir()
+    state.chmod(0o755)
     (after / "gateway.yaml").write_text(SETTINGS.replace("/var/lib/lockgate", str(state)))
     shutil.rmtree(after / "tls")
     (after / "credentials.json").write_text(json.dumps({"orders-db": "password"}))
