@@ -88,18 +88,20 @@ class MaskRule:
 
     def also(self, other: MaskRule) -> MaskRule:
         """Both rules on one column: the one that hides all that the other hides, else ``redact``, because masks add up. Order has no
-        meaning: a fixed value beside any other rule is ``redact`` too. ``json`` rules hide what any of them hides."""
+        meaning: a fixed value beside any other rule is ``redact`` too. ``json`` and ``each`` rules hide, inside, what any of them hides."""
         if self == other:
             return self
         if "null" in (self.kind, other.kind):
             return NULLED
         if self.whole or other.whole:
             return REDACT
+        if self.kind == other.kind and self.kind in _INSIDE:
+            return _joined(self, other)
         if self.hides_all_that(other):
             return self
         if other.hides_all_that(self):
             return other
-        return _joined(self, other) if self.kind == other.kind == "json" else REDACT
+        return REDACT
 
     def described(self) -> str:
         """As policy files write it."""
@@ -116,6 +118,7 @@ class MaskRule:
 
 
 _WHOLE = frozenset({"redact", "null", "value"})
+_INSIDE = frozenset({"json", "each"})
 
 
 def _joined(one: MaskRule, other: MaskRule) -> MaskRule:
