@@ -7,6 +7,8 @@ in place of the sink's answer; scp tells its user, leaves the file out and goes 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from gateway.errors import ClientFault, Refused, TargetFault
 from gateway.model import Operation
 from gateway.protocols.ssh.desk import Running
@@ -79,7 +81,7 @@ class _Side:
         await self._pipe.drain()
 
 
-class _Copy:
+class _Copy(ABC):
     """What both directions share: ``source`` sends lines and files, ``sink`` answers."""
 
     sends = True
@@ -144,9 +146,9 @@ class _Copy:
         else:
             self.done("error")
 
+    @abstractmethod
     def top(self, line: Line) -> str:
         """The path of a file that is in no other directory than the command's."""
-        raise NotImplementedError
 
     async def decide(self, line: Line, path: str, times: Line | None) -> Running:
         special = ("setattr",) if self.sends and (times is not None or line.mode & 0o7000) else ()
