@@ -209,6 +209,7 @@ def test_a_paste_is_decided_as_it_stands_on_the_screen_t49(lines: Way) -> None:
         terminal.until(b"\r\nfirst\r\n")
         terminal.until(b"lockgate: denied: ")
         terminal.until(b"\r\nsecond\r\n")
+        terminal.until(TYPED)                   # a program that runs has the keys
     assert texts(lines) == ["restricted-shell", "echo one line.", "echo first", "reboot", "echo second"]
 
 

@@ -44,6 +44,9 @@ ADMIN_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate rol
                   "idle_in_transaction_session_timeout": "60000", "synchronous_commit": "off"}
 """A target that crashes takes the sessions with it; a role that comes back with its recovery is swept."""
 SWEEP_EVERY = 60.0
+SOON = 1.0
+"""Seconds after which what a session left is tried again, and twice that each time it is left once more, up to ``SWEEP_EVERY``: what kept it
+(a lock, a slow end of a connection) is often gone by then."""
 IDLE = 5.0
 """Seconds after which a kept connection is tried before it is trusted."""
 DOWN = 1.0
@@ -163,6 +166,7 @@ class SessionRoles:
         self._makers: dict[tuple[PostgresResource, str], Admin] = {}
         self._droppers: dict[tuple[PostgresResource, str], Admin] = {}
         self._told: dict[tuple[str, str], str] = {}
+        self._leftover = asyncio.Event()
 
     # --- a session's role -----------------------------------------------------------------------------------------------------
 
@@ -242,6 +246,7 @@ class SessionRoles:
             return await admin.run(work)
 
     async def _left(self, lease: Lease, reason: str, more: Mapping[str, Any]) -> None:
+        self._leftover.set()
         if self._news(lease.mark.resource, lease.role, reason):
             log.error("%s: the role %s is left on the target and will be tried again: %s", lease.mark.resource, lease.role, reason)
             await self._record("credential.left", {**lease.fields, **more, "reason": reason})
@@ -262,10 +267,18 @@ class SessionRoles:
     # --- what a crash left ------------------------------------------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Sweep now and then, until cancelled."""
+        """Sweep now and then, until cancelled, and sooner after something was left."""
+        pause = SOON
         while True:
+            self._leftover.clear()
             await self.sweep()
-            await asyncio.sleep(SWEEP_EVERY)
+            pause = min(2 * pause, SWEEP_EVERY) if self._leftover.is_set() else SWEEP_EVERY
+            self._leftover.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._leftover.wait()
+                    pause = SOON
+                    await asyncio.sleep(SOON)
 
     async def sweep(self) -> None:
         """Drop every role of this gateway whose session is not live. A target that cannot be reached is tried again next time."""
