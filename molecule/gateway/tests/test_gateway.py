@@ -36,6 +36,7 @@ except urllib.error.HTTPError as answer:
 """
 HOSTILE = "{{ 7*7 }} $(touch hostile) `id`; 'q\".yaml"
 COMMENT = "# {{ lookup('pipe', 'touch /run/hostile') }} {% raw %} ${HOME} $(touch /run/hostile)\n"
+DENIED_CASE = "tests:\n  - {identity: ci-bot, resource: orders-db, sql: 'select id, name from customers', effect: deny}\n"
 
 
 def from_outside(lab: Lab, host: Host) -> str:
@@ -243,12 +244,16 @@ def test_a_hung_gateway_comes_back(host: Host, lab: Lab) -> None:
 
 def test_a_policy_reaches_the_running_process_without_a_restart(host: Host, playbook: Playbook, segment: Path) -> None:
     before, process, path = digest(host), pid(host), folder(host)
-    (segment / "policy" / HOSTILE).write_text(COMMENT + "revoked: [{identity: reporting}]\n")
+    (segment / "policy" / HOSTILE).write_text(COMMENT + "revoked: [{identity: reporting}, {identity: ci-bot}]\n")
+    (segment / "policy" / "tests" / "held.yaml").write_text(DENIED_CASE)
     began = time.monotonic()
     run = playbook(PLAYBOOKS / "policy.yml", {"gateway_segment_folder": str(segment)}, ["--diff"])
     assert run.status == 0, run.output
     assert time.monotonic() - began < 60
     assert "reporting" in run.output
+    said = " ".join(run.output.split())
+    assert "REVOKED (does not hold as long as that is so): ci" in said, said
+    assert "HELD (no rule denies it, only that does): ci" in said, said
     assert digest(host) != before
     assert pid(host) == process
     assert folder(host) != path

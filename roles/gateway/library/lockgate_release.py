@@ -67,6 +67,10 @@ BLOBS = Path("/var/lib/lockgate-credentials")
 VERDICT = Path("/run/lockgate/serving.json")
 QUIET = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
+BY_LIST = {"revoked_cases": "REVOKED (does not hold as long as that is so)", "held_cases": "HELD (no rule denies it, only that does)"}
+"""How cases that come out otherwise by the revoked list alone are told; an older program names none of a kind."""
+WARNINGS = 40
+"""More are counted, not told."""
 STARTED = "started.json"
 """Beside the folders: a digest of what only a restart puts in force, as of the last start."""
 
@@ -224,33 +228,38 @@ def asked(program: Path, folder: Path, *verb: str) -> subprocess.CompletedProces
         text=True, check=False, env=QUIET, cwd="/", user=USER, group=USER, extra_groups=[])
 
 
-def checked(program: Path, folder: Path) -> None:
-    """``lockgate check``. Raises ``Wrong`` with every problem."""
+def checked(program: Path, folder: Path) -> list[str]:
+    """``lockgate check``. Raises ``Wrong`` with every problem. Returns what an operator should look at all the same."""
     done = asked(program, folder, "check")
-    if done.returncode == 0:
-        return
     try:
         said = json.loads(done.stdout)
-        problems = [f"{one['file']}:{one['line']}: {one['key']}: {one['message']}" for one in said["problems"]]
-    except (ValueError, KeyError, TypeError):
-        problems = [done.stdout.strip()[-2000:]]
-    raise Wrong("lockgate check refuses the folder, nothing was changed: " + "; ".join(problems))
+        problems, warnings = [[placed(one) for one in said.get(kind, [])] for kind in ("problems", "warnings")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        problems = warnings = []
+    if done.returncode == 0:
+        return warnings
+    raise Wrong("lockgate check refuses the folder, nothing was changed: " + "; ".join(problems or [done.stdout.strip()[-2000:]]))
+
+
+def placed(problem: Mapping[str, Any]) -> str:
+    """Where it is, and what."""
+    return f"{problem['file']}:{problem['line']}: {problem['key']}: {problem['message']}"
 
 
 def tested(program: Path, folder: Path) -> list[str]:
-    """``lockgate policy test``, where the folder has cases. Raises ``Wrong`` with every case that does not hold. Returns those that only
-    the revoked list keeps from holding: the program lets them be, an access that has to end now waits for no case."""
+    """``lockgate policy test``, where the folder has cases. Raises ``Wrong`` with every case that does not hold. Returns those that come
+    out otherwise by the revoked list alone, either way: the program lets them be, an access that has to end now waits for no case."""
     if not any(folder.glob("policy/tests/**/*.yaml")):
         return []
     done = asked(program, folder, "policy", "test")
     try:
         said = json.loads(done.stdout)
         failures = [f"{shown(one)}: {differs(one)}" for one in said["failures"]]
-        revoked = [f"{shown(one)}: {one['reason']}" for one in said.get("revoked_cases", [])]  # an older program names none
-    except (ValueError, KeyError, TypeError):
-        failures = revoked = []
+        by_list = [f"{state}: {shown(one)}: {one['reason']}" for kind, state in BY_LIST.items() for one in said.get(kind, [])]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        failures = by_list = []
     if done.returncode == 0:
-        return revoked
+        return by_list
     raise Wrong("lockgate policy test refuses the folder, nothing was changed: " + "; ".join(failures or [done.stdout.strip()[-2000:]]))
 
 
@@ -367,10 +376,14 @@ class Work:
 
     def accepted(self, program: Path, folder: Path) -> None:
         """Raises ``Wrong`` where the program refuses the folder, or a policy out of the inventory fails its own cases."""
-        checked(program, folder)
-        if self.given["files"] is not None:
-            for case in tested(program, folder):
-                self.module.warn(f"a case that does not hold as long as that is revoked: {case}")
+        warnings = checked(program, folder)
+        if self.given["files"] is None:
+            return
+        warnings += tested(program, folder)
+        for warning in warnings[:WARNINGS]:
+            self.module.warn(warning)
+        if len(warnings) > WARNINGS:
+            self.module.warn(f"{len(warnings) - WARNINGS} more: `lockgate check` and `lockgate policy test` on the gateway say all of them")
 
     def apply(self, how: str) -> None:
         """Switch, put in force; back again if that fails. Raises ``Wrong``."""

@@ -173,13 +173,57 @@ def test_a_revoked_identity_waits_for_no_case_and_any_other_case_still_refuses(t
     etc = make_demo(tmp_path)
     (etc / "policy" / "revoked.yaml").write_text("revoked: [{identity: ci-bot}]\n")
     said = release.tested(tmp_path, etc)
-    assert 'ci-bot on orders-db: "delete from orders": the identity is revoked' in said
-    assert {line.partition(" ")[0] for line in said} == {"ci-bot"}
+    assert 'REVOKED (does not hold as long as that is so): ci-bot on orders-db: "delete from orders": the identity is revoked' in said
+    assert all(": ci-bot on orders-db: " in line for line in said)
     case = '{identity: reporting, resource: orders-db, sql: "delete from orders", effect: allow}'
     (etc / "policy" / "tests" / "more.yaml").write_text(f"tests:\n  - {case}\n")
     with pytest.raises(release.Wrong) as refused:
         release.tested(tmp_path, etc)
     assert str(refused.value).endswith('changed: reporting on orders-db: "delete from orders": effect: expected allow, got deny')
+
+
+def test_a_case_that_only_the_revoked_list_denies_is_told_as_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "asked", asked_here)
+    etc = make_demo(tmp_path)
+    case = '{identity: ci-bot, resource: orders-db, sql: "select id from orders", effect: deny}'
+    (etc / "policy" / "tests" / "more.yaml").write_text(f"tests:\n  - {case}\n")
+    with pytest.raises(release.Wrong, match="effect: expected deny, got allow"):
+        release.tested(tmp_path, etc)
+    (etc / "policy" / "revoked.yaml").write_text("revoked: [{identity: ci-bot}]\n")
+    held = [line for line in release.tested(tmp_path, etc) if line.startswith("HELD")]
+    assert held == ['HELD (no rule denies it, only that does): ci-bot on orders-db: "select id from orders": the identity is revoked']
+
+
+def test_what_check_warns_of_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "asked", asked_here)
+    etc = make_demo(tmp_path)
+    assert release.checked(tmp_path, etc) == []
+    (etc / "policy" / "revoked.yaml").write_text('revoked: [{identity: ci-bot, until: "2020-01-01T00:00:00Z"}]\n')
+    assert release.checked(tmp_path, etc) == ["policy/revoked.yaml:1: revoked[0]: this entry has ended and revokes nothing any more"]
+    (etc / "policy" / "revoked.yaml").write_text("revoked: [{identity: nobody-here, until: never}]\n")
+    with pytest.raises(release.Wrong, match="lockgate check refuses the folder, nothing was changed: policy/revoked"):
+        release.checked(tmp_path, etc)
+
+
+class Warned:
+    """A module that only warns."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warn = self.said.append
+
+
+@pytest.mark.parametrize(("files", "told"), [({}, 41), (None, 0)])
+def test_warnings_are_told_of_what_comes_from_the_inventory_and_not_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str] | None, told: int
+) -> None:
+    monkeypatch.setattr(release, "checked", lambda *_: ["one"] * 30)
+    monkeypatch.setattr(release, "tested", lambda *_: ["other"] * 30)
+    work = release.Work.__new__(release.Work)
+    work.given, work.module = {"files": files}, Warned()
+    work.accepted(tmp_path, tmp_path)
+    assert len(work.module.said) == told
+    assert [line.partition(":")[0] for line in work.module.said[40:]] == ["20 more"] * (told > 40)
 
 
 def test_a_program_that_names_no_revoked_cases_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
