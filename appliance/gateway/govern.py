@@ -62,6 +62,10 @@ class Policy(Digested, Protocol):
         """Why this session may not go on, or ``None``."""
 
     def decide(self, identity: Identity, resource: str, operations: Sequence[Operation], now: float) -> Decision: ...
+
+    def alike(self, identity: Identity, resource: str, one: Operation, other: Operation) -> bool:
+        """Whether the same rules speak of both."""
+
     def masks(self, identity: Identity, resource: str, now: float) -> MaskSet: ...
     def session_limits(self, identity: Identity, resource: str, now: float) -> SessionLimits: ...
 

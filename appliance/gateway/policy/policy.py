@@ -68,6 +68,11 @@ class Policy:
         scope = self.scope(identity, resource)
         return _UNKNOWN if scope is None else scope.decide(operations, now)
 
+    def alike(self, identity: Identity, resource: str, one: Operation, other: Operation) -> bool:
+        """Whether the same rules speak of both, inside and outside of their windows."""
+        scope = self.scope(identity, resource)
+        return scope is None or scope.hits([one]) == scope.hits([other])
+
     def may_enter(self, identity: Identity, resource: str, now: float) -> str | None:
         """Why a session cannot begin, or ``None``. The caller learns of a resource only if some grant is about it."""
         scope = self.scope(identity, resource)

@@ -47,6 +47,9 @@ class DeskPolicy:
     def decide(self, identity: Identity, resource: str, operations: Sequence[Operation], now: float) -> Decision:
         return Decision("approve", ("ci works on orders/unbounded-write",), approvals=("one-dba",))
 
+    def alike(self, identity: Identity, resource: str, one: Operation, other: Operation) -> bool:
+        return True
+
     def masks(self, identity: Identity, resource: str, now: float) -> MaskSet:
         return MaskSet()
 

@@ -5,7 +5,7 @@ transaction of its own added. Turns a text into a ``Compiled`` that frontend and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row, load_catal
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
-from gateway.protocols.postgres.namesakes import refuse_unsure_names
+from gateway.protocols.postgres.namesakes import refuse_unlike_names, refuse_unsure_names
 from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
@@ -100,8 +100,7 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
             refusal = str(no)
     if masks:
         try:
-            prepared = [context.prepared.get(one.uses_prepared, "") for one in statements if one.uses_prepared]
-            refuse_unsure_names((text, *prepared), masks, catalog, context.path)
+            refuse_unsure_names(_texts(text, statements, context.prepared), masks, catalog, context.path)
         except Refused as no:
             refusal = refusal or str(no)
     statements = given.statements
@@ -117,6 +116,11 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
             plans.append(None)
             refusal = refusal or str(no)
     return given, tuple(plans), shown_text(text, statements, masks, secrets), refusal
+
+
+def _texts(text: str, statements: Sequence[Statement], prepared: Mapping[str, str]) -> tuple[str, ...]:
+    """It and what it runs by EXECUTE."""
+    return text, *(prepared.get(one.uses_prepared, "") for one in statements if one.uses_prepared)
 
 
 class SessionContext:
@@ -174,7 +178,7 @@ class SessionContext:
         if found is not None or len(text) > NEAR or self._too_long(text):
             return found
         try:
-            return self._keep(self._whole(understood(text, self._context_now(types), now[1], self.masks(), self._reading()), key))
+            return self._keep(self._whole(understood(text, self._context_now(types), now[1], self.masks(), self._reading()), key, now[1]))
         except SqlFault:
             return None
 
@@ -229,7 +233,8 @@ class SessionContext:
     async def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None) -> Compiled:
         found, key = self._kept(text, catalog, types)
         if found is None:
-            found = self._keep(self._whole(understood(text, self._context_now(types), catalog, self.masks(), self._reading(), answer), key))
+            found = self._keep(self._whole(understood(text, self._context_now(types), catalog, self.masks(), self._reading(), answer), key,
+                                           catalog))
         return found
 
     async def _compiled_beside(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None) -> Compiled:
@@ -242,7 +247,7 @@ class SessionContext:
             now = replace(now, prepared=dict(now.prepared), cursors=dict(now.cursors))
             parts = await beside(understood, text, now, catalog, self.masks(), self._reading(), answer)
             if key[2] == self._understood_by(catalog):
-                return self._keep(self._whole(parts, key))
+                return self._keep(self._whole(parts, key, catalog))
 
     def _kept(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> tuple[Compiled | None, Key]:
         """What was understood before, if it is still there, and what it goes by."""
@@ -281,12 +286,26 @@ class SessionContext:
     def _reading(self) -> Reading:
         return self._text_limit, self._secrets
 
-    def _whole(self, parts: Understood, key: Key) -> Compiled:
+    def _whole(self, parts: Understood, key: Key, catalog: Catalog) -> Compiled:
         given, plans, shown, refusal = parts
         statements = given.statements
         operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
+        refusal = refusal or self._unlike(key[0], statements, operations, catalog)
         return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal, given.text,
                         given.relations, given.executes)
+
+    def _unlike(self, text: str, statements: Sequence[Statement], operations: Sequence[Operation], catalog: Catalog) -> str:
+        """Why rules by relation forbid it: a name may come to mean another relation while the statement waits."""
+        session, policy = self._session, self._gate.policy
+
+        def alike(one: Operation, other: Operation) -> bool:
+            return policy.alike(session.identity, session.resource, one, other)
+
+        try:
+            refuse_unlike_names(_texts(text, statements, self.prepared), operations, alike, catalog, self._context.path)
+        except Refused as no:
+            return str(no)
+        return ""
 
     def command(self, compiled: Compiled, parameters: tuple[tuple[str, str | None], ...] = (), *,
                 wait: bool = True, phase: str = "") -> Command:

@@ -45,8 +45,8 @@ ADMIN_SETTINGS = {"search_path": "pg_catalog", "application_name": "lockgate rol
 """A target that crashes takes the sessions with it; a role that comes back with its recovery is swept."""
 SWEEP_EVERY = 60.0
 SOON = 1.0
-"""Seconds after which what a session left is tried again, and twice that each time it is left once more, up to ``SWEEP_EVERY``: what kept it
-(a lock, a slow end of a connection) is often gone by then."""
+"""Seconds after which what a session left is tried again, and twice that each time it is left once more, up to ``SWEEP_EVERY``: what kept
+it (a lock, a slow end of a connection) is often gone by then."""
 IDLE = 5.0
 """Seconds after which a kept connection is tried before it is trusted."""
 DOWN = 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A name that could come to mean a relation with other masks has to be given with its schema."""
+"""A name that could come to mean a relation with other masks or rules has to be given with its schema."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from gateway.errors import Refused
 from gateway.masking.model import MaskSet
 from gateway.masking.rules import REDACT
+from gateway.model import Operation
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Column, Objects, Relation
-from gateway.protocols.postgres.namesakes import refuse_unsure_names, unsure
+from gateway.protocols.postgres.namesakes import doubled, refuse_unlike_names, refuse_unsure_names, unsure
 
 COLUMNS = (Column("id", 1, 23), Column("note", 2, 25))
 PATH = ("pg_catalog", "alt", "public")
@@ -67,3 +68,35 @@ def test_what_was_prepared_counts_too_and_what_cannot_be_read_is_refused() -> No
         refuse_unsure_names(["execute p", "select upper(note) from orders"], ONE, TWO, PATH)
     with pytest.raises(Refused, match="set search_path"):
         refuse_unsure_names(["select " + "1, " * 30000 + "1 from alt.orders"], ONE, TWO, PATH)
+
+
+DELETE = Operation("postgres", "delete", ("alt.orders",), {"relations": ("alt.orders",)})
+
+
+def by_schema(one: Operation, other: Operation) -> bool:
+    """As rules that speak of ``alt.*``."""
+    return ("alt.orders",) in one.attributes.values() and ("alt.orders",) in other.attributes.values()
+
+
+def test_what_has_namesakes() -> None:
+    found = {"alt.orders": ("orders", ("public.orders",)), "public.orders": ("orders", ("alt.orders",))}
+    assert doubled(TWO, PATH) == doubled(TWO, PATH) == found
+    assert doubled(TWO, ("pg_catalog", "alt")) == {}
+    assert doubled(catalog(relation(20001, "alt", kind="S"), relation(20002, "public", kind="i")), PATH) == found
+
+
+@pytest.mark.parametrize("text", ["delete from orders", "drop table orders", "explain delete from orders",
+                                  "with gone as (delete from orders returning 1) select 1", "select 1; delete from orders"])
+def test_under_rules_that_tell_them_apart_they_are_refused(text: str) -> None:
+    with pytest.raises(Refused, match="their rules differ: name it with its schema") as refused:
+        refuse_unlike_names([text], [DELETE], by_schema, TWO, PATH)
+    assert refused.value.code == "42501"
+
+
+def test_under_the_same_rules_or_with_a_schema_they_pass() -> None:
+    refuse_unlike_names(["delete from orders"], [DELETE], lambda one, other: True, TWO, PATH)
+    refuse_unlike_names(["delete from alt.orders"], [DELETE], by_schema, TWO, PATH)
+    refuse_unlike_names(["delete from orders"], [DELETE], by_schema, TWO, ("pg_catalog", "alt"))
+    refuse_unlike_names(["begin"], [Operation("postgres", "begin")], by_schema, TWO, PATH)
+    with pytest.raises(Refused, match="set search_path"):
+        refuse_unlike_names(["delete from alt.orders where id in (" + "1, " * 30000 + "1)"], [DELETE], by_schema, TWO, PATH)
