@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 from tests.peers.gateway import Appliance
+from tests.peers.test_resilience import reloaded
 from tests.unit.roles.playbook import LOCKGATE, play
 
 
@@ -28,8 +28,7 @@ def test_a_gateway_and_what_can_be_wrong_with_it(tmp_path: Path) -> None:
         assert said.status == 2
         for wrong in ("the policy in force is", "the certificate ends in 39", "101 % are wanted"):
             assert wrong in " ".join(said.text.split()), said.text
-        appliance.reload()
-        time.sleep(1)
+        reloaded(appliance)
         assert play(tmp_path, "appliance_verify", settings(appliance), ("gw-1",), "--check").status == 0
         other = play(tmp_path, "appliance_verify", settings(appliance, appliance_verify_segment_folder=str(tmp_path)))
         assert "the folder holds another policy than the inventory" in " ".join(other.text.split())

@@ -17,7 +17,7 @@ from tests.peers.wire import Wire, codes
 
 def ask(gateway: Appliance, headers: dict[str, str]) -> tuple[int, dict[str, object]]:
     context = ssl.create_default_context(cafile=str(gateway.ca))
-    connection = http.client.HTTPSConnection("127.0.0.1", gateway.console_port, context=context, timeout=30)
+    connection = http.client.HTTPSConnection("127.0.0.1", gateway.console_port, context=context, timeout=60)
     connection.request("GET", "/api/v1/whoami", headers=headers)
     answer = connection.getresponse()
     found = answer.status, json.loads(answer.read())

@@ -76,7 +76,7 @@ class Site:
     def reload(self) -> None:
         before = self.policy_loaded()
         self.gateway.reload()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.policy_loaded() == before:
             assert time.monotonic() < deadline, self.gateway.log[-2000:]
             time.sleep(0.1)

@@ -185,7 +185,7 @@ def test_psycopg_listens(postgres: PostgresServer, gateway: Appliance) -> None:
     with connect_psycopg(gateway, autocommit=True) as connection:
         connection.execute("listen orders_changed")
         postgres.execute("notify orders_changed, 'order 7'", "orders")
-        notes = [(note.channel, note.payload) for note in connection.notifies(timeout=20, stop_after=1)]
+        notes = [(note.channel, note.payload) for note in connection.notifies(timeout=60, stop_after=1)]
     assert notes == [("orders_changed", "****")]  # nobody knows where a payload came from, and this identity has masks here
 
 

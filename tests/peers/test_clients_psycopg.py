@@ -189,7 +189,7 @@ def notifications(connection: Connection) -> object:
     connection.autocommit = True
     connection.execute("listen channel")
     connection.execute("notify channel, 'payload'")
-    return [(note.channel, note.payload) for note in connection.notifies(timeout=30, stop_after=1)]
+    return [(note.channel, note.payload) for note in connection.notifies(timeout=60, stop_after=1)]
 
 
 def cancelled(connection: Connection) -> object:

@@ -44,7 +44,7 @@ def enter(appliance: Appliance, name: str = "ci-bot", **parameters: str) -> Wire
     return Wire.connect(appliance.port, name, appliance.token(name), "orders-db", ca=appliance.ca, parameters=parameters)
 
 
-def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

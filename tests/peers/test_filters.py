@@ -162,7 +162,10 @@ def test_a_name_that_becomes_another_relation_s_while_it_waits(text: str, old: P
             other.query("begin")
             assert codes(other.query("drop table alt.orders")) == []
             waiting = pool.submit(wire.query, text)
-            time.sleep(0.5)
+            deadline = time.monotonic() + 60
+            while not waiting.done() and old.server.execute("select 1 from pg_locks where not granted")[-1].rows == []:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
             assert codes(other.query("commit")) == []
             got = waiting.result(60)
             assert len(codes(got)) == 1 and not any(MARK in payload for _, payload in got), got

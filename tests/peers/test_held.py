@@ -81,7 +81,7 @@ def held(appliance: Appliance, sql: str = ALL, prepare: str = "") -> Iterator[He
             yield Held(appliance, connection, future, approval, notices)
         finally:
             if not future.done():
-                connection.cancel_safe(timeout=30)
+                connection.cancel_safe(timeout=60)
                 future.exception(60)
 
 
@@ -129,7 +129,7 @@ def test_t58_the_owner_and_strangers_do_not_vote(gateway: Appliance) -> None:
 
 def test_cancelled_it_is_withdrawn(gateway: Appliance) -> None:
     with held(gateway) as waiting:
-        waiting.connection.cancel_safe(timeout=30)
+        waiting.connection.cancel_safe(timeout=60)
         assert waiting.failure().sqlstate == "57014"
         assert waiting.kinds() == ["approval.requested", "approval.withdrawn"]
         with pytest.raises(ClientProblem, match="withdrawn already"):

@@ -28,7 +28,7 @@ def refused(gateway: Appliance, password: str, resource: str = "orders-db") -> S
 
 def until(what: Callable[[], Any]) -> Any:
     """The first true answer within a bounded time."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (found := what()):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -41,7 +41,7 @@ class Service:
 
     def hear(self, beginning: str) -> str:
         """The next notification that begins so."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             if (said := self.heard.recv(4096).decode()).startswith(beginning):
                 return said

@@ -136,7 +136,7 @@ def tls_server(pair: Pair, seen: list[bytes]) -> Callable[[ByteStream], Coroutin
 
     async def handle(stream: ByteStream) -> None:
         assert await stream.read_exactly(8) == SslRequest().encode()
-        await stream.start_tls(context, server_side=True, announce=b"S", timeout=5)
+        await stream.start_tls(context, server_side=True, announce=b"S", timeout=60)
         seen.append(await stream.read_exactly(5))
         stream.write(b"y" * (2 * READ_HIGH))
         await stream.drain()
@@ -155,7 +155,7 @@ def test_tls(run: Run, server_certificate: Pair, mode: str) -> None:
         assert await near.read_exactly(1) == b"S"
         context = client_context(mode, server_certificate.ca)
         assert context is not None
-        await near.start_tls(context, server_side=False, server_hostname="localhost", timeout=5)
+        await near.start_tls(context, server_side=False, server_hostname="localhost", timeout=60)
         assert near.tls and near.tls_object() is not None
         near.write(b"hello")
         received = 0
@@ -180,8 +180,9 @@ def test_a_certificate_that_is_not_trusted(run: Run, server_certificate: Pair, t
         await near.read_exactly(1)
         context = client_context("verify-full", ca)
         assert context is not None
+        name = "other.example" if wrong == "name" else "localhost"
         with pytest.raises(TargetFault, match="not trusted"):
-            await near.start_tls(context, server_side=False, server_hostname="other.example" if wrong == "name" else "localhost", timeout=5)
+            await near.start_tls(context, server_side=False, server_hostname=name, timeout=60)
         near.abort()
         await near.closed()
         await server.close(drain=5)

@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def test_direct_tls_streams(run: Run, server_certificate: Pair, at_once: int) ->
         head = await stream.read_exactly(4)
         assert head[0] == 0x16
         stream.unread(head)
-        await stream.start_tls(context, server_side=True, direct=True, timeout=10)
+        await stream.start_tls(context, server_side=True, direct=True, timeout=60)
         session = stream.tls_object()
         assert session is not None and session.selected_alpn_protocol() == messages.ALPN
         total = 0
@@ -129,15 +128,20 @@ def test_libpq_18(gateway: Appliance, options: dict[str, str]) -> None:
 
 
 def cancels(connection: psycopg.Connection[Any]) -> None:
-    def later() -> None:
-        time.sleep(0.5)
-        connection.cancel_safe(timeout=10)
+    over = threading.Event()
 
-    asking = threading.Thread(target=later)
+    def ask() -> None:
+        while not over.wait(0.5):                   # one that comes before its statement does nothing
+            connection.cancel_safe(timeout=60)
+
+    asking = threading.Thread(target=ask)
     asking.start()
-    with pytest.raises(psycopg.errors.QueryCanceled):
-        connection.execute("select count(*) from generate_series(1, 1000000000)")
-    asking.join(10)
+    try:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("select count(*) from generate_series(1, 1000000000)")
+    finally:
+        over.set()
+        asking.join()
 
 
 def test_libpq_15(gateway: Appliance) -> None:

@@ -116,7 +116,7 @@ def test_a_cancel_reaches_its_session_whoever_accepts_it(crew: Appliance) -> Non
             waiting = pool.submit(connection.execute, "select count(*) from generate_series(1, 2000000000)")
             until(lambda: connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE or waiting.done())  # noqa: B023
             while not waiting.done():
-                connection.cancel_safe(timeout=30)
+                connection.cancel_safe(timeout=60)
                 time.sleep(0.05)
             assert isinstance(waiting.exception(60), psycopg.errors.QueryCanceled)
             assert connection.execute("select 1").fetchone() == (1,)
@@ -263,7 +263,7 @@ def _run_not_waiting(appliance: Appliance) -> str:
 
 def test_who_cancels_or_leaves_while_waiting_withdraws(crew: Appliance) -> None:
     with held(crew) as waiting:
-        waiting.connection.cancel_safe(timeout=30)
+        waiting.connection.cancel_safe(timeout=60)
         assert waiting.failure().sqlstate == "57014"
         until(lambda: waiting.state() == "withdrawn")
     with held(crew) as waiting:

@@ -32,7 +32,7 @@ class Wire:
 
     @classmethod
     def connect(cls, port: int, user: str, password: str, database: str, *, ca: Path | None = None,
-                parameters: Mapping[str, str] | None = None, timeout: float = 30.0) -> Wire:
+                parameters: Mapping[str, str] | None = None, timeout: float = 60.0) -> Wire:
         """Log in over TLS when ``ca`` is given. An error at the door is left in ``seen`` and closes the connection."""
         sock = socket.create_connection(("127.0.0.1", port), timeout)
         if ca is not None:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.testing.postgres import free_port
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 _PLACES = "/usr/sbin:/usr/local/sbin:/usr/lib/openssh"
 
 
