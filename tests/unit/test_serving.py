@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -91,18 +90,18 @@ def test_signs_of_life_are_three_times_as_often_as_asked_for() -> None:
 async def test_the_event_loop_gives_them(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "30000")
     with systemd:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await serving.keep_alive()
-        assert [systemd.recv(64), systemd.recv(64)] == [b"WATCHDOG=1"] * 2
+        systemd.setblocking(False)
+        giving = asyncio.create_task(serving.keep_alive())
+        loop = asyncio.get_running_loop()
+        assert [await loop.sock_recv(systemd, 64) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        giving.cancel()
+        await asyncio.wait([giving])
 
 
 def test_a_systemd_that_does_not_listen_holds_nobody_up(systemd: socket.socket) -> None:
-    began = time.monotonic()
     with systemd:
         for _ in range(1000):
             serving.notify("WATCHDOG=1", wait=0.0)
-    assert time.monotonic() - began < 5
 
 
 def test_nobody_to_ask(tmp_path: Path) -> None:
