@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from gateway.errors import Refused
 from gateway.model import Session
+from gateway.net.halfopen import HalfOpen
 
 _K = TypeVar("_K")
 End = Callable[[str], None]
@@ -103,10 +104,11 @@ def _less(counter: Counter[_K], key: _K) -> None:
 
 
 class Connections:
-    """How many connections are open, their callers known or not."""
+    """How many connections are open, their callers known or not; ``half_open`` are those of this process whose callers are not."""
 
     def __init__(self) -> None:
         self.here = 0
+        self.half_open = HalfOpen()
 
     def opened(self) -> int:
         """One more; how many there are with it."""

@@ -70,6 +70,9 @@ class Limits(Keys):
     connections: Count = Field(default=10000, description="Connections open at once, over all listeners.")
     connections_per_identity: Count = Field(default=200, description="Connections of one identity open at once.")
     handshake: Duration = Field(default=10.0, gt=0, description="From accept to the end of authentication.")
+    half_open: Count = Field(
+        default=2000, description="Connections open at once whose callers are not authenticated yet, in each process. At this bound, and "
+        "at `connections`, the oldest of the address that has most of them gives way to one of an address that has fewer.")
     message: Size = Field(default=64 * 2**20, ge=2**10, le=2**30, description="Largest single message of a protocol, either way.")
     operations_per_identity: Rate = Field(default=100000.0, gt=0, description="Operations one identity may start.")
     statement_text: Size = Field(

@@ -14,10 +14,11 @@ from aiohttp import web
 
 from gateway.approvals.voters import is_reader
 from gateway.console.gateway import ConsoleGateway
-from gateway.console.limits import ConsoleLimits, Failures, is_loopback, source_of
+from gateway.console.limits import ConsoleLimits, Failures, is_loopback
 from gateway.console.problem import Answered, problem
 from gateway.errors import AuditUnavailable, Fault, Refused
 from gateway.model import Identity
+from gateway.net.source import source_of
 
 log = logging.getLogger(__name__)
 

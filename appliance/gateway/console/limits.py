@@ -74,19 +74,6 @@ class Failures:
         return max(0.0, level - (now - when) * self._limit / 60)
 
 
-def source_of(address: str | None) -> str:
-    """What counts as one source: an IPv4 address, or the /64 of an IPv6 address."""
-    try:
-        parsed = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return "?"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
-
-
 def is_loopback(address: str | None) -> bool:
     try:
         parsed = ipaddress.ip_address((address or "").partition("%")[0])

@@ -15,7 +15,8 @@ from typing import cast
 
 from aiohttp import web
 
-from gateway.console.limits import Connections, ConsoleLimits, source_of
+from gateway.console.limits import Connections, ConsoleLimits
+from gateway.net.source import source_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.console.limits import Connections, ConsoleLimits, Failures, is_loopback, source_of
+from gateway.console.limits import Connections, ConsoleLimits, Failures, is_loopback
+from gateway.net.source import source_of
 from gateway.testing.console import ConsoleRoom
 
 

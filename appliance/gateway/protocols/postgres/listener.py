@@ -24,6 +24,7 @@ from gateway.identity.certificate import CertificateRefused
 from gateway.identity.token import TokenRefused
 from gateway.live import Caps, End
 from gateway.model import Identity, Session
+from gateway.net.halfopen import Place
 from gateway.net.stream import ByteStream
 from gateway.net.tls import server_context, verified_chain
 from gateway.protocols.postgres import door, greeting, messages
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.postgres")
 
+_TOO_MANY = "this gateway has too many connections (limits.connections)"
+_TOO_MANY_HALF_OPEN = "too many connections are not authenticated yet (limits.half_open)"
 MOST_SERVERS = 1024
 """Catalogs kept, one for each database of each server; a name that always stands for new addresses does not add up."""
 
@@ -64,18 +67,21 @@ class PostgresListener:
 
     async def handle(self, stream: ByteStream) -> None:
         """One connection, from its first byte to its last."""
-        connections = self._gateway.connections
-        open_now = connections.opened()
+        connections, limits = self._gateway.connections, self._gateway.folder.gateway.limits
+        full = connections.opened() > limits.connections
+        place = connections.half_open.enter(stream.peer, stream.abort, limits.half_open, full=full)
         try:
-            await self._handle(stream, open_now)
+            if place is None:
+                self._turn_away(stream, fatal("53300", _TOO_MANY if full else _TOO_MANY_HALF_OPEN))
+            else:
+                await self._handle(stream, place)
         finally:
+            if place is not None:
+                connections.half_open.leave(place)
             connections.closed()
 
-    async def _handle(self, stream: ByteStream, open_now: int) -> None:
+    async def _handle(self, stream: ByteStream, place: Place) -> None:
         gateway = self._gateway
-        if open_now > gateway.folder.gateway.limits.connections:
-            self._turn_away(stream, fatal("53300", "this gateway has too many connections (limits.connections)"))
-            return
         try:
             async with asyncio.timeout(gateway.folder.gateway.limits.handshake):
                 greeted = await self._greet(stream)
@@ -91,6 +97,7 @@ class PostgresListener:
         except AuditUnavailable:
             self._turn_away(stream, fatal("58030", "the audit log cannot be written; nobody is let in until it can"))
             return
+        gateway.connections.half_open.leave(place)
         if greeted is not None:
             await self._serve(stream, *greeted)
 

@@ -35,6 +35,7 @@ from asyncssh.constants import (
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_GLOBAL_REQUEST,
     MSG_IGNORE,
+    MSG_KEXINIT,
     OPEN_ADMINISTRATIVELY_PROHIBITED,
     OPEN_RESOURCE_SHORTAGE,
 )
@@ -43,6 +44,7 @@ from asyncssh.public_key import decode_ssh_certificate
 
 from gateway.net.server import LINGER
 from gateway.protocols.ssh.algorithms import GCM, SIGNATURES
+from gateway.protocols.ssh.rekeying import Rekeying
 
 CHANNELS = 64
 """Channels of one connection open at once."""
@@ -314,6 +316,8 @@ class Bounded(SSHConnection):
     """Either side's connection."""
 
     most_channels = CHANNELS
+    _rekeying: Rekeying | None = None
+    _received = 0
     _socket_full = False
     _unread = 0
     _emptied: asyncio.Future[None] | None = None
@@ -326,6 +330,7 @@ class Bounded(SSHConnection):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """asyncssh copies what is left of its buffer for each packet: many small packets in one large piece would cost their square."""
+        self._received += len(data)
         for at in range(0, len(data), PIECE) if self._transport is not None else ():
             super().data_received(data[at:at + PIECE], datatype)
 
@@ -391,7 +396,22 @@ class Bounded(SSHConnection):
             raise asyncssh.ProtocolError("too many requests wait for an answer")
         SSHConnection._process_global_request(self, kind, number, packet)
 
-    _packet_handlers: Handlers = SSHConnection._packet_handlers | {MSG_GLOBAL_REQUEST: _asked}
+    def _new_keys(self, kind: int, number: int, packet: SSHPacket) -> Awaitable[None]:
+        """The peer begins a key exchange, or answers one. Nobody needs a second one before it is let in."""
+        if self._session_id and not self._kexinit_sent and not self._may_rekey():
+            raise asyncssh.ProtocolError("new keys were asked for too often")
+        return SSHConnection._process_kexinit(self, kind, number, packet)
+
+    def _may_rekey(self) -> bool:
+        if not self._auth_complete:
+            return False
+        now = self._loop.time()
+        if self._rekeying is None:
+            self._rekeying = Rekeying(now)
+        moved, self._received = self._received + self._rekey_bytes_sent, 0
+        return self._rekeying.may(moved, now)
+
+    _packet_handlers: Handlers = SSHConnection._packet_handlers | {MSG_GLOBAL_REQUEST: _asked, MSG_KEXINIT: _new_keys}
 
     def _force_close(self, exc: Exception | None) -> None:
         """What was said last is still sent, and heard: a socket closed over unread data would take it back (RST). The peer has a moment to

@@ -47,7 +47,11 @@ logging.getLogger("asyncssh").setLevel(logging.CRITICAL)       # it logs command
 TIDY_EVERY = 60.0
 HEARD = 2.0
 """Seconds that who is turned away has to read why."""
+HEARERS = 256
+"""How many of them at once."""
 VERSION = "lockgate"
+_TOO_MANY = "this gateway has too many connections (limits.connections)"
+_TOO_MANY_HALF_OPEN = "too many connections are not authenticated yet (limits.half_open)"
 _AUDIT = "the audit log cannot be written; nobody is let in until it can"
 
 
@@ -86,18 +90,39 @@ class SshCallers:
         self.shown = self.prepare(gateway.folder)
         self.towards = Towards(gateway.folder, self._record, gateway.now)
         self._former: list[Towards] = []
+        self._hearing = 0
 
     async def handle(self, stream: ByteStream) -> None:
         """One connection, from its first byte to its last."""
-        connections = self.gateway.connections
-        open_now = connections.opened()
-        try:
-            if open_now > self.gateway.folder.gateway.limits.connections:
-                await _turned_away(stream, "this gateway has too many connections (limits.connections)")
-                return
-            await Caller(self, stream).run()
-        finally:
+        connections, limits = self.gateway.connections, self.gateway.folder.gateway.limits
+        full = connections.opened() > limits.connections
+        place = connections.half_open.enter(stream.peer, stream.abort, limits.half_open, full=full)
+        if place is None:
             connections.closed()
+            await self._turned_away(stream, _TOO_MANY if full else _TOO_MANY_HALF_OPEN)
+            return
+        try:
+            await Caller(self, stream, lambda: connections.half_open.leave(place)).run()
+        finally:
+            connections.half_open.leave(place)
+            connections.closed()
+
+    async def _turned_away(self, stream: ByteStream, why: str) -> None:
+        """Say why, and let it be heard: a client that is still writing when the socket closes reads nothing more. It does not count as a
+        connection; of very many some hear nothing."""
+        if self._hearing >= HEARERS:
+            stream.abort()
+            return
+        self._hearing += 1
+        try:
+            stream.write(turned_away(why))
+            stream.write_eof()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARD):
+                    while await stream.read():
+                        pass
+        finally:
+            self._hearing -= 1
 
     async def warm(self) -> None:
         """Targets are connected to once somebody wants something there."""
@@ -132,8 +157,9 @@ class SshCallers:
 class Caller(asyncssh.SSHServer):
     """One caller: what asyncssh asks while it is let in, and what it asks for afterwards."""
 
-    def __init__(self, listener: SshCallers, stream: ByteStream) -> None:
-        self._listener, self._stream = listener, stream
+    def __init__(self, listener: SshCallers, stream: ByteStream, known: Callable[[], None]) -> None:
+        """``known`` is called once it is let in."""
+        self._listener, self._stream, self._known = listener, stream, known
         self._gateway = listener.gateway
         self._user: str | None = None
         self._ca = listener.shown.ca
@@ -156,6 +182,7 @@ class Caller(asyncssh.SSHServer):
         try:
             await self._handshake()
             if self._session is not None:
+                self._known()
                 await self._session.run()
             await self._closed()
         finally:
@@ -396,16 +423,6 @@ def _seen(recorded: asyncio.Future[int]) -> None:
     """Nobody is let in, whether it could be recorded or not."""
     if not recorded.cancelled():
         recorded.exception()
-
-
-async def _turned_away(stream: ByteStream, why: str) -> None:
-    """Say why, and let it be heard: a client that is still writing when the socket closes reads nothing more."""
-    stream.write(turned_away(why))
-    stream.write_eof()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(HEARD):
-            while await stream.read():
-                pass
 
 
 def turned_away(why: str) -> bytes:
