@@ -140,7 +140,8 @@ cdef class Inbox:
         self.pending += cost
         self._queue.append(entry)
         if self._asleep:
-            self._rouse()
+            self._asleep = False
+            self._soon(self._rouse)
         return 0
 
     def put(self, entry):
@@ -152,11 +153,10 @@ cdef class Inbox:
         self.refusal, self.closing = CLOSING, True
         self._rouse()
 
-    cdef int _rouse(self) except -1:
+    def _rouse(self):
         self._asleep = False
         if self._wake.locked():
             self._wake.release()
-        return 0
 
     def take(self, double timeout):
         cdef list taken

@@ -62,7 +62,8 @@ class Inbox:
     """
 
     def __init__(self, clock: Callable[[], float], soon: Callable[..., Any], *, strict: bool) -> None:
-        """``clock`` gives seconds since the epoch, ``soon(call, argument)`` calls in the event loop later. ``strict``: nothing is lazy."""
+        """``clock`` gives seconds since the epoch, ``soon(call, *arguments)`` calls in the event loop, next time round. ``strict``: nothing
+        is lazy."""
         self.limit = MAX_PENDING
         self.pending, self.refusal, self.closing = 0, "audit records cannot be written: not open", False
         self._clock, self._soon, self._strict = clock, soon, strict
@@ -94,11 +95,13 @@ class Inbox:
         return QUEUE_FULL if self.pending + cost > self.limit else ""
 
     def put(self, entry: Queued) -> None:
-        """Queue it and wake the writer if it sleeps."""
+        """Queue it. A writer that sleeps is woken once the event loop has looked at all that came with it: earlier it would only wait for
+        the interpreter, and its batch would be smaller."""
         self.pending += entry.cost
         self._queue.append(entry)
         if self._asleep:
-            self._rouse()
+            self._asleep = False
+            self._soon(self._rouse)
 
     def close(self) -> None:
         """Nothing more is taken; the writer is to write what is queued and end."""

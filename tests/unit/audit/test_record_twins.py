@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -253,7 +255,7 @@ def test_the_same_outcomes(steps: list[tuple[str, int, bool]], strict: bool) -> 
 
 @pytest.mark.parametrize("form", [PURE, COMPILED], ids=["pure", "compiled"])
 async def test_whoever_sleeps_is_woken_and_nothing_is_lost(form: Form) -> None:
-    box = form.Inbox(lambda: 0.0, lambda *_: None, strict=False)
+    box = form.Inbox(lambda: 0.0, asyncio.get_running_loop().call_soon, strict=False)
     box.refusal = ""
     made = form.Template(b"{", "x", "s", {}, ("n",))
     got: list[int] = []
@@ -274,3 +276,29 @@ async def test_whoever_sleeps_is_woken_and_nothing_is_lost(form: Form) -> None:
         box.close()
         await running
     assert got == list(range(3000))
+
+
+@pytest.mark.parametrize("form", [PURE, COMPILED], ids=["pure", "compiled"])
+def test_a_writer_that_sleeps_is_woken_once_for_all_that_the_loop_had_to_look_at(form: Form) -> None:
+    later: list[Callable[[], None]] = []
+    box = form.Inbox(lambda: 0.0, later.append, strict=False)
+    box.refusal, box.limit = "", 2**40
+    made = form.Template(b"{", "x", "s", {}, ("n",))
+    number, batches = 0, list[list[int]]()
+    with form.chosen():
+        while not later:
+            taking = threading.Thread(target=lambda: batches.append([int(ticket.values[0]) for ticket in box.take(600.0)]))
+            taking.start()
+            while not later and taking.is_alive():
+                number += 1
+                box.fill(made, (b"%d" % number,), None)
+                time.sleep(0.001)
+        for _ in range(4):
+            number += 1
+            box.fill(made, (b"%d" % number,), None)
+        assert taking.is_alive()
+        (rouse,) = later
+        rouse()
+        taking.join(60)
+    assert [one for batch in batches for one in batch] == list(range(1, number + 1))
+    assert batches[-1][-5:] == list(range(number - 4, number + 1))
