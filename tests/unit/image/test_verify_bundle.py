@@ -38,14 +38,14 @@ class Site:
         self.signers.write_text(self.signer.allowed)
         self.kept = folder / "bundles"
 
-    def bundle(self, number: int, signer: signing.Signer | None = None) -> Path:
+    def bundle(self, number: int, signer: signing.Signer | None = None, form: int = verify_bundle.FORMAT) -> Path:
         stage = self.folder / f"stage-{number}"
         (stage / "docs").mkdir(parents=True, exist_ok=True)
         (stage / "docs/operating.md").write_text(f"bundle {number}\n")
         (stage / "install").write_text("#!/bin/sh\n")
         (stage / "install").chmod(0o755)
         out = self.folder / f"bundle-{number}.tar"
-        head = {"bundle": verify_bundle.FORMAT, "number": number, "version": f"0.1.0.{number}", "commit": "0" * 40}
+        head = {"bundle": form, "number": number, "version": f"0.1.0.{number}", "commit": "0" * 40}
         bundle.write(stage, out, head, signer or self.signer, EPOCH)
         return out
 
@@ -223,6 +223,17 @@ def test_a_signed_manifest_of_another_form_is_refused(change: dict[str, object])
     assert verify_bundle.read_manifest(json.dumps(good).encode())
     with pytest.raises(verify_bundle.Refused, match="another form"):
         verify_bundle.read_manifest(json.dumps({**good, **change}).encode())
+
+
+@pytest.mark.parametrize("form", [0, 2])
+def test_t67_a_bundle_of_an_older_or_newer_form_is_refused_whoever_signed_it(
+    site: Site, form: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert site.take(site.bundle(7)) == 0
+    assert site.take(site.bundle(8, form=form), "--allow-older") == SAY_NO
+    assert "another form than this verifier knows" in capsys.readouterr().err
+    assert (site.kept / "current").readlink() == Path("7")
+    assert (site.kept / "last-number").read_text() == "7\n"
 
 
 def test_t67_a_key_that_is_there_twice_is_refused() -> None:
