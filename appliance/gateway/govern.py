@@ -142,6 +142,8 @@ def begin_fields(session: Session, policy: Policy, command: Command, decision: D
         fields["phase"] = command.phase
     if command.filtered:
         fields["filtered"] = list(command.filtered)
+    if each := command.each:
+        fields["operations"] = [list(one) for one in each]
     return fields
 
 

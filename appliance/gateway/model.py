@@ -129,7 +129,8 @@ class Command:
     ``text`` and ``parameters`` are exactly what would run (``parameters`` as ``(type name, text or None)``, in order);
     ``shown_text`` and ``shown_parameters`` are what may be kept, secrets and masked values replaced by ``****``.
     ``early`` says that the command is an early read (contract section 5). ``filtered`` names what only some rows of are there for it: the
-    target gets the text with those conditions, the log keeps the caller's.
+    target gets the text with those conditions, the log keeps the caller's. ``apart``: people are shown each operation by itself; where that
+    is not so, its verbs and its objects.
     """
 
     operations: tuple[Operation, ...]
@@ -142,3 +143,11 @@ class Command:
     wait: bool = True
     phase: str = ""
     filtered: tuple[str, ...] = ()
+    apart: bool = False
+
+    @property
+    def each(self) -> tuple[tuple[str, ...], ...]:
+        """Verb and objects of every operation, where people are shown them and there are several."""
+        if not self.apart or len(self.operations) < 2:
+            return ()
+        return tuple(dict.fromkeys((one.verb, *one.objects) for one in self.operations))

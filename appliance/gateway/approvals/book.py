@@ -70,6 +70,7 @@ class Request:
     shown_parameters: tuple[str | None, ...]
     verbs: tuple[str, ...]
     objects: tuple[str, ...]
+    operations: tuple[tuple[str, ...], ...]
     rules: tuple[str, ...]
     waits: bool
     base: Fields
@@ -116,7 +117,7 @@ class Held:
             votes=tuple(vote.view() for vote in self.votes), exact=command is not None,
             text_flags=text_flags(request.shown_text if command is None else command.text),
             parameters=request.shown_parameters if command is None else tuple(value for _, value in command.parameters),
-            verbs=request.verbs, objects=request.objects, gateway=request.gateway,
+            verbs=request.verbs, objects=request.objects, operations=request.operations, gateway=request.gateway,
             login=request.session.login, database=request.session.database, session=request.session.id,
             source=request.session.source, rules=request.rules, waits=request.waits, outcome=self.outcome,
             binding=None if command is None else request.binding)

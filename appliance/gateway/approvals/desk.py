@@ -217,7 +217,7 @@ class ApprovalsDesk:
             key=binding.digest(key), policy=policy.digest, definitions=definitions, requested=now, expires=expires,
             shown_text=command.shown_text, shown_parameters=command.shown_parameters, verbs=verbs,
             objects=tuple(dict.fromkeys(name for op in command.operations for name in op.objects)),
-            rules=decision.rules, waits=command.wait, base=session_fields(session, policy),
+            operations=command.each, rules=decision.rules, waits=command.wait, base=session_fields(session, policy),
             size=len(command.text) + sum(len(value or "") for _, value in command.parameters))
 
     def _resumed(self, request: Request) -> Held | None:

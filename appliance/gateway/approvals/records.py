@@ -34,7 +34,7 @@ def requested_fields(held: Held) -> dict[str, Any]:
         "text": request.shown_text, "text_secret": request.command.text if request.command else "",
         "parameters": list(request.shown_parameters), "rules": list(request.rules), "expires": timestamp(request.expires),
         "waits": request.waits,
-    }
+    } | ({"operations": [list(one) for one in request.operations]} if request.operations else {})
 
 
 def vote_fields(held: Held, vote: Vote, source: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class VoteView:
 class ApprovalView:
     """One approval as the API shows it. ``requested`` and ``expires`` are RFC 3339.
 
+    ``operations`` are verb and objects of each, where there are several that are shown by themselves (SSH).
     ``exact`` says whether ``text``, ``parameters`` and ``binding`` are those of the command (for people who may vote on
     it while it is open) or what the log may show. ``text_flags`` names what may hide in the exact text. ``outcome`` is why
     it was denied or withdrawn.
@@ -59,6 +60,7 @@ class ApprovalView:
     parameters: tuple[str | None, ...]
     verbs: tuple[str, ...]
     objects: tuple[str, ...]
+    operations: tuple[tuple[str, ...], ...]
     gateway: str
     login: str
     database: str

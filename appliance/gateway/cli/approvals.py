@@ -110,11 +110,19 @@ def _needs(view: dict[str, Any]) -> str:
     return ", ".join(f"{need['group']} {need['have']}/{need['count']}" for need in view["needs"])
 
 
+def _does(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """One line for each operation where they are told apart."""
+    if each := view.get("operations"):
+        yield from (("does", " ".join(map(str, one))) for one in each)
+    else:
+        yield "does", f"{', '.join(view['verbs'])} {', '.join(view['objects'])}"
+
+
 def _human(view: dict[str, Any]) -> Iterator[str]:
     who = f"{view['identity']} (owner {view['owner']})" if view["owner"] else view["identity"]
     where = ", ".join([view["resource"], *(f"{name} {view[name]}" for name in ("database", "login") if view[name])])
     facts = (("approval", f"{view['id']} ({view['state']})"), ("who", who), ("where", f"{where} through {view['gateway']}"),
-             ("does", f"{', '.join(view['verbs'])} {', '.join(view['objects'])}"), ("rules", ", ".join(view["rules"])),
+             *_does(view), ("rules", ", ".join(view["rules"])),
              ("needs", _needs(view)), ("requested", view["requested"]), ("expires", view["expires"]), ("digest", view["digest"]))
     yield from (f"{name + ':':<11}{line(str(value))}" for name, value in facts)
     for setting, value in (view.get("binding") or {}).get("context", {}).items():

@@ -19,7 +19,7 @@ from gateway.cli.output import emit, table, to_json, write
 from gateway.cli.screens import Screens
 from gateway.errors import ConfigError
 from gateway.recording.read import Archive
-from gateway.recording.replay import clock, shown
+from gateway.recording.replay import clock, each_operation, shown
 from gateway.recording.terminal import unlisted
 
 _PATH = "/api/v1/sessions"
@@ -188,8 +188,10 @@ def _human(one: Document) -> Iterator[str]:
 
 def _command(command: Document) -> list[str]:
     text = " ".join(shown(command.get("text")).replace("\\n", " ").split())
-    return [shown(command.get("seq")), shown(command.get("time"))[11:23], shown(command.get("verb")), shown(command.get("effect")),
-            shown(command.get("status")) or "running", shown(command.get("rows")), shown(command.get("masked")),
+    verbs = dict.fromkeys(one.partition(" ")[0] for one in each_operation(command))
+    return [shown(command.get("seq")), shown(command.get("time"))[11:23], ", ".join(verbs) or shown(command.get("verb")),
+            shown(command.get("effect")), shown(command.get("status")) or "running", shown(command.get("rows")),
+            shown(command.get("masked")),
             text if len(text) <= 80 else text[:79] + "…"]
 
 

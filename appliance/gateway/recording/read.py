@@ -194,6 +194,7 @@ def _commands(events: list[Document]) -> list[Document]:
         end = ends.get(event.get("seq"), {})
         decision = event.get("decision") or {}
         short.append({"seq": event.get("seq"), "time": event.get("time"), "verb": event.get("verb"), "objects": event.get("objects"),
+                      **({"operations": event["operations"]} if "operations" in event else {}),
                       "effect": decision.get("effect"), "rules": decision.get("rules"), "approval": event.get("approval"),
                       "text": event.get("text"), "status": end.get("status"), "rows": end.get("rows"), "masked": end.get("masked"),
                       "error": end.get("error"), "duration": end.get("duration")})

@@ -105,15 +105,23 @@ def _end(record: Record) -> list[str]:
     return [f"session ends: {shown(record.get('reason'))}"]
 
 
+def each_operation(record: Record) -> list[str]:
+    """Verb and objects of each operation, where they were recorded each by itself."""
+    operations = record.get("operations")
+    return [_listed(one) for one in operations if isinstance(one, list)] if isinstance(operations, list) else []
+
+
 def _begin(record: Record) -> list[str]:
     decision = record.get("decision")
     decision = decision if isinstance(decision, dict) else {}
     effect = shown(decision.get("effect")).upper()
-    verbs = _listed(record.get("verbs")) or shown(record.get("verb"))
+    each = each_operation(record)
+    what = each[0] if each else f"{_listed(record.get('verbs')) or shown(record.get('verb'))} {_listed(record.get('objects'))}"
     why = _listed(decision.get("rules")) or shown(decision.get("reason"))
     approval = f", approval {shown(record.get('approval'))}" if record.get("approval") else ""
     phase = f" ({shown(record.get('phase'))})" if record.get("phase") else ""
-    lines = [f"{effect or '?'} {verbs} {_listed(record.get('objects'))}{phase}  [{why}{approval}]", *statement(record.get("text"))]
+    lines = [f"{effect or '?'} {what}{phase}  [{why}{approval}]", *(f"{_INDENT}and {one}" for one in each[1:]),
+             *statement(record.get("text"))]
     if record.get("filtered"):
         lines.append(f"{_INDENT}row filters: {_listed(record.get('filtered'))}")
     parameters = record.get("parameters")

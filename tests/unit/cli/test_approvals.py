@@ -12,7 +12,7 @@ import ssl
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gateway.cli.client import ClientProblem, client
 from gateway.config.schema import Listener
 from gateway.console.server import ConsoleServer
 from gateway.errors import ConfigError
+from gateway.model import Operation
 from gateway.testing.certificates import Authority
 from gateway.testing.console import ConsoleRoom
 from gateway.testing.desk import command, session
@@ -169,6 +170,20 @@ async def test_t60_what_hides_is_written_out(world: World) -> None:
     assert "\\u{202e}\\x1b]52" in shown.out and "\\{300 spaces}" in shown.out and "    | VERDICT: safe" in shown.out
     assert shown.out.count("WARNING: ") == 3
     asking.cancel()
+
+
+async def test_what_it_does_is_one_line_or_one_for_each_operation(world: World) -> None:
+    asking, held = await world.asked()
+    assert "\ndoes:      delete public.orders\nrules:" in (await world.by("ines", "show", held.id)).out
+    each = (("list", "/srv/a"), ("read", "/srv/a"), ("list", "/srv/b\x1b"), ("list", "/srv/a"))
+    several = replace(command("sync"), apart=True, operations=tuple(Operation("ssh", verb, (path,)) for verb, path in each))
+    asking_too, other = await world.room.room.asked(several, session(2))
+    assert "\ndoes:      list /srv/a\ndoes:      read /srv/a\ndoes:      list /srv/b\\x1b\nrules:" in (
+        await world.by("ines", "show", other.id)).out
+    assert (await world.by("ines", "show", other.id, "--json")).documents[0]["operations"] == [
+        ["list", "/srv/a"], ["read", "/srv/a"], ["list", "/srv/b\x1b"]]
+    for one in (asking, asking_too):
+        one.cancel()
 
 
 async def test_t57_a_text_that_does_not_fit_its_digest_is_not_voted_on() -> None:

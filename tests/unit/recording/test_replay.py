@@ -53,6 +53,16 @@ def test_everything_a_person_asks_for_is_shown() -> None:
         assert part in said, part
 
 
+def test_operations_that_were_recorded_each_by_itself_are_shown_so() -> None:
+    begin = event("command.begin", 2, 1.5, verb="read", verbs=["read", "list"], objects=["/srv/a", "/srv/b"], text="rsync --server",
+                  operations=[["read", "/srv/a"], ["list", "/srv/a\x1b"], ["read", "/srv/b"]], decision=DECISION)
+    assert frames([begin])[0].lines == (
+        "00:00.000  #2  ALLOW read /srv/a  [reporting/read]", "      and list /srv/a\\x1b", "      and read /srv/b",
+        "      | rsync --server")
+    for broken in ("read", 7, [7, "read"]):
+        assert "ALLOW read /srv/a /srv/b  [" in text(frames([begin | {"verbs": ["read"], "operations": broken}]))
+
+
 HOSTILE = "\x1b]52;c;aGk=\x07 \x1b[2J \u202e txt \u2066 \x9b31m \r overwritten \x00 \u2028"
 
 

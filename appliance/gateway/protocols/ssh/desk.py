@@ -122,7 +122,7 @@ class SessionDesk:
     def _command(self, operations: tuple[Operation, ...], text: str, shown: str, wait: bool) -> Command:
         said = printable(text)
         named = tuple(replace(one, objects=tuple(map(self._session.hidden, one.objects))) for one in operations)
-        return Command(named, said, self._session.hidden(printable(shown) or said), wait=wait,
+        return Command(named, said, self._session.hidden(printable(shown) or said), wait=wait, apart=True,
                        binding=Binding(login=self._session.session.login, context=self._context | {"action": operations[0].verb},
                                        objects=tuple(map(bound, operations))))
 
