@@ -96,6 +96,16 @@ def _watched(command: list[str], peer: Peer) -> tuple[str, float | None]:
     return done, (seen[-1][2] - seen[0][2]) / count * 1e6 if count else None
 
 
+def set_up(server: PostgresServer, peer: Peer, clients: int, seconds: float) -> Run:
+    """``pgbench -C``: a connection for each SELECT. CPU is that of the process in between from the run's beginning to its end."""
+    before = cpu_seconds(peer.pid) if peer.pid else 0.0
+    load = ["-c", str(clients), "-j", str(min(clients, 2)), "-T", str(max(1, round(seconds)))]
+    done = _run([server.program("pgbench"), "-n", "-S", "-C", *load], peer)
+    count = _number(r"actually processed: (\d+)", done)
+    cpu = (cpu_seconds(peer.pid) - before) / count * 1e6 if peer.pid and count else None
+    return Run(_number(r"tps = ([\d.]+) \(including reconnection", done), None, cpu)
+
+
 def bulk_select(server: PostgresServer, peer: Peer, size: int) -> tuple[float, float | None]:
     """One SELECT of all people by pgbench (libpq, rows dropped): MB a second, and CPU seconds a GB in between."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql", prefix="bulk-") as script:

@@ -33,10 +33,11 @@ analyze people;
 POLICY = """
 resources:
   - {{name: bench, protocol: postgres, address: "{address}", database: bench, tls: {{mode: disable}}, credential: bench}}
+  - {{name: bench-reuse, protocol: postgres, address: "{address}", database: bench, tls: {{mode: disable}}, credential: bench, reuse: 30s}}
 grants:
   - name: bench
     to: [ci-bot]
-    targets: [bench]
+    targets: [bench, bench-reuse]
     rules:
       - {{name: data, allow: {{sql: {{verbs: [select, insert, update, delete], relations: ["public.*"]}}}}}}
       - {{name: catalog, allow: {{sql: {{verbs: [select], relations: ["pg_catalog.*", "information_schema.*"]}}}}}}
@@ -61,6 +62,11 @@ class Peer:
     def encrypted(self) -> Peer:
         """The same way with TLS, checked."""
         return Peer(self.name, {**self.environment, **self.tls}, self.pid, self.tls)
+
+    def reusing(self) -> Peer:
+        """The same way where sessions take over the target's connections from each other. A direct one cannot; pgbouncer's always do."""
+        changed = {"PGDATABASE": "bench-reuse"} if self.name == "lockgate" else {}
+        return Peer(self.name, {**self.environment, **changed}, self.pid, self.tls)
 
 
 @dataclass(frozen=True, slots=True)

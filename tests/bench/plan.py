@@ -71,8 +71,12 @@ def _update(ground: Ground, peer: Peer, seconds: float) -> Iterator[Sample]:
 
 
 def _set_up(ground: Ground, peer: Peer, seconds: float) -> Iterator[Sample]:
-    got = measure.pgbench(ground.server, peer, "-S", "-C", clients=4, seconds=seconds)
-    yield Sample("connections set up", got.tps, "1/s", peer.name)
+    """With a login at the target each, and with connections of the target that are used again (as pgbouncer always does)."""
+    for name, way in (("connections set up", peer), ("connections set up, reuse", peer.reusing())):
+        got = measure.set_up(ground.server, way, 4, seconds)
+        yield Sample(name, got.tps, "1/s", peer.name)
+        if got.cpu is not None:
+            yield Sample(f"{name} cpu", got.cpu, "µs/tx", peer.name, higher=False)
 
 
 def _bulk(ground: Ground, peer: Peer, sizes: tuple[int, int]) -> Iterator[Sample]:

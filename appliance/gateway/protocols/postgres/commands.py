@@ -65,6 +65,11 @@ class Commands:
         running.status = "cancelled"
         self.cancel_target()
 
+    @property
+    def cancelled(self) -> bool:
+        """A CancelRequest was sent: it may arrive at any time."""
+        return self._cancelling is not None
+
     def cancel_target(self) -> None:
         """Send the target's own cancel key on a second connection; one at a time, owned by this session."""
         if self._cancelling is None or self._cancelling.done():

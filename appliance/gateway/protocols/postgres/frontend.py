@@ -93,6 +93,10 @@ class Frontend:
         return (self.waiting and not self._out and not self._staged and not self._gates and not self._skip and not self._pipeline
                 and not self.leaving and not client.buffered and not client.ended and self.names.resting())
 
+    def settled(self) -> bool:
+        """No message waits to be sent, and no pipeline is open: a Query would commit what one without its Sync has done."""
+        return not self._out and not self._staged and not self._gates and not self._skip and not self._pipeline and not self._sent_pipeline
+
     async def _message(self, code: int, payload: bytes) -> None:
         action = machine.caller(self._phase(), code)
         if action is machine.Action.END:
@@ -128,6 +132,7 @@ class Frontend:
         if not self.relay.backend.copying_in():
             await self.flush()
             await self.relay.backend.idle()
+            self.relay.left_clean = self.relay.clean()
         raise Ended("closed by the caller")
 
     async def _count_denial(self) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import ssl
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -28,7 +29,10 @@ from gateway.net.halfopen import Place
 from gateway.net.stream import ByteStream
 from gateway.net.tls import server_context, verified_chain
 from gateway.protocols.postgres import door, greeting, messages
+from gateway.protocols.postgres.catalog.load import Row
 from gateway.protocols.postgres.ending import fatal
+from gateway.protocols.postgres.ephemeral import KIND, OneTimeLogin
+from gateway.protocols.postgres.kept import Kept, Lease
 from gateway.protocols.postgres.roles import SessionRoles, role_prefix
 from gateway.protocols.postgres.session import Relay
 from gateway.protocols.postgres.settings import PostgresResource
@@ -47,6 +51,20 @@ MOST_SERVERS = 1024
 """Catalogs kept, one for each database of each server; a name that always stands for new addresses does not add up."""
 
 
+FULL = "53300"
+"""too_many_connections, of the target, its database or its role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The target's side of a session. ``lease`` is there where the resource lets another session take it over afterwards; ``row`` is what
+    the target said to ``CONTEXT_SQL`` where it was asked already: where another session had opened it."""
+
+    target: TargetConnection
+    lease: Lease | None = None
+    row: Row | None = None
+
+
 def listener(gateway: DataPath, settings: Listener) -> PostgresListener:
     """Serves the listener with these settings. Raises ``ConfigError``."""
     return PostgresListener(gateway, settings)
@@ -63,6 +81,7 @@ class PostgresListener:
         self._keys = gateway.keys
         self._towards = Towards(gateway.folder)
         self.roles = SessionRoles(gateway, lambda: self._towards)
+        self._kept = Kept()
         self._shared: dict[tuple[PostgresResource, str, Address], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
@@ -184,36 +203,76 @@ class PostgresListener:
 
     async def _open(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
                     database: str, pending_end: list[str]) -> None:
-        await self._record_start(session, startup)
+        opened = await self._taken_over(session, startup, resource)
         try:
-            if (target := await self._connect(stream, session, startup, resource)) is not None:
-                await self._relay(stream, session, startup, resource, database, target, pending_end)
+            await self._record_start(session, startup, opened)
+        except BaseException:
+            if opened is not None:
+                opened.target.stream.abort()
+            raise
+        try:
+            if (opened := opened or await self._connect(stream, session, startup, resource)) is not None:
+                await self._relay(stream, session, startup, resource, database, opened, pending_end)
         finally:
             await self.roles.revoke(session.id)
 
-    async def _record_start(self, session: Session, startup: door.Startup) -> None:
+    async def _taken_over(self, session: Session, startup: door.Startup, resource: PostgresResource) -> Opened | None:
+        """A connection that an earlier session of the same caller left clean, if one is kept and still is what the resource wants."""
+        if not self._reusable(resource, startup) or (found := await self._kept.take(session, startup.settings)) is None:
+            return None
+        lease, row = found
+        if await self._towards.still_wanted(lease.connection, resource):
+            return Opened(lease.connection, lease, row)
+        lease.connection.stream.abort()
+        return None
+
+    def _reusable(self, resource: PostgresResource, startup: door.Startup) -> bool:
+        """Whether sessions on the resource may follow each other on one connection: its role is not made for one session, and DISCARD ALL
+        gives back all settings of the startup packet."""
+        return (resource.reuse > 0 and self._gateway.folder.credentials[resource.credential].kind != KIND
+                and not self._towards.late(resource, startup.settings))
+
+    async def _record_start(self, session: Session, startup: door.Startup, opened: Opened | None) -> None:
         start = session_fields(session, self._gateway.policy)
         start.update(subject=session.identity.subject, token_id=session.identity.token_id, claims=dict(session.identity.claims),
                      claimed=dict(startup.claimed), database=session.database)
         if session.identity.certificate is not None:
             start["certificate"] = session.identity.certificate
+        if opened is not None and opened.lease is not None:
+            start["reuses"] = opened.lease.opened_by
         await self._gateway.audit.record("session.start", start)
 
     async def _connect(self, stream: ByteStream, session: Session, startup: door.Startup,
-                       resource: PostgresResource) -> TargetConnection | None:
+                       resource: PostgresResource) -> Opened | None:
         """Log in at the target; a caller whose session cannot begin is told why."""
         try:
             login = await self.roles.issue(session, resource, session.database)
-            return await self._towards.open(resource, session.database, dict(startup.settings), login)
+            return self._leased(await self._logged_in(session, startup, resource, login), session, startup, resource)
         except TargetFault as fault:
             gateway = self._gateway
             await gateway.audit.record("session.end", session_fields(session, gateway.policy) | {"reason": f"target: {fault}"})
             self._turn_away(stream, fatal(fault.code or "08001", f"{session.resource} cannot be reached: {fault}"))
             return None
 
+    async def _logged_in(self, session: Session, startup: door.Startup, resource: PostgresResource,
+                         login: OneTimeLogin | None) -> TargetConnection:
+        """Log in; once more where the target has no room, and connections are kept there that nobody uses. Raises ``TargetFault``."""
+        settings = dict(startup.settings)
+        try:
+            return await self._towards.open(resource, session.database, settings, login)
+        except TargetFault as fault:
+            if fault.code != FULL or not await self._kept.make_room(resource.name):
+                raise
+        return await self._towards.open(resource, session.database, settings, login)
+
+    def _leased(self, target: TargetConnection, session: Session, startup: door.Startup, resource: PostgresResource) -> Opened:
+        if not self._reusable(resource, startup):
+            return Opened(target)
+        return Opened(target, self._kept.lease(session, startup.settings, target, resource.reuse))
+
     async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource, database: str,
-                     target: TargetConnection, pending_end: list[str]) -> None:
-        gateway = self._gateway
+                     opened: Opened, pending_end: list[str]) -> None:
+        gateway, target = self._gateway, opened.target
         relay = Relay(session, gateway, stream, target, self._shared_target(resource, database, target.address),
                       gateway.secrets(), startup.wait, gateway.folder.gateway.limits, gateway.folder.gateway.audit.sample)
         pid, secret = self._keys.issue(relay.cancel, long=startup.minor >= 2)
@@ -222,13 +281,20 @@ class PostgresListener:
             relay.end(asked)
         reason = "internal error"
         try:
-            await relay.begin()
+            row = await relay.begin(opened.row)
+            if opened.lease is not None:
+                relay.keep = partial(self._keep, opened.lease, row)
             reason = await relay.run(messages.Authentication(0).encode() + b"".join(
                 [messages.ParameterStatus(name, value).encode() for name, value in target.parameters.items()])
                 + messages.BackendKeyData(pid, secret).encode() + messages.ReadyForQuery("I").encode())
         finally:
             self._keys.revoke(pid)
             await asyncio.shield(asyncio.gather(relay.record_end(reason), return_exceptions=True))
+
+    def _keep(self, lease: Lease, row: Row | None) -> None:
+        """The session has left its connection as clean as a session can: for the next one of this caller."""
+        lease.context = lease.context or row or ()
+        self._kept.give(lease)
 
     def _shared_target(self, resource: PostgresResource, database: str, server: Address) -> SharedTarget:
         """The catalog is read from the server that the session is on: another one may be behind it, or ahead."""
@@ -280,6 +346,7 @@ class PostgresListener:
         """The policy changed: let go of targets that are not in it any more. What it shows is for who comes from now on."""
         self._tls = prepared
         self._towards = Towards(self._gateway.folder)
+        self._kept.reloaded()
         await self.roles.reloaded()
         kept = {one for one in self._gateway.policy.resources.values() if isinstance(one, PostgresResource)}
         for key in [key for key in self._shared if key[0] not in kept]:
@@ -287,6 +354,7 @@ class PostgresListener:
 
     async def close(self) -> None:
         """Drop the roles of sessions, and close the gateway's own connections."""
+        await self._kept.close()
         await self.roles.close()
         for shared in self._shared.values():
             await shared.close()

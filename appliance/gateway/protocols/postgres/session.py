@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.config.schema import Limits
@@ -19,7 +20,7 @@ from gateway.model import Session, SessionLimits
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.backend import Backend
-from gateway.protocols.postgres.catalog.load import CONTEXT_SQL
+from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row
 from gateway.protocols.postgres.commands import Commands
 from gateway.protocols.postgres.context import SessionContext
 from gateway.protocols.postgres.ending import Ended, ended_by, fatal
@@ -74,6 +75,9 @@ class Relay:
         self._next_look: asyncio.TimerHandle | None = None
         self._asked: tuple[str, str] | None = None         # to end, before it began
         self.draining = ""
+        self.left_clean = False
+        """The caller said goodbye, and nothing of the session is left on the target but what DISCARD ALL takes away."""
+        self.keep: Callable[[], None] | None = None       # has the target's connection then, in place of closing it
         self._limits: tuple[Policy, SessionLimits] | None = None
 
     @property
@@ -129,12 +133,22 @@ class Relay:
         if self.pending or self.lane.sent:
             self.commands.cancel_target()
 
-    async def begin(self) -> None:
-        """Ask the target what names mean in this session, before the caller says anything: its first statement finds it known. Where that
-        fails nothing is known yet, and the first statement asks."""
-        with contextlib.suppress(TargetFault):
-            for row in await self.target.query(CONTEXT_SQL, max_rows=1):
-                self.context.begin(row)
+    async def begin(self, row: Row | None = None) -> Row | None:
+        """Ask the target what names mean in this session, unless it was asked, before the caller says anything: its first statement finds
+        it known. Where that fails nothing is known yet, and the first statement asks."""
+        if row is None:
+            with contextlib.suppress(TargetFault):
+                row = next(iter(await self.target.query(CONTEXT_SQL, max_rows=1)), None)
+        if row is not None:
+            self.context.begin(row)
+        return row
+
+    def clean(self) -> bool:
+        """Everything that was sent has been answered to the last byte, no transaction is open, and no CancelRequest is on its way to hit
+        who comes next."""
+        return (self.status == "I" and not self.over and not self.held and not self.deciding and not self.pending
+                and not self.pending.skipping and not self.lane.busy and not self.commands.cancelled and self.frontend.settled()
+                and self.backend.resting() and not self.target.stream.ended)
 
     async def run(self, welcome: bytes = b"") -> str:
         """Move messages until something ends the session; tell the caller, record why. ``welcome`` is what the caller is told once it may
@@ -213,7 +227,10 @@ class Relay:
         if ended.fields is not None and not self.client.gone.is_set() and not self.backend.inside_message():
             self.client.write(messages.ErrorResponse(ended.fields).encode())
         await self.commands.close()
-        await self.target.close()
+        if self.left_clean and self.keep is not None:
+            self.keep()
+        else:
+            await self.target.close()
         self.client.close()
 
     async def _ask(self, sql: str) -> list[tuple[str | None, ...]]:

@@ -75,6 +75,9 @@ class PostgresResource(Resource):
     min_protocol_version: Version = Field(default="3.0", description="Oldest protocol spoken with it.")
     max_protocol_version: Version = Field(
         default="3.2", description="Newest protocol asked for; 3.0 for a pooler in between that cannot negotiate.")
+    reuse: Duration = Field(
+        default=0.0, le=600, description="How long a connection that a session left clean is kept for the next session of the same "
+        "identity, database and startup parameters; 0: each session logs in.")
     database: Database | None = Field(default=None, description="The one database offered. Either this or `databases`.")
     databases: tuple[Database, ...] = Field(
         default=(), description="Several; `dbname` is then RESOURCE/DATABASE, and RESOURCE alone the first.")

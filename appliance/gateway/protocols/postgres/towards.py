@@ -67,6 +67,19 @@ class Towards:
         last = faults[-1]
         raise last if len(places) == 1 else TargetFault(f"none of its servers can be had; of the last one: {last}", last.code)
 
+    @staticmethod
+    def late(resource: PostgresResource, settings: Mapping[str, str]) -> bool:
+        """Whether some of a session's settings are given after the login alone."""
+        return any(_late(attributes, settings) for attributes in servers.passes(resource.target_session_attrs))
+
+    async def still_wanted(self, connection: TargetConnection, resource: PostgresResource) -> bool:
+        """Whether the server of a kept connection is what ``target_session_attrs`` asks for first."""
+        try:
+            wanted = servers.passes(resource.target_session_attrs)[0]
+            return await servers.is_wanted(connection, wanted, self._timeout(resource))
+        except TargetFault:
+            return False
+
     async def open_at(self, resource: PostgresResource, database: str, settings: Mapping[str, str], address: Address) -> TargetConnection:
         """Log in at one server, whatever it is now. Raises ``TargetFault``."""
         return await self._connect(address, Wanted(resource, database, settings), settings)
@@ -85,7 +98,7 @@ class Towards:
 
     async def _suitable(self, address: Address, session: Wanted, attributes: Attributes) -> TargetConnection:
         """Log in and look at what it is. What a caller says of ``default_transaction_read_only`` comes afterwards: it chooses no server."""
-        late = {READ_ONLY} & set(session.settings) if attributes in ("read-write", "read-only") else set()
+        late = _late(attributes, session.settings)
         early = {name: value for name, value in session.settings.items() if name not in late}
         connection = await self._connect(address, session, early)
         try:
@@ -113,6 +126,10 @@ class Towards:
             self._contexts[tls, name] = client_context(tls.mode, self._folder.resolve(tls.ca) if tls.ca else None,
                                                        own=_certificate(self._folder.credentials[name]), alpn=(ALPN,))
         return self._contexts[tls, name]
+
+
+def _late(attributes: Attributes, settings: Mapping[str, str]) -> set[str]:
+    return {READ_ONLY} & set(settings) if attributes in ("read-write", "read-only") else set()
 
 
 def _certificate(credential: Credential) -> tuple[str, str] | None:
