@@ -8,7 +8,8 @@ note over the tree of all records before it; an *anchor* is such a note kept els
 Writing: ``record`` (bytes of a record) · ``template`` (many that are alike) · ``tree`` · ``note`` and ``checkpoint`` (signatures) ·
 ``files`` (the SQLite files) · ``journal`` (records in, durable rows out) · ``writer`` (the one thread that writes) · ``inbox`` (between
 it and the event loop) · ``log`` (its face there) · ``recover`` (after a stop or crash) · ``standing`` (what is open, for orphans) ·
-``space`` (reserve, limits, retention). ``_record`` is the compiled form of what every record passes.
+``space`` (reserve, limits, retention). ``_record`` is the compiled form of what every record
+passes, ``_files`` of what every batch does.
 Reading, which never writes: ``reader`` (rows, export, head) · ``chain`` (the checks) · ``verify`` · ``place`` (where a gateway keeps it).
 ``docs/audit.md`` has the format byte by byte.
 """

@@ -8,17 +8,21 @@ evidence: ``verify`` trusts nothing else.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 import apsw
 import zstandard
 
 from gateway.errors import GatewayFault
+from gateway.native import compiled
 
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d{6,})\.db")
 _SQLITE = (3, 51, 3)
 MAX_BATCH = 64 * 2**20
@@ -91,6 +95,46 @@ def unpack(count: object, body: object) -> list[bytes]:
     return lines
 
 
+class Appender(Protocol):
+    """Commits rows of ``batch``, each a transaction of its own. Made for one connection, closed before it."""
+
+    def append(self, first: int, count: int, data: bytes) -> int:
+        """``data``: the lines of ``count`` records, ``first`` the seq of the first one. On return they are on disk. Gives the bytes of the
+        row. Raises ``apsw.Error``, and then nothing is on disk."""
+
+    def close(self) -> None:
+        """It is not used any more."""
+
+
+class PureAppender:
+    """The same by apsw and zstandard."""
+
+    def __init__(self, connection: apsw.Connection, packer: zstandard.ZstdCompressor) -> None:
+        self._cursor, self._compress = connection.cursor(), packer.compress
+
+    def append(self, first: int, count: int, data: bytes) -> int:
+        body = self._compress(data)
+        self._cursor.execute("INSERT INTO batch VALUES (?, ?, ?)", (first, count, body))
+        return len(body)
+
+    def close(self) -> None:
+        self._cursor.close(True)
+
+
+_fast = compiled("gateway.audit._files")
+
+
+def appender(connection: apsw.Connection, packer: zstandard.ZstdCompressor) -> Appender:
+    """The compiled one where SQLite lets itself be reached. Raises ``apsw.Error``."""
+    if _fast is not None:
+        try:
+            found: Appender = _fast.Appender(connection, packer.compress)
+            return found
+        except (apsw.ExtensionLoadingError, AttributeError, RuntimeError) as error:
+            _log.warning("the audit log is written the slow way: SQLite takes no extension (%s)", type(error).__name__)
+    return PureAppender(connection, packer)
+
+
 class LogFile:
     """The live file: one connection, used by the writer thread alone. Every method may raise ``apsw.Error``."""
 
@@ -106,6 +150,7 @@ class LogFile:
             self.connection.close(True)
             raise
         self._cursor = self.connection.cursor()
+        self._appender: Appender | None = None
 
     def _configure(self) -> None:
         self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -136,11 +181,13 @@ class LogFile:
 
     def append(self, first: int, lines: list[bytes], snapshot: bytes | None = None) -> int:
         """Commit one batch; on return it is on disk. Gives the bytes of the row."""
-        body = self._packer.compress(b"\n".join(lines))
-        row = (first, len(lines), body)
+        data = b"\n".join(lines)
         if self._header is None and snapshot is None:
-            self._cursor.execute("INSERT INTO batch VALUES (?, ?, ?)", row)
-            return len(body)
+            if self._appender is None:
+                self._appender = appender(self.connection, self._packer)
+            return self._appender.append(first, len(lines), data)
+        body = self._packer.compress(data)
+        row = (first, len(lines), body)
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
             self._create_tables()
@@ -176,6 +223,7 @@ class LogFile:
 
     def seal(self) -> None:
         """Make it one plain file (no write-ahead log beside it) and close it."""
+        self._let_go()
         self.connection.set_busy_timeout(200)
         try:
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -185,7 +233,13 @@ class LogFile:
         self.close()
 
     def close(self) -> None:
+        self._let_go()
         self.connection.close(True)
+
+    def _let_go(self) -> None:
+        if self._appender is not None:
+            self._appender.close()
+        self._appender = None
 
 
 def read_header(connection: apsw.Connection) -> dict[str, bytes]:
