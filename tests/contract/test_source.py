@@ -18,7 +18,8 @@ PURE_NAMES = (
 PURE = sorted({
     *(path for name in PURE_NAMES for pattern in (f"{name}.py", f"{name}/*.py") for path in PACKAGE.glob(f"protocols/*/{pattern}")),
     *PACKAGE.glob("protocols/*/sql/*.py"), *PACKAGE.glob("protocols/*/filters/*.py"),
-    *(PACKAGE / "protocols" / "ssh" / f"{name}.py" for name in ("scp", "words", "paths", "patterns", "transfers", "understand")),
+    *(PACKAGE / "protocols" / "ssh" / f"{name}.py"
+      for name in ("scp", "words", "paths", "patterns", "hostnames", "rekeying", "transfers", "understand")),
     *(PACKAGE / "protocols" / "ssh" / "sftp" / f"{name}.py"
       for name in ("codec", "messages", "machine", "handles", "names", "transfer", "watch")),
     *PACKAGE.glob("masking/*.py")} - {PACKAGE / "protocols" / "postgres" / "sql" / "parse.py"})

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
 
 import re2
 
+from gateway.protocols.ssh import hostnames
 from gateway.protocols.ssh.paths import arguments, climbs, normal
 from gateway.protocols.ssh.words import ONE, STAR, split
 
@@ -185,7 +185,7 @@ def destination(text: str) -> Callable[[str], bool]:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not (ports := _ports(port)):
         raise ValueError(f"expected HOST:PORT or unix:/PATH, such as db.example:5432, *.example:443 or unix:/run/app.sock, not {text!r}")
-    hosts = _hosts(host)
+    hosts = hostnames.pattern(host)
 
     def test(to: str) -> bool:
         there, colon, number = to.rpartition(":")
@@ -200,20 +200,3 @@ def _ports(text: str) -> range | None:
     found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
     made = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
     return made if made and made[-1] < 65536 else None
-
-
-def _hosts(text: str) -> Callable[[str], bool]:
-    if text == "*":
-        return lambda host: True
-    if text.startswith("["):
-        try:
-            return f"[{ip_address(text[1:-1])}]".__eq__
-        except ValueError:
-            raise ValueError(f"expected an IPv6 address in brackets, not {text!r}") from None
-    if not re.fullmatch(r"[A-Za-z0-9._*?-]+", text):
-        raise ValueError(f"expected the name or address of a host, not {text!r}")
-    one = "[^.]"
-    pieces = {"*": one + "*", "?": one, "**": ".*"}
-    parts = (pieces.get(part) or re2.escape(part) for part in re.split(r"(\*\*|\*|\?)", text.lower()) if part)
-    found = re2.compile("(?s)" + "".join(parts))
-    return lambda host: not host.startswith("[") and found.fullmatch(host) is not None

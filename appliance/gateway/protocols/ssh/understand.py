@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal
 
 from gateway.model import Operation, Value
+from gateway.protocols.ssh.hostnames import canonical
 from gateway.protocols.ssh.operations import FILES, free_variable
 from gateway.protocols.ssh.paths import arguments, normal
 from gateway.protocols.ssh.transfers import FileAccess, NotServed, Transfer, transfer
@@ -23,8 +23,6 @@ LONGEST = 65536
 """Characters of a command's text."""
 SFTP = "sftp"
 Forward = Literal["forward-local", "forward-remote", "forward-socket", "agent", "x11"]
-_HOST = re.compile(r"(?!.*\.\.)[a-z0-9_](?:[a-z0-9._-]{0,252})")
-_NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _LOCALE = re.compile(r"[A-Za-z0-9_.@=;-]{0,255}")
 _ZONE = re.compile(r"(?!:?/):?[A-Za-z0-9_+:,./<>-]{0,255}")
@@ -182,22 +180,4 @@ def _place(to: str, *, listening: bool) -> str:
     host, colon, port = to.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not (0 if listening else 1) <= int(port[:6]) <= 65535:
         raise ValueError("expected the host and the port to forward to")
-    return f"{_host(host, listening)}:{int(port)}"
-
-
-def _host(host: str, listening: bool) -> str:
-    """A name in lower case, an address in its one form. What could be one written otherwise (``127.1``, ``0x7f000001``) is refused."""
-    if listening and host in ("", "*"):
-        return "*"
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        address = ip_address("" if "%" in bare else bare)   # Python takes any text for the scope of an address
-    except ValueError:
-        name = bare.lower().removesuffix(".")
-        if _NUMBERS.fullmatch(name) or not _HOST.fullmatch(name):
-            raise ValueError("expected the name or address of a host") from None
-        return name
-    mapped = address.ipv4_mapped if address.version == 6 else None
-    plain = mapped or address
-    return f"[{plain}]" if plain.version == 6 else str(plain)
-
+    return f"{canonical(host, listening=listening)}:{int(port)}"

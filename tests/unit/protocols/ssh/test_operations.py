@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.model import Operation
 from gateway.protocols import by_matcher
+from gateway.protocols.ssh import hostnames
 from gateway.protocols.ssh.operations import ACTIONS, DANGEROUS, PROTOCOL, SPEAKS, compile_matcher
 from gateway.protocols.ssh.understand import (
     env_request,
@@ -246,6 +249,42 @@ def test_an_odd_destination_is_refused(to: str) -> None:
     assert found.refusal
     assert not allowed({"to": ["*:*"]}, found.operations)
     assert allowed({"to": ["x:1"]}, found.operations, "deny")
+
+
+@pytest.mark.parametrize(("to", "wanted"), [
+    ("127.1:80", "write 127.0.0.1"), ("0x7f000001:80", "write 127.0.0.1"), ("2130706433:80", "write 127.0.0.1"),
+    ("0177.0.0.1:80", "write 127.0.0.1"), ("010.0.0.1:80", "write 8.0.0.1"), ("127.0.0.1.:80", "write 127.0.0.1"),
+    ("1.2.3.256:80", "write all four"),
+    ("999.1:80", "write all four"), ("09.0.0.1:80", "write all four"), ("0:80", "write 0.0.0.0"),
+    ("[127.0.0.1]:80", "write 127.0.0.1"), ("[::ffff:10.0.0.1]:80", "write 10.0.0.1"), ("[fe80::1%eth0]:80", "an IPv6 address"),
+    ("db.example.:80", "write 'db.example'"), ("*.example.:80", "write '*.example'"), ("a..b:80", "which is none"),
+    (".example:80", "which is none"),
+    ("-db:80", "which is none"), ("10.0.*:80", "all four parts"), ("127.*:80", "all four parts"), ("010.*.*.*:80", "all four parts"),
+    ("10.0.0.300*.1:80", "all four parts"), ("::1:80", "[::1]")])
+def test_a_destination_that_could_never_match_is_refused(to: str, wanted: str) -> None:
+    for effect in ("allow", "approve", "deny"):
+        with pytest.raises(ValueError, match=r"^to: ") as wrong:
+            compile_matcher({"actions": ["forward-local"], "to": [to]}, effect)
+        assert wanted in str(wrong.value)
+
+
+@pytest.mark.parametrize(("to", "there"), [
+    ("10.*.*.*", "10.1.2.3"), ("10.**", "10.1.2.3"), ("1?.0.0.1", "10.0.0.1"), ("*.0.0.1", "10.0.0.1"), ("web-1*", "web-12"),
+    ("1.web", "1.web"),
+    ("*-1.example", "web-1.example"), ("_srv.example", "_srv.example"), ("[0:0::1]", "::1"), ("**", "a.b"), ("*.*", "a.b"), ("1*", "1a"),
+    ("**.example", "a.b.example"), ("[2001:DB8::1]", "2001:db8:0::1"), ("0.0.0.0", "0.0.0.0"), ("DB.Example", "db.example")])
+def test_a_destination_that_can_match_does(to: str, there: str) -> None:
+    assert allowed({"actions": ["forward-local"], "to": [f"{to}:80"]}, forward_request("forward-local", f"{there}:80").operations)
+
+
+@given(st.one_of(st.ip_addresses().map(str), st.from_regex(r"[a-z0-9_.?*:%x-]{1,20}", fullmatch=True)))
+def test_every_host_can_be_named_as_it_is_decided(host: str) -> None:
+    """The canonical form of whatever is served is a pattern that matches it."""
+    try:
+        form = hostnames.canonical(host, listening=False)
+    except ValueError:
+        return
+    assert hostnames.pattern(form)(form)
 
 
 def test_each_kind_of_forward_is_its_own_t47() -> None:
