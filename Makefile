@@ -117,7 +117,7 @@ test: $(STAMPS)/appliance $(STAMPS)/system-test $(STAMPS)/system-clients  ## eve
 	$(MAKE) --jobs=2 --output-sync=target unit beside
 	$(PY) -m pytest tests/peers $(PYTEST_ARGS) $(NONE_IS_FINE)
 
-beside: lint
+beside: lint  ## lint, and then the booted host: what make test runs beside the unit tests
 	@$(MAKE) booted
 
 booted:  ## one scenario of make molecule, as root on Debian: a gateway rolled out to a booted host (part of make test)
