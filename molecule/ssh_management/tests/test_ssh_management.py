@@ -181,6 +181,22 @@ def test_changed_inputs_reach_what_runs_and_open_sessions_stay(host: Host, opera
     assert operator.gets_in()
 
 
+def test_an_address_that_comes_late_is_listened_on_once_it_is_there(host: Host, operator: Person, playbook: Playbook) -> None:
+    """As after a power cut, when the switch is slower than the host."""
+    playbook.changes(ssh_management_listen_addresses=[GATEWAY])
+    assert operator.gets_in()
+    route = host.check_output("ip route show default")
+    host.check_output(f"ip address del {GATEWAY}/24 dev host0")
+    try:
+        assert host.run("systemctl restart ssh").rc != 0
+        assert soon(lambda: int(host.check_output("systemctl show --property NRestarts --value ssh")) > 1), "it is tried again, and again"
+    finally:
+        host.check_output(f"ip address add {GATEWAY}/24 dev host0 && ip route add {route}")
+    assert soon(operator.gets_in)
+    playbook.changes()
+    assert operator.gets_in()
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
