@@ -43,7 +43,7 @@ class AuditLog(Protocol):
         """``fields`` as the values of ``template``'s holes of these names; ``text_secret`` fills ``text_digest``. The holes that are not
         among them have to be the last ones, and their values to be added. Raises ``AuditUnavailable``."""
 
-    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, lazy: bool = False,
              recording: bytes | None = None) -> Ticket:
         """Queue one record: ``values`` are JSON, one for each hole. ``waiter`` is told once it is on disk or has failed; never raises."""
 

@@ -30,7 +30,7 @@ class Waiter(Protocol):
 class Fill(Protocol):
     """How a record is queued: see ``AuditLog.fill``."""
 
-    def __call__(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+    def __call__(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, lazy: bool = False,
                  recording: bytes | None = None) -> Ticket: ...
 
 

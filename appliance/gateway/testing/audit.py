@@ -62,7 +62,7 @@ class MemoryAudit:
         except (ValueError, TypeError):
             raise AuditUnavailable("not a record the audit log can keep") from None
 
-    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, *, lazy: bool = False,
+    def fill(self, template: Template, values: tuple[bytes, ...], waiter: Waiter | None, lazy: bool = False,
              recording: bytes | None = None) -> Ticket:
         ticket = Ticket(template, values, waiter, 0, 0, lazy=lazy, recording=recording)
 

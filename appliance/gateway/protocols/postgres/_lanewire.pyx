@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The compiled twin of ``lanewire.py``: the same results. Every offset is compared with the end before it is read."""
+"""The compiled twin of ``lanewire.py``: the same results. Every offset is compared with the end before it is read.
+
+What a function of ``lanewire`` does is in one of the pxd's, which ``_lanerun`` calls too.
+"""
 
 from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -43,70 +46,102 @@ cdef inline bint is_plain(const char* at, Py_ssize_t size) noexcept:
 def split(bytes data not None):
     """``lanewire.split_pure``."""
     cdef char* raw
-    cdef Py_ssize_t size, start = 0, after, name, formats, at, count, end, results, i, length, left
+    cdef Py_ssize_t size
+    cdef Group group
     PyBytes_AsStringAndSize(data, &raw, &size)
+    if not find_group(raw, size, &group):
+        return None
+    return data if group.after == 0 else key_of(raw, size, &group), group.start, group.at, group.end, group.after
+
+
+cdef bint find_group(const char* raw, Py_ssize_t size, Group* group) noexcept:
+    cdef Py_ssize_t start = 0, after, name, formats, at, count, end, results, i, length, left
+    cdef const char* found
+    group.start = group.at = group.end = group.after = 0
     if size and raw[0] == 0x51:
-        if size >= 6 and int32_at(raw + 1) == size - 1 and memchr(raw + 5, 0, size - 5) == raw + size - 1:
-            return data, 0, 0, 0, 0
-        return None
+        return size >= 6 and int32_at(raw + 1) == size - 1 and memchr(raw + 5, 0, size - 5) == raw + size - 1
     if size < 10:
-        return None
+        return False
     if raw[0] == 0x50:
         start = 1 + <Py_ssize_t>int32_at(raw + 1)
         if start < 9 or raw[5] or start > size - 5:
-            return None
+            return False
     if raw[start] != 0x42:
-        return None
+        return False
     after = start + 1 + <Py_ssize_t>int32_at(raw + start + 1)
     if after < start + 13 or after >= size or raw[start + 5]:
-        return None
+        return False
     left = size - after
     if not (left == DESCRIBE + EXECUTE and memcmp(raw + after, TAIL, left) == 0
             or left == EXECUTE and memcmp(raw + after, TAIL + DESCRIBE, left) == 0):
-        return None
-    cdef const char* found = <const char*>memchr(raw + start + 6, 0, after - start - 6)
+        return False
+    found = <const char*>memchr(raw + start + 6, 0, after - start - 6)
     if found is NULL:
-        return None
+        return False
     name = found - raw
     if name + 3 > after:
-        return None
+        return False
     formats = int16_at(raw + name + 1)
     at = name + 5 + 2 * formats
     if formats < 0 or at > after:
-        return None
+        return False
     count = int16_at(raw + at - 2)
     end = at
     if count < 0:
-        return None
+        return False
     for i in range(count):
         if end + 4 > after:
-            return None
+            return False
         length = int32_at(raw + end)
         end += 4 + (length if length > 0 else 0)
         if length < -1 or end > after:
-            return None
+            return False
     if end + 2 > after:
-        return None
+        return False
     results = int16_at(raw + end)
     if end + 2 + 2 * results != after:
-        return None
-    # the key: everything but Bind's length and the values
-    key = PyBytes_FromStringAndSize(NULL, start + (at - start - 5) + (size - end))
+        return False
+    group.start, group.at, group.end, group.after = start, at, end, after
+    return True
+
+
+cdef bytes key_of(const char* raw, Py_ssize_t size, const Group* group):
+    """Everything but Bind's length and the values; of a Query everything."""
     cdef char* out
+    cdef Py_ssize_t start = group.start, at = group.at, length
+    if group.after == 0:
+        return PyBytes_FromStringAndSize(raw, size)
+    key = PyBytes_FromStringAndSize(NULL, at - 5 + (size - group.end))
     PyBytes_AsStringAndSize(key, &out, &length)
     memcpy(out, raw, start)
     memcpy(out + start, raw + start + 5, at - start - 5)
-    memcpy(out + at - 5, raw + end, size - end)
-    return key, start, at, end, after
+    memcpy(out + at - 5, raw + group.end, size - group.end)
+    return key
+
+
+cdef bint is_key(const char* raw, Py_ssize_t size, const Group* group, bytes key) except -1:
+    """Whether ``key_of`` would give this one."""
+    cdef char* held
+    cdef Py_ssize_t start = group.start, at = group.at, length
+    PyBytes_AsStringAndSize(key, &held, &length)
+    if group.after == 0:
+        return length == size and memcmp(held, raw, size) == 0
+    return (length == at - 5 + (size - group.end) and memcmp(held, raw, start) == 0
+            and memcmp(held + start, raw + start + 5, at - start - 5) == 0
+            and memcmp(held + at - 5, raw + group.end, size - group.end) == 0)
 
 
 def plain(bytes data not None, Py_ssize_t at, Py_ssize_t end, hidden not None):
     """``lanewire.plain_pure``."""
     cdef char* raw
-    cdef char* out
-    cdef Py_ssize_t size, length, pos = at, room = 2, number = 0, put = 1
-    cdef bint some = len(hidden) > 0
+    cdef Py_ssize_t size
     PyBytes_AsStringAndSize(data, &raw, &size)
+    return plain_values(raw, size, at, end, hidden)
+
+
+cdef bytes plain_values(const char* raw, Py_ssize_t size, Py_ssize_t at, Py_ssize_t end, object hidden):
+    cdef Py_ssize_t length, pos = at, room = 2, number = 0, put = 1
+    cdef bint some = len(hidden) > 0
     if at < 0 or end > size:
         return None
     while pos < end:                        # how long it may become, and whether it may be
@@ -187,57 +222,73 @@ cdef Py_ssize_t complete(const char* raw, Py_ssize_t size, Py_ssize_t at, const 
 def answer(bytes data not None, int shape):
     """``lanewire.answer_pure``."""
     cdef char* raw
-    cdef Py_ssize_t size, at = 0, described, rows, end, count = 0, length, finish, held
+    cdef Py_ssize_t size
+    cdef Answer found
     PyBytes_AsStringAndSize(data, &raw, &size)
+    cdef Found how = find_answer(raw, size, shape, &found)
+    if how != WHOLE:
+        return <int>how
+    return found.first, found.rows, found.rows, found.end, found.count, found.complete, found.status
+
+
+cdef Found find_answer(const char* raw, Py_ssize_t size, int shape, Answer* found) noexcept:
+    cdef Py_ssize_t at = 0, described, rows, end, count = 0, length, finish, held
     if shape & BIND:
         if shape & PARSE:
             at = complete(raw, size, at, b"1\0\0\0\x04")
             if at <= 0:
-                return -at
+                return <Found>-at
         at = complete(raw, size, at, b"2\0\0\0\x04")
         if at <= 0:
-            return -at
+            return <Found>-at
         if shape & TYPED and not shape & ROWS:
             at = complete(raw, size, at, b"n\0\0\0\x04")
             if at <= 0:
-                return -at
+                return <Found>-at
     described = at
     if shape & ROWS and (shape & TYPED or not shape & BIND):
         at = message(raw, size, at, 0x54)
         if at <= 0:
-            return -at
+            return <Found>-at
     rows = end = at
     if shape & ROWS:
         while end + 5 <= size and raw[end] == 0x44:
             length = int32_at(raw + end + 1)
             if length < 4:
-                return OTHER
+                return ANOTHER
             if length >= size - end:
-                return MORE
+                return MORE_COMES
             end += 1 + length
             count += 1
         if end < size and raw[end] == 0x44:
-            return MORE
+            return MORE_COMES
     finish = message(raw, size, end, 0x43)
     if finish <= 0:
-        return -finish
+        return <Found>-finish
     held = size - finish
     if memcmp(raw + finish, b"Z\0\0\0\x05", held if held < 5 else 5) != 0:
-        return OTHER
+        return ANOTHER
     if held < 6:
-        return MORE
+        return MORE_COMES
     if held > 6 or raw[finish + 5] != 0x49 and raw[finish + 5] != 0x54:
-        return OTHER
-    return described, rows, rows, end, count, finish, <int>raw[finish + 5]
+        return ANOTHER
+    found.first, found.rows, found.end, found.count, found.complete = described, rows, end, count, finish
+    found.status = raw[finish + 5]
+    return WHOLE
 
 
 def sample(bytes data not None, bytes head not None, Py_ssize_t room, Py_ssize_t most, Py_ssize_t longest):
     """``lanewire.sample_pure``."""
     cdef char* raw
-    cdef char* start
-    cdef Py_ssize_t size, begin, at = 0, end, pos, put, length, width, i, count = 0, taken, before
-    cdef bint cut = False
+    cdef Py_ssize_t size
     PyBytes_AsStringAndSize(data, &raw, &size)
+    return sampled(raw, size, head, room, most, longest)
+
+
+cdef bytes sampled(const char* raw, Py_ssize_t size, bytes head, Py_ssize_t room, Py_ssize_t most, Py_ssize_t longest):
+    cdef char* start
+    cdef Py_ssize_t begin, at = 0, end, pos, put, length, width, i, count = 0, taken, before
+    cdef bint cut = False
     PyBytes_AsStringAndSize(head, &start, &begin)
     # what is kept is at most as long as the rows are, and four bytes more for each
     cdef char* made = <char*>PyMem_Malloc(begin + 2 * size + 64)

@@ -40,7 +40,7 @@ from gateway.protocols.postgres.recorder import Sample
 from gateway.protocols.postgres.statement import SqlFault
 
 if TYPE_CHECKING:
-    from gateway.protocols.postgres.laneentry import Entry
+    from gateway.protocols.postgres.lanerun import Entry
     from gateway.protocols.postgres.session import Relay
 
 FLUSH_BYTES = 1 << 16

@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.audit.template import Template
 from gateway.errors import AuditUnavailable, Fault, GatewayFault
-from gateway.model import Command, Decision
+from gateway.model import Command
 from gateway.protocols.postgres import bounded, messages
 from gateway.protocols.postgres.answers import typed_parameters
 from gateway.protocols.postgres.codec import FrameReader
-from gateway.protocols.postgres.context import Compiled
+from gateway.protocols.postgres.lanerun import NONE_HIDDEN, Entry
 from gateway.protocols.postgres.lanewire import BIND, PARSE, ROWS, TYPED
-from gateway.protocols.postgres.masking import MaskPlan
 from gateway.protocols.postgres.messages import Bind, Describe, Field, Parse
 from gateway.protocols.postgres.names import Prepared
 from gateway.protocols.postgres.recorder import Sample, plain_columns
@@ -30,45 +27,8 @@ if TYPE_CHECKING:
 
 TRANSACTIONS = frozenset({"", "begin", "commit", "rollback"})
 QUERY_KIND = 0x51
-NONE_HIDDEN: frozenset[int] = frozenset()
 SHORT_TAG = 32
 """A command tag that is remembered, in bytes."""
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One group of messages as the lane may take it again, for as long as its generation lasts.
-
-    ``shape`` is of ``lanewire.answer``; ``silent``: the gateway asks for the description, the caller did not. ``described``, ``fields`` and
-    ``plan`` are those of the last description that passed the second lock; ``head`` begins the recording of such rows.
-    """
-
-    compiled: Compiled
-    command: Command
-    decision: Decision
-    template: Template
-    values: tuple[bytes, ...]             # of the template, but those that are known only when it runs
-    shape: int
-    early: bool
-    statement: str | None = None          # the name that Bind gives; ``None`` of a Query
-    prepared: Prepared | None = None
-    formats: tuple[int, ...] = ()
-    results: tuple[int, ...] = ()
-    silent: bool = False
-    hidden: frozenset[int] = frozenset()  # numbers of the parameters that are not shown
-    described: bytes = b""
-    fields: tuple[Field, ...] = ()
-    plan: MaskPlan | None = None
-    head: bytes | None = None
-    standing: object = None               # the ``lane.Standing`` under which it was decided last
-
-    @property
-    def parses(self) -> bool:
-        return bool(self.shape & PARSE)
-
-    @property
-    def describes(self) -> bool:
-        return bool(self.shape & TYPED)
 
 
 def learn(relay: Relay, data: bytes, now: float) -> Entry | None:
@@ -108,7 +68,7 @@ def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.Fro
     described = isinstance(rest[0], Describe)
     found.silent = not described and plan is not None and plan.any
     found.shape |= TYPED if described or found.silent else 0
-    found.statement, found.prepared, found.formats, found.results = bind.statement, prepared, bind.formats, bind.results
+    found.statement, found.prepared, found.binary, found.results = bind.statement, prepared, any(bind.formats), bind.results
     found.plan = None if found.shape & TYPED else plan
     return found
 

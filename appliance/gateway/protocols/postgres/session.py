@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gateway.config.schema import Limits
 from gateway.errors import TargetFault
@@ -27,6 +26,7 @@ from gateway.protocols.postgres.ending import Ended, ended_by, fatal
 from gateway.protocols.postgres.expect import Pending
 from gateway.protocols.postgres.frontend import Frontend
 from gateway.protocols.postgres.lane import Lane
+from gateway.protocols.postgres.lanerun import Totals
 from gateway.protocols.postgres.recorder import BYTES
 from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
@@ -35,16 +35,6 @@ log = logging.getLogger("gateway.postgres")
 
 LOOK_EVERY = 1.0
 """Seconds between looks at what may end an idle or long-running session."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counted per session, as sent to the caller."""
-
-    rows: int = 0
-    bytes: int = 0
-    denials: int = 0
-    active: float = 0.0      # loop time of the last command activity
 
 
 class Relay:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lane changes nothing but the time it takes: with it and without, the same bytes to the caller, the same to the target, the same
-records. And nothing that stops an operation elsewhere is passed by here."""
+"""The lane changes nothing but the time it takes: with it and without, compiled and not, the same bytes to the caller, the same to the
+target, the same records. And nothing that stops an operation elsewhere is passed by here."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocols.postgres import messages
+from gateway.protocols.postgres import session as sessions
+from gateway.protocols.postgres.lane import Lane
+from gateway.protocols.postgres.lanerun import PureRun, Run
 from gateway.protocols.postgres.messages import Bind, Close, Describe, Execute, Field, Flush, Message, Parse, Query, Sync
 from gateway.protocols.postgres.session import Relay
 from gateway.testing import FailingAudit, FrozenClock, MemoryAudit
@@ -82,18 +87,30 @@ async def _told(segments: list[bytes], masks: bool, cut: int, target: ScriptedTa
         return seen, _REFUSED.sub(b"", talk.to_target), commands(where.audit), talk.relay.lane.taken
 
 
+PureLane: type[Lane] = type("PureLane", (PureRun,), {name: one for name, one in vars(Lane).items() if name not in vars(object)})
+"""The lane upon the pure-Python form of what it does each time."""
+LANES: list[type[Lane]] = [PureLane] if Run is PureRun else [Lane, PureLane]
+
+
+@contextmanager
+def lanes(kind: type[Lane] | None) -> Iterator[None]:
+    """Sessions have this kind of lane meanwhile, or none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Relay, "lanes", kind is not None)
+        patch.setattr(sessions, "Lane", kind or Lane)
+        yield
+
+
 def both(segments: list[bytes], masks: bool = True, cut: int = 0, answers: dict[str, Answer] = ANSWERS, *, hang_up: bool = False) -> int:
     """Run it with and without the lane and compare; gives how many operations the lane took. ``hang_up``: the caller says no goodbye."""
     found = []
-    for lanes in (True, False):
-        Relay.lanes = lanes
-        try:
+    for kind in (None, *LANES):
+        with lanes(kind):
             found.append(asyncio.run(_told(segments, masks, cut, ScriptedTarget(answers), hang_up)))
-        finally:
-            Relay.lanes = True
-    with_it, without = found
+    without, with_it, *others = found
     assert with_it[:3] == without[:3]
     assert without[3] == 0
+    assert others in ([], [with_it])
     return with_it[3]
 
 
@@ -163,6 +180,115 @@ def test_whatever_is_said_and_however_it_is_cut(turns: list[bytes], masks: bool,
     else:
         segments = turns
     both([PREPARE, Query("select 1").encode(), *segments], masks, cut)
+
+
+# Compiled and not, whatever happens in the middle
+
+
+def _catalog_anew(talk: Talk) -> None:
+    shared: Any = talk.relay.context._shared
+    shared._catalog = dataclasses.replace(shared._catalog, epoch=f"{shared._catalog.epoch}+")
+
+
+def _policy(*grants: dict[str, Any]) -> Callable[[Talk], None]:
+    made = lru_cache(maxsize=1)(lambda: make_room(Path(mkdtemp()), *grants).policy)
+
+    def change(talk: Talk) -> None:
+        talk.room.policy = made()
+
+    return change
+
+
+def _audit(change: Callable[[FailingAudit], None]) -> Callable[[Talk], None]:
+    def changed(talk: Talk) -> None:
+        assert isinstance(talk.audit, FailingAudit)
+        change(talk.audit)
+
+    return changed
+
+
+LOOK = Lane.look
+OPEN = lru_cache(maxsize=1)(lambda: make_room(Path(mkdtemp()), grant()).policy)
+EVENTS: dict[str, Callable[[Talk], object]] = {
+    "masks": _policy(grant(masks=True)), "open": _policy(grant()), "denied": _policy(grant([*EVERYTHING, {
+        "name": "no", "deny": {"sql": {"verbs": ["select"]}}}])),
+    "bounded": _policy(grant(session={"rows": 1000})), "catalog": _catalog_anew, "hold": _audit(FailingAudit.hold),
+    "release": _audit(FailingAudit.release), "fail": _audit(lambda audit: setattr(audit, "at", 0)), "repair": _audit(FailingAudit.repair),
+    "rate": lambda talk: setattr(talk.room, "allowed", not talk.room.allowed), "later": lambda talk: talk.room.clock.advance(61),
+    "look": lambda talk: LOOK(talk.relay.lane), "drain": lambda talk: talk.relay.drain("the gateway is stopping"),
+    "end": lambda talk: talk.relay.end("enough"), "rested": lambda talk: talk.relay.rested(),
+    "notice": lambda talk: talk.target_says(NOTICE), "over": lambda talk: talk.relay.lane.give_up(),
+}
+happening = st.one_of(turn, turn, turn, st.sampled_from([*sorted(EVENTS), "silent"]))
+Script = list[tuple[bytes | str, bool]]
+"""What the caller says or what happens, and whether everything comes to rest before the next."""
+
+
+class _Answers:
+    """The target's answers in pieces; kept back while it is ``silent``."""
+
+    def __init__(self, cut: int) -> None:
+        self._cut, self._owed, self.silent = cut, b"", False
+
+    def __call__(self, data: bytes) -> list[bytes]:
+        if self.silent:
+            self._owed += data
+            return []
+        return [data[at:at + self._cut] for at in range(0, len(data), self._cut)] if self._cut else [data]
+
+    def turn(self, talk: Talk) -> None:
+        self.silent = not self.silent
+        owed, self._owed = self._owed, b""
+        for piece in self(owed):
+            talk.target_says(piece)
+
+
+def _state(talk: Talk) -> tuple[object, ...]:
+    lane, totals = talk.relay.lane, talk.relay.totals
+    return (lane.state, lane.open, lane.taken, lane.asked, lane.raw, lane.out, lane.rows, lane.recording, lane.looked, lane.stood,
+            lane.over, lane.since, lane.until, list(lane.entries), lane.last_asked, lane.last is None, lane.ticket is None, totals.rows,
+            totals.bytes, totals.denials, talk.relay.status)
+
+
+async def _lived(kind: type[Lane], script: Script, cut: int, strict: bool) -> tuple[object, ...]:
+    where = room(False)
+    where.audit, where.clock, where.allowed = audit, _, _ = FailingAudit(2**63, strict=strict), FrozenClock(), True
+    where.policy = OPEN()
+    states = []
+    async with talking(where, ScriptedTarget(ANSWERS)) as talk:
+        assert type(talk.relay.lane) is kind
+        talk.cut = answers = _Answers(cut)
+        for what, wait in [(PREPARE, True), (again("s", b"1"), True), *script]:
+            if isinstance(what, bytes):
+                talk.client.data_received(what)
+            elif what == "silent":
+                answers.turn(talk)
+            else:
+                EVENTS[what](talk)
+            states.append(_state(talk))
+            if wait:
+                await talk.quiet()
+                states.append(_state(talk))
+        audit.release()
+        audit.repair()
+        if answers.silent:
+            answers.turn(talk)
+        await talk.quiet()
+    return states, talk.sent, bytes(talk.to_target).removesuffix(messages.Terminate().encode()), audit.records
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(happening, st.booleans()), max_size=12), st.sampled_from([0, 0, 0, 1, 7, 30]), st.booleans())
+def test_compiled_as_pure(script: Script, cut: int, strict: bool) -> None:
+    """The same bytes both ways, the same records, and the same state after each step, whatever changes in the middle of an operation."""
+    found = []
+    for kind in LANES:
+        with lanes(kind), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, "look", lambda lane: None)       # looked at by events, not by time
+            found.append(asyncio.run(_lived(kind, script, cut, strict)))
+    for one in found[1:]:
+        for mine, other in zip(found[0], one, strict=True):
+            assert mine == other
 
 
 # What stops an operation
