@@ -153,20 +153,22 @@ class Writer:
             self._upkeep(now)
 
     def _ready(self, entries: Sequence[Queued], now: float) -> list[Queued]:
-        """What goes to disk now. A lazy entry rides with the next batch; one with a recording waits for others up to ``LINGER``."""
+        """What goes to disk now: what was kept back, then the rest as it came. A lazy entry rides with the next batch; one with a recording
+        waits for others up to ``LINGER``."""
         lazy, recorded, urgent, ending = parted(entries)
         if not lazy and not recorded and not self._kept_back():
             return urgent
         if not self._kept_back():
             self._lazy_since = now
-        self._lazy += lazy
+        if ending or now >= self._lazy_since + LINGER or self._kept_back() + len(lazy) + len(recorded) > _KEPT_BACK:
+            return [*self._all_lazy(), *entries]
         self._recorded += recorded
-        if ending or now >= self._lazy_since + LINGER or self._kept_back() > _KEPT_BACK:
-            return self._all_lazy() + urgent
         if not urgent:
+            self._lazy += lazy
             return []
         riding, self._lazy = self._lazy, []
-        return riding + urgent
+        riding += [entry for entry in entries if not entry.lazy or not entry.recording] if recorded else entries
+        return riding
 
     def _kept_back(self) -> int:
         return len(self._lazy) + len(self._recorded)

@@ -171,6 +171,24 @@ async def test_how_a_command_ended_rides_with_others_but_before_its_session_s_en
     await log.close()
 
 
+@pytest.mark.parametrize("last", [True, False], ids=["its-session-ends", "it-stands-alone"])
+async def test_what_a_command_showed_comes_before_how_it_ended(tmp_path: Path, last: bool) -> None:
+    """All of it may wait for the writer together; a replay is read in the order of the numbers."""
+    log = open_log(tmp_path)
+    wanted = []
+    for _ in range(20):
+        seq = await log.record("command.begin", begin())
+        shown = [log.record("command.output", {**BASE, "begin": seq, "part": part}, b"part") for part in range(2)]
+        over = [log.record("command.end", end(seq), b"the rest")]
+        over += [log.record("session.end", {**BASE, "reason": "client closed"})] if last else []
+        places = await asyncio.gather(*shown, *over)
+        assert places == sorted(places)
+        wanted += [["command.output", "command.output", "command.end", *["session.end"] * last]]
+    await log.close()
+    kinds = [one["kind"] for one in records(tmp_path) if one["kind"] in ("command.output", "command.end", "session.end")]
+    assert kinds == [kind for each in wanted for kind in each]
+
+
 async def test_commands_say_how_long_they_took(tmp_path: Path) -> None:
     clock = Clock()
     log = open_log(tmp_path, clock=clock)
