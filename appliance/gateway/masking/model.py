@@ -50,6 +50,7 @@ class MaskSet:
         self._clear = [_compiled(name) for name in self.clear]
         self._strict = [(_compiled(name), level) for name, level in self.strict.items()]
         self._rules: dict[ColumnName, MaskRule | None] = {}
+        self._sums: dict[frozenset[ColumnName], MaskRule | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self.columns)
@@ -76,13 +77,20 @@ class MaskSet:
             self._rules[column] = found
         return found
 
-    def rule_of(self, columns: Iterable[ColumnName]) -> MaskRule | None:
-        """The rules of several columns added up."""
+    def rule_of(self, columns: frozenset[ColumnName]) -> MaskRule | None:
+        """The rules of several columns added up. Looked up once for each set of them."""
+        try:
+            return self._sums[columns]
+        except KeyError:
+            pass
         found = None
         for column in columns:
             rule = self.rule_for(column)
             if rule is not None:
                 found = rule if found is None else found.also(rule)
+        if len(self._sums) >= _SUMS:
+            self._sums.clear()
+        self._sums[columns] = found
         return found
 
     def filters_of(self, schema: str, relation: str) -> tuple[str, ...]:
@@ -131,6 +139,7 @@ def add_up(sets: Iterable[MaskSet]) -> MaskSet:
 
 
 _REMEMBERED = 100_000
+_SUMS = 4_096
 _GLOB = re.compile(r"[*?]")
 
 

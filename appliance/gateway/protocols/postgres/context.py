@@ -18,7 +18,7 @@ from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row, load_catal
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
-from gateway.protocols.postgres.namesakes import refuse_unlike_names, refuse_unsure_names
+from gateway.protocols.postgres.namesakes import doubled, refuse_unlike_names, refuse_unsure_names, unsure
 from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
@@ -40,16 +40,18 @@ NO_NAMES = frozenset({
 """Verbs whose meaning does not depend on search_path: they need no look at the session's context first."""
 
 
-Key = tuple[str, tuple[int, ...], tuple[object, ...]]
-"""What a compiled text is kept by: the text, the types of its parameters, and everything else that its meaning depends on."""
+Key = tuple[str, tuple[int, ...], int]
+"""What a compiled text is kept by: the text, the types of its parameters, and the number of everything else that its meaning depends on."""
 Reading = tuple[int, tuple[str, ...]]
 """Bytes a text may have, and what is secret in all of them."""
-Understood = tuple[Filtered, tuple[MaskPlan | None, ...], str, str]
-"""The statements and what the target gets for them, their plans, the text as it is shown, and why masking or a row filter forbids it."""
+Understood = tuple[tuple[Statement, ...], Filtered | None, tuple[MaskPlan | None, ...], str, str]
+"""The statements, what the target gets for them where that is not the text itself, their plans, the text as it is shown, and why masking
+or a row filter forbids it."""
 
 _PART_BYTES = 160
 """A result column, literal, assignment or operation with its lineage: measured."""
 KEPT_BINDINGS = 256
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Compiled:
 
     @property
     def early(self) -> bool:
-        return bool(self.statements) and all(s.early for s in self.statements)
+        return bool(self.statements) and False not in [statement.early for statement in self.statements]
 
 
 def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, reading: Reading,
@@ -92,30 +94,30 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
     statements = analyze(text, context, catalog, limit, answer)
     plans: list[MaskPlan | None] = []
     refusal = ""
-    given = Filtered(text, statements)
+    given: Filtered | None = None
     if masks.filters:
         try:
             given = filtered(text, statements, masks, context, catalog)
+            statements = given.statements
         except Refused as no:
-            refusal = str(no)
-    if masks:
+            given, refusal = Filtered(text, statements), str(no)
+    if masks and unsure(masks, catalog, context.path):
         try:
             refuse_unsure_names(_texts(text, statements, context.prepared), masks, catalog, context.path)
         except Refused as no:
             refusal = refusal or str(no)
-    statements = given.statements
     uses = Uses(text, context, catalog, statements, limit, answer) if masks.strict else None
     for statement in statements:
         try:
             made = plan(statement, masks, catalog, uses)
-            if masks.filters:
+            if given is not None:
                 shown = None if statement.uses_cursor else given.relations
                 made = replace(made, filtered=shown, scrub=made.scrub or bool(given.relations and statement.dml))
             plans.append(made)
         except Refused as no:
             plans.append(None)
             refusal = refusal or str(no)
-    return given, tuple(plans), shown_text(text, statements, masks, secrets), refusal
+    return statements, given, tuple(plans), shown_text(text, statements, masks, secrets), refusal
 
 
 def _texts(text: str, statements: Sequence[Statement], prepared: Mapping[str, str]) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ class SessionContext:
         self._bound_key: tuple[str, ...] = ()
         self._masks: tuple[Policy, MaskSet] | None = None
         self._made: tuple[Context, tuple[int, ...], Context] | None = None
-        self._generation: tuple[Context, Catalog, Policy, tuple[object, ...]] | None = None
+        self._generation: tuple[Context, Catalog, Policy, int] | None = None
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
 
     def masks(self) -> MaskSet:
@@ -260,14 +262,14 @@ class SessionContext:
             self._shared.compiled.put(made.key, made, made.weight)
         return made
 
-    def _understood_by(self, catalog: Catalog) -> tuple[object, ...]:
-        """Everything that what a text means depends on, but the text itself and the types of its parameters."""
+    def _understood_by(self, catalog: Catalog) -> int:
+        """The number of everything that what a text means depends on, but the text itself and the types of its parameters."""
         known, now, policy = self._generation, self._context, self._gate.policy
         if known is None or known[0] is not now or known[1] is not catalog or known[2] is not policy:
             who = self._session.identity
             key = (now.path, now.user, now.switched, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups,
                    self._bound_key)
-            known = self._generation = (now, catalog, policy, key)
+            known = self._generation = (now, catalog, policy, self._shared.compiled.number(key))
             self._bindings.clear()
         return known[3]
 
@@ -287,12 +289,13 @@ class SessionContext:
         return self._text_limit, self._secrets
 
     def _whole(self, parts: Understood, key: Key, catalog: Catalog) -> Compiled:
-        given, plans, shown, refusal = parts
-        statements = given.statements
+        statements, given, plans, shown, refusal = parts
         operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
-        refusal = refusal or self._unlike(key[0], statements, operations, catalog)
-        return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal, given.text,
-                        given.relations, given.executes)
+        if doubled(catalog, self._context.path):
+            refusal = refusal or self._unlike(key[0], statements, operations, catalog)
+        sent, relations, executes = (key[0], (), _NOTHING) if given is None else (given.text, given.relations, given.executes)
+        return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal, sent, relations,
+                        executes)
 
     def _unlike(self, text: str, statements: Sequence[Statement], operations: Sequence[Operation], catalog: Catalog) -> str:
         """Why rules by relation forbid it: a name may come to mean another relation while the statement waits."""

@@ -88,6 +88,7 @@ class MaskPlan:
 
 
 CLEAR = MaskPlan()
+_SCRUBBED = MaskPlan(scrub=True)
 
 
 def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | None = None) -> MaskPlan:
@@ -96,21 +97,22 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | No
     Raises ``Refused`` (42501): laundering, a masked value into a sink, a COPY format that cannot be masked, a use of a strictly masked
     column.
     """
-    if not masks and not masks.detect and not masks.filters:
+    hides = bool(masks)
+    if not hides and not masks.detect and not masks.filters:
         return CLEAR
-    refuse_laundering(statement, masks, catalog)
+    if statement.writes or statement.sinks or statement.inner is not None:
+        refuse_laundering(statement, masks, catalog)
     if masks.strict:
         refuse_use(statement, masks, uses)
-    scrub = bool(masks) and not speaks_of_system_only(statement)
+    scrub = hides and not speaks_of_system_only(statement)
     if statement.returns not in ("rows", "copy-out"):
-        return MaskPlan(scrub=scrub)
+        return _SCRUBBED if scrub else CLEAR
     outputs = statement.columns
     if outputs is None:
         return MaskPlan(columns=None, scrub=scrub, any=True, detectors=masks.detectors)
     if statement.returns == "copy-out":
         return _copy_plan(_answered(outputs, masks, scrub), statement, outputs, catalog)
-    plain = all(output.flow.plain for output in outputs)
-    return _remembered(outputs, masks, scrub) if plain else _answered(outputs, masks, scrub)
+    return _remembered(outputs, masks, scrub)
 
 
 def _answered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPlan:
@@ -147,13 +149,16 @@ _KEPT_PLANS = 1024
 
 
 def _remembered(outputs: Sequence[Output], masks: MaskSet, scrub: bool) -> MaskPlan:
-    """The plan of columns that are a relation's own: analysis gives the same ``Output`` for the same column as long as the catalog is
-    the same, and they are kept here, so that their ids stay theirs."""
+    """The plan of these outputs. Analysis gives the same ``Output`` for a relation's own column as long as the catalog is the same, and
+    they are kept here, so that their ids stay theirs; a computed one goes by all that its plan depends on."""
     kept = _PLANS.get(masks)
     if kept is None:
         kept = _PLANS[masks] = {}
-    key = (scrub, *map(id, outputs))
+    key: tuple[object, ...] = (scrub, *map(id, outputs))
     found = kept.get(key)
+    if found is None:
+        key = (scrub, *[id(one) if one.flow.plain else (one.flow, one.type_oid) for one in outputs])
+        found = kept.get(key)
     if found is None:
         found = (outputs, _answered(outputs, masks, scrub))
         if len(kept) >= _KEPT_PLANS:
@@ -214,7 +219,8 @@ def refuse_laundering(statement: Statement, masks: MaskSet, catalog: Catalog) ->
     if statement.inner is not None:
         refuse_laundering(statement.inner, masks, catalog)
     for write in statement.writes:
-        mask = column_mask(write.flow, masks)
+        flow = write.flow
+        mask = column_mask(flow, masks) if flow.origins or flow.unknown else None
         if mask is not None and not _covers(masks.rule_for(write.column), mask, write, catalog):
             name = ".".join(write.column)
             raise Refused(f"a masked value may only be written to a column with the same or a stronger mask, not to {name}", DENIED)

@@ -140,6 +140,18 @@ class CompiledCache:
         self._size = 0
         self._seen: set[int] = set()
         self._seen_before: set[int] = set()
+        self._numbers: dict[Any, int] = {}
+        self._given = 0
+
+    def number(self, meaning: Any) -> int:
+        """A number for a part of keys that is long to hash: the same one for what is equal, and never one that stood for something else."""
+        found = self._numbers.get(meaning)
+        if found is None:
+            if len(self._numbers) >= CACHED_STATEMENTS:
+                self._numbers.clear()
+            self._given += 1
+            found = self._numbers[meaning] = self._given
+        return found
 
     def again(self, key: Any) -> bool:
         """Whether it was asked lately for the same key (or, by chance, for one of the same hash). A text that comes once is not worth

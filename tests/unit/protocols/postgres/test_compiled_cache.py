@@ -33,3 +33,12 @@ def test_their_number_is_bounded() -> None:
     for number in range(CACHED_STATEMENTS + 10):
         cache.put(number, number, 1)
     assert cache.get(9) is None and cache.get(10) == 10
+
+
+def test_what_is_equal_has_one_number_and_no_number_comes_again() -> None:
+    cache = CompiledCache()
+    first = cache.number(("a", 1))
+    assert cache.number(("a", 1)) == first
+    seen = {cache.number(("other", number)) for number in range(2 * CACHED_STATEMENTS)}
+    assert len(seen) == 2 * CACHED_STATEMENTS and first not in seen
+    assert cache.number(("a", 1)) not in seen | {first}

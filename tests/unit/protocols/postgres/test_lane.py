@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.model import Command, Decision
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres import session as sessions
 from gateway.protocols.postgres.lane import Lane
@@ -155,6 +156,49 @@ def test_the_same_with_and_without(group: bytes, cut: int, masks: bool) -> None:
 ])
 def test_the_long_way_takes_over(segments: list[bytes]) -> None:
     both([PREPARE, Query("select 1").encode(), *segments])
+
+
+KINDS_OF_TEXTS = (
+    "select id, total from orders where id = {}", "select id, ssn, card from customers where ssn = '{}'",
+    "select count(*) + {} from orders",
+    "insert into orders values ({}, 1, 1)", "update orders set total = {} where id = 3", "delete from orders where id = {}",
+    "select o.id from orders o join customers c on c.id = o.id and c.ssn = '078-05-{}'", "select {}", "select upper('{}')",
+    "select id from customers where id in (select id from orders where total > {})", "select lower('{}'), 4111111111111111",
+    "insert into orders select id, {}, 2 from orders", "with w as (select {} as a) select a from w")
+WIDTHS = {KINDS_OF_TEXTS[0]: 2, KINDS_OF_TEXTS[1]: 3, KINDS_OF_TEXTS[10]: 2}
+
+
+def answer_once(kind: str) -> Answer:
+    if kind.startswith(("insert", "update", "delete")):
+        return done("UPDATE 2" if kind.startswith("update") else "DELETE 0" if kind.startswith("delete") else "INSERT 0 1")
+    return PEOPLE if kind == KINDS_OF_TEXTS[1] else rows(["a", "b"][:WIDTHS.get(kind, 1)], ("1", "2")[:WIDTHS.get(kind, 1)])
+
+
+def awaited(text: str) -> str:
+    """The text so long that ``_told`` waits for its answer."""
+    return text if len(Query(text).encode()) % 5 else f"{text} "
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("kinds", [slice(0, 3), slice(0, 13)])
+def test_texts_that_come_once(masks: bool, order: int, kinds: slice) -> None:
+    """Of few kinds and of more than a session has templates for."""
+    chosen = KINDS_OF_TEXTS[kinds]
+    answers = {awaited(kind.format(number)): answer_once(kind) for number in range(1000, 1007) for kind in chosen}
+    texts = list(answers)[::order]
+    assert both([Query("select 1").encode(), *[Query(one).encode() for one in texts]], masks, answers=answers) >= len(texts) // 2
+
+
+async def test_what_only_some_rows_are_there_of_is_in_the_first_record(tmp_path: Path) -> None:
+    """A record of the lane's has the relations under a row filter, as any other has."""
+    async with talking(make_room(tmp_path, grant()), ScriptedTarget(ANSWERS)) as talk:
+        await talk.query("select 1")
+        command = Command((), "text", "shown", filtered=("public.orders",))
+        for bound in (False, True):
+            template, values = talk.relay.lane.records.once(command, Decision("allow"), bound=bound)
+            assert template.fields["filtered"] == ["public.orders"] and values == ()
+            assert template.holes == (("parameters",) if bound else ())
 
 
 name = st.sampled_from(["", "s", "h", "i"])

@@ -433,6 +433,26 @@ def test_rows_that_do_not_fit(row: bytes) -> None:
         mask_rows(made, b"D" + (len(row) + 4).to_bytes(4, "big") + row)
 
 
+# plans that are remembered
+
+
+ORIGINS = st.sampled_from([*[("public", "customers", name) for name in ("id", "name", "ssn", "card", "email")],
+                           ("pg_catalog", "pg_class", "relname")])
+LINEAGE = st.builds(Flow, st.frozensets(ORIGINS, max_size=3), st.just(False), st.booleans(), st.booleans())
+COMPUTED = st.builds(Output, st.sampled_from(["a", "b"]), LINEAGE, st.sampled_from([0, TEXT, INT, 20, 1700, JSONB, CITEXT]))
+
+
+@given(st.lists(st.lists(COMPUTED, max_size=3), max_size=6))
+def test_a_remembered_plan_is_the_one_that_would_be_made(answers: list[list[Output]]) -> None:
+    masks = MaskSet({"public.customers.ssn": REDACT, "public.customers.card": keep_last(4)}, detect={"jwt": REDACT},
+                    clear=["public.customers.name"])
+    for outputs in answers:
+        statement = Statement("select", (), returns="rows", columns=tuple(outputs), relations=(("public.customers", TABLE),))
+        fresh = MaskSet(masks.columns, masks.clear, masks.detect)
+        made, again = plan(statement, masks, CATALOG), plan(statement, fresh, CATALOG)
+        assert replace(made, detectors=None) == replace(again, detectors=None)
+
+
 # row filters
 
 ROWS = MaskSet(filters={"public.customers": frozenset({"id = 1"})})

@@ -14,7 +14,7 @@ from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromString, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint32_t, uintptr_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, strlen
 
 from dataclasses import MISSING, fields
 
@@ -72,6 +72,13 @@ cdef object _flow_of(frozenset origins, bint plain, bint unknown, bint system):
     PyObject_GenericSetAttr(made, "plain", plain)
     PyObject_GenericSetAttr(made, "unknown", unknown)
     PyObject_GenericSetAttr(made, "system", system)
+    return made
+
+
+cdef object _write_of(tuple column, flow):
+    made = _new(Write)
+    PyObject_GenericSetAttr(made, "column", column)
+    PyObject_GenericSetAttr(made, "flow", flow)
     return made
 
 
@@ -440,7 +447,9 @@ cdef class Scope:
         return _cte(self, name)
 
     def column(self, name, position=0):
-        return _find_column(self, name, position)
+        cdef PyObject *item = NULL
+        cdef Value value = _find_column(self, name, position, &item)
+        return None if value is None else (value, <object>item)
 
     def item(self, name):
         return _find_item(self, name)
@@ -465,8 +474,8 @@ cdef object _cte(Scope scope, name):
     return None
 
 
-cdef tuple _find_column(Scope scope, name, place):
-    """The innermost column of that name and its item, or ``None``. ``place``: a position, or the node that has it."""
+cdef Value _find_column(Scope scope, name, place, PyObject **place_item):
+    """The innermost column of that name, and its item, borrowed; or ``None``. ``place``: a position, or the node that has it."""
     cdef Value value, best = None
     cdef Item item, where = None
     while scope is not None:
@@ -481,7 +490,8 @@ cdef tuple _find_column(Scope scope, name, place):
                     if best is None or where.any_column is not None:
                         best, where = value, item
         if best is not None:
-            return best, where
+            place_item[0] = <PyObject *>where       # held by ``scope.items``
+            return best
         scope = scope.outer
     return None
 
@@ -648,10 +658,7 @@ cdef class State:
             self.sinks.append(Sink(what, _flow(value)))
 
     def write(self, tuple column, Value value not None):
-        made = _new(Write)
-        PyObject_GenericSetAttr(made, "column", column)
-        PyObject_GenericSetAttr(made, "flow", _flow(value))
-        self.writes.append(made)
+        self.writes.append(_write_of(column, _flow(value)))
         if len(value.literals):
             _bind(self, value, frozenset((column,)))
 
@@ -835,7 +842,13 @@ cdef Value _const(State walk, dict body, Scope scope):
     cdef tuple literals = _EMPTY
     cdef long kind
     cdef long location
-    if "ival" in body:
+    cdef PyObject *place = _at(body, "location")
+    cdef bint alone = place is not NULL and len(body) == 2      # a value and where it stands, nothing else
+    if alone and _at(body, "ival") is not NULL:
+        kind = INT4
+    elif alone and _at(body, "sval") is not NULL:
+        kind = UNKNOWN
+    elif "ival" in body:
         kind = INT4
         if "isnull" in body or "sval" in body:
             return <Value?>_PURE["_constant"](walk, body, scope)
@@ -851,7 +864,7 @@ cdef Value _const(State walk, dict body, Scope scope):
         kind = NUMERIC
     else:
         return <Value?>_PURE["_constant"](walk, body, scope)
-    location = body.get("location", 0)
+    location = <object>place if place is not NULL else 0
     if location >= 0 and not walk.quiet:
         literals = (location + 1,)
     return _typed(kind, literals)
@@ -871,15 +884,15 @@ cdef Value _column(State walk, dict body, Scope scope):
     cdef Py_ssize_t count = len(fields)
     cdef Item item
     cdef Value value
-    cdef tuple found
+    cdef PyObject *held = NULL
     name = _named(<dict?>fields[count - 1]) if 0 < count <= 2 else None
     if name is None:
         return <Value?>_PURE["_column"](walk, body, scope)
     if count == 1:
-        found = _find_column(scope, name, body)
-        if found is None:
+        value = _find_column(scope, name, body, &held)
+        if value is None:
             return <Value?>_PURE["_column"](walk, body, scope)
-        value, item = <Value?>found[0], <Item?>found[1]
+        item = <Item?><object>held
     else:
         qualifier = _named(<dict?>fields[0])
         item = _find_item(scope, qualifier) if qualifier is not None else None
@@ -1493,13 +1506,14 @@ cdef int _by_output(State walk, dict node, Scope scope, Columns columns) except 
 cdef int _group_by(State walk, nodes, Scope scope, Columns columns) except -1:
     """GROUP BY takes an input column before a result column."""
     cdef dict node
+    cdef PyObject *item = NULL
     for entry in nodes:
         node = <dict?>entry
         if "GroupingSet" in node or "RowExpr" in node:
             _PURE["group_by"](walk, [node], scope, columns)
             continue
         name = _bare_name(node)
-        if "A_Const" in node or (name is not None and name in columns.names and _find_column(scope, name, 0) is None):
+        if "A_Const" in node or (name is not None and name in columns.names and _find_column(scope, name, 0, &item) is None):
             continue
         _expression(walk, node, scope)
     return 0
@@ -1541,12 +1555,19 @@ cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
     cdef Columns columns = Columns.__new__(Columns)
     cdef list names = [], values = []
     cdef dict target, val
+    cdef list fields
     cdef Value value
     cdef PyObject *held
+    cdef PyObject *reference
     for node in nodes:
         target = <dict?>(<dict?>node)["ResTarget"]
         val = <dict?>target["val"]
-        if _may_be_star(val):
+        own = None                          # what a column reference names
+        reference = _at(val, "ColumnRef")
+        if reference is not NULL:
+            fields = <list?>(<dict?><object>reference)["fields"]
+            own = _named(<dict?>fields[len(fields) - 1])
+        if own is None and _may_be_star(val):
             found = _star(walk, val, scope)
             if found is not None:
                 for name, value in found:
@@ -1559,7 +1580,7 @@ cdef Columns _targets(State walk, nodes, Scope scope, bint keep_unknown):
         if value.type == UNKNOWN and not keep_unknown:
             value = _as_type(value, TEXT)
         held = _at(target, "name")
-        names.append(<object>held if held is not NULL else _column_name(val))
+        names.append(<object>held if held is not NULL else own if own and len(val) == 1 else _column_name(val))
         values.append(value)
         if len(names) > MAX_COLUMNS:
             raise SqlFault("54011", f"target lists can have at most {MAX_COLUMNS} entries")
@@ -1674,6 +1695,7 @@ cdef class Place:
     cdef tuple own
     cdef frozenset alone
     cdef frozenset under
+    cdef object constant            # a ``Write`` of a constant
 
 
 @cython.final
@@ -1715,6 +1737,7 @@ cdef Target _target(State walk, relation):
         place = Place.__new__(Place)
         place.own = (relation.schema, relation.name, column.name)
         place.alone = frozenset((place.own,))
+        place.constant = _write_of(place.own, _OF_CONSTANTS)
         under = index.get(column.name)
         place.under = (<Value?>under).origins if under is not None else None
         if place.under == place.alone:
@@ -1735,10 +1758,8 @@ cdef Place _place(Target target, dict node):
 
 
 cdef int _put(State walk, Place place, Value value) except -1:
-    made = _new(Write)
-    PyObject_GenericSetAttr(made, "column", place.own)
-    PyObject_GenericSetAttr(made, "flow", _flow(value))
-    walk.writes.append(made)
+    flow = _flow(value)
+    walk.writes.append(place.constant if flow is _OF_CONSTANTS else _write_of(place.own, flow))
     if len(value.literals):
         _bind(walk, value, place.alone)
         if place.under is not None:
@@ -2066,15 +2087,18 @@ cdef tuple _outputs(State walk, list names, list values):
 def select_statement(job):
     """``containers.select_statement``."""
     cdef State walk = <State?>job.walk()
-    cdef Columns columns = _query(walk, <dict?>job.body, None)
-    cdef bint named = False
+    cdef Columns columns = _selection(walk, <dict?>job.body)
+    return _finish(job, walk, "select", {"returns": "rows", "columns": _outputs(walk, columns.names, columns.values)})
+
+
+cdef Columns _selection(State walk, dict body):
+    """A whole SELECT; one that names no relation is an operation all the same."""
+    cdef Columns columns = _query(walk, body, None)
     for verb, _ in walk.operations:
         if verb == "select":
-            named = True
-            break
-    if not named:
-        walk.operations = {("select", ""): Operation("postgres", "select"), **walk.operations}
-    return _finish(job, walk, "select", {"returns": "rows", "columns": _outputs(walk, columns.names, columns.values)})
+            return columns
+    walk.operations = {("select", ""): Operation("postgres", "select"), **walk.operations}
+    return columns
 
 
 def query_statement(job):
@@ -2103,6 +2127,14 @@ def finish(job, State walk not None, str verb not None, **fields):
 
 
 cdef object _finish(job, State walk, str verb, dict fields):
+    made = _statement(walk, verb, job.start, job.end, _literals(job, walk))
+    for name in fields:
+        PyObject_GenericSetAttr(made, name, fields[name])
+    return made
+
+
+cdef object _statement(State walk, str verb, start, end, tuple literals):
+    """A ``Statement`` that answers with nothing."""
     made = _new(Statement)
     cdef list operations = list(walk.operations.values())
     if operations and operations[0].verb != verb:
@@ -2111,12 +2143,12 @@ cdef object _finish(job, State walk, str verb, dict fields):
         PyObject_GenericSetAttr(made, name, value)
     PyObject_GenericSetAttr(made, "verb", verb)
     PyObject_GenericSetAttr(made, "operations", _together(walk.facts, operations))
-    PyObject_GenericSetAttr(made, "start", job.start)
-    PyObject_GenericSetAttr(made, "end", job.end)
+    PyObject_GenericSetAttr(made, "start", start)
+    PyObject_GenericSetAttr(made, "end", end)
     PyObject_GenericSetAttr(made, "reads", frozenset(walk.reads | walk.named) if walk.named else frozenset(walk.reads))
     PyObject_GenericSetAttr(made, "writes", tuple(walk.writes))
     PyObject_GenericSetAttr(made, "sinks", tuple(walk.sinks))
-    PyObject_GenericSetAttr(made, "literals", _literals(job, walk))
+    PyObject_GenericSetAttr(made, "literals", literals)
     PyObject_GenericSetAttr(made, "early", walk.early)
     PyObject_GenericSetAttr(made, "dml", frozenset(walk.dml))
     PyObject_GenericSetAttr(made, "uses_cursor", walk.uses_cursor)
@@ -2125,9 +2157,72 @@ cdef object _finish(job, State walk, str verb, dict fields):
     PyObject_GenericSetAttr(made, "changes_catalog", walk.changes_catalog or walk.volatile_code)
     PyObject_GenericSetAttr(made, "relations", tuple(walk.relations.items()))
     PyObject_GenericSetAttr(made, "hidden_reasons", tuple(walk.reasons))
-    for name in fields:
-        PyObject_GenericSetAttr(made, name, fields[name])
     return made
+
+
+# analyze.py
+
+cdef type _WALK = None
+
+
+def bind_walk(type kind not None):
+    """``walk.Walk``."""
+    global _WALK
+    _WALK = kind
+
+
+def analyzed(str text not None, names, context, knowledge, Py_ssize_t limit):
+    """``analyze._analyze`` of an ordinary text of one plain statement, at most ``limit`` bytes long: the statements. Of another ordinary
+    text what the parser said of it (``stmts``); ``None``, and nothing done, for what is not ordinary or does not parse."""
+    cdef Py_ssize_t size = 0
+    cdef const char *data
+    cdef object tree
+    cdef list entries
+    cdef tuple found
+    if not text.isascii():
+        return None
+    data = PyUnicode_AsUTF8AndSize(text, &size)
+    if size > limit or not _ordinary(<const unsigned char *>data, size):
+        return None
+    tree = _parsed(data)
+    if tree is None:
+        return None
+    entries = <list?>(<dict?>tree).get("stmts", [])
+    if len(entries) != 1:
+        return entries
+    found = _one(text, data, size, <dict?>entries[0], names, context, knowledge)
+    return entries if found is None else found
+
+
+cdef tuple _one(str text, const char *data, Py_ssize_t size, dict entry, names, context, knowledge):
+    """The one statement of an ASCII text, ``None`` for one that is not a plain query or may hold a secret by what it calls."""
+    cdef PyObject *kind_slot = NULL
+    cdef PyObject *body_slot = NULL
+    cdef Py_ssize_t at = 0, start = entry.get("stmt_location", 0), end = entry.get("stmt_len", 0)
+    cdef State walk
+    cdef Columns columns
+    cdef dict body
+    cdef str kind
+    if not PyDict_Next(<dict?>entry["stmt"], &at, &kind_slot, &body_slot):
+        return None
+    kind, body = <str?><object>kind_slot, <dict?><object>body_slot
+    if end:
+        end += start
+    else:
+        end = size
+    if kind not in _VERBS or "intoClause" in body or not 0 <= start <= end <= size or _may_call(data + start, end - start):
+        return None
+    walk = <State?>_WALK(knowledge, names, context)
+    if kind == "SelectStmt":
+        columns = _selection(walk, body)
+    else:
+        columns = _modify(walk, kind, body, None)
+        walk.early = False
+    made = _statement(walk, _VERBS[kind], start, end, tuple(_bound_literals(walk, text, data, size, None)))
+    if kind == "SelectStmt" or len(columns.names):
+        PyObject_GenericSetAttr(made, "returns", "rows")
+        PyObject_GenericSetAttr(made, "columns", _outputs(walk, columns.names, columns.values))
+    return (made,)
 
 
 cdef tuple _together(Facts facts, list operations):
@@ -2150,32 +2245,42 @@ cdef tuple _together(Facts facts, list operations):
 
 
 cdef tuple _literals(job, State walk):
-    cdef list found = []
-    cdef dict shared = {}
     cdef bytes data = <bytes?>job.offsets.data
     cdef bint ascii = job.offsets.ascii
+    cdef const char *start = PyBytes_AsString(data)
+    cdef Py_ssize_t size = len(data), first = job.start, last = job.end
+    cdef list found = _bound_literals(walk, <str?>job.text, start, size, None if ascii else job.offsets)
+    if not ascii or job.kind in _SECRETIVE or not 0 <= first <= last <= size or _may_call(start + first, last - first):
+        for span in _PURE["secret_spans"](job.kind, job.body, job.text, first, last, job.offsets):
+            found.append(_literal_of(_NONE, span[0], span[1], 0, True))
+    return tuple(found)
+
+
+cdef list _bound_literals(State walk, str text, const char *data, Py_ssize_t size, offsets):
+    """The literals that feed or are compared with columns. ``offsets`` is ``None`` for an ASCII text."""
+    cdef list found = []
+    cdef dict shared = {}
     cdef Py_ssize_t start, end
     cdef frozenset origins
     cdef long place
-    text = job.text
     for entry, columns in walk.bound.items():
         place = entry
-        origins = frozenset(columns)            # itself where it is one
-        origins = <frozenset>shared.setdefault(origins, origins)
+        if isinstance(columns, frozenset):
+            origins = <frozenset>columns
+        else:                                   # made for this literal: equal ones are one
+            origins = frozenset(columns)
+            origins = <frozenset>shared.setdefault(origins, origins)
         if place < 0:
             found.append(_literal_of(origins, 0, 0, -place, False))
             continue
         start = place - 1
-        end = _literal_end(data, &start) if ascii else 0
+        end = _literal_end(data, size, &start) if offsets is None else 0
         if end:
             found.append(_literal_of(origins, start, end, 0, False))
         else:
-            span = _PURE["literal_span"](text, job.offsets.character(place - 1))
+            span = _PURE["literal_span"](text, place - 1 if offsets is None else offsets.character(place - 1))
             found.append(_literal_of(origins, span[0], span[1], 0, False))
-    if not ascii or job.kind in _SECRETIVE or _may_call(data, job.start, job.end):
-        for span in _PURE["secret_spans"](job.kind, job.body, text, job.start, job.end, job.offsets):
-            found.append(_literal_of(_NONE, span[0], span[1], 0, True))
-    return tuple(found)
+    return found
 
 
 cdef frozenset _SECRETIVE = frozenset()
@@ -2187,10 +2292,9 @@ def bind_secretive(frozenset kinds):
     _SECRETIVE = kinds
 
 
-cdef Py_ssize_t _literal_end(bytes data, Py_ssize_t *start) except -1:
+cdef Py_ssize_t _literal_end(const char *text, Py_ssize_t size, Py_ssize_t *start) noexcept:
     """The end of a plain decimal or quoted literal of an ASCII text; 0 for any other: ``literals.literal_span`` reads those."""
-    cdef const char *text = PyBytes_AsString(data)
-    cdef Py_ssize_t size = len(data), at = start[0]
+    cdef Py_ssize_t at = start[0]
     cdef char c
     if at < 0 or at >= size:
         return 0
@@ -2223,20 +2327,16 @@ cdef Py_ssize_t _literal_end(bytes data, Py_ssize_t *start) except -1:
     return end
 
 
-cdef bint _is_word(char c):
+cdef bint _is_word(char c) noexcept:
     return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 95 or c == 36
 
 
-cdef bint _may_call(bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
+cdef bint _may_call(const char *text, Py_ssize_t size) noexcept:
     """Whether an ASCII text holds ``dblink``, ``crypt`` or ``u&"`` in any case: ``passwords.secret_spans`` looks closer."""
-    cdef const char *text = PyBytes_AsString(data)
-    if start < 0 or end > len(data):
-        return True
-    return (_holds(text + start, end - start, b"dblink", 5, 6) or _holds(text + start, end - start, b"crypt", 2, 5)
-            or _holds(text + start, end - start, b'u&"', 1, 3))
+    return _holds(text, size, b"dblink", 5, 6) or _holds(text, size, b"crypt", 2, 5) or _holds(text, size, b'u&"', 1, 3)
 
 
-cdef bint _holds(const char *text, Py_ssize_t size, const char *word, int rare, int length):
+cdef bint _holds(const char *text, Py_ssize_t size, const char *word, int rare, int length) noexcept:
     """Whether a word stands there, letters in any case; looked for by its rarest character, the one at ``rare``."""
     cdef const char *stop = text + size - length + rare + 1     # behind the last place where that one can stand
     cdef const char *at
@@ -2257,7 +2357,7 @@ cdef bint _holds(const char *text, Py_ssize_t size, const char *word, int rare, 
     return False
 
 
-cdef bint _is(const char *text, const char *word, int size):
+cdef bint _is(const char *text, const char *word, int size) noexcept:
     cdef int at
     cdef char c
     for at in range(size):
@@ -2312,12 +2412,32 @@ def tree(bytes data not None):
         _free(answer)
 
 
+cdef object _parsed(const char *data):
+    """The parser's tree for a text without NUL; ``None`` where there is an error."""
+    if _parse == NULL or _free == NULL:
+        raise RuntimeError("the library is not bound")
+    cdef Answer answer = _parse(data)
+    try:
+        if answer.error != NULL:
+            return None
+        if answer.parse_tree == NULL:
+            raise MemoryError("the parser gave no answer")
+        return _decoded(answer.parse_tree, <Py_ssize_t>strlen(answer.parse_tree))
+    except ValueError:                  # nested too deeply for orjson: the pure form says so
+        return None
+    finally:
+        _free(answer)
+
+
 def ordinary(bytes data not None):
     """Whether a text is ASCII without NUL, without a long run of operator characters and without ``) =``: nothing that
     ``parse`` has to look at more closely."""
-    cdef const unsigned char *text = <const unsigned char *>PyBytes_AsString(data)
+    return _ordinary(<const unsigned char *>PyBytes_AsString(data), len(data))
+
+
+cdef bint _ordinary(const unsigned char *text, Py_ssize_t size) noexcept:
     cdef const unsigned char *close
-    cdef Py_ssize_t size = len(data), at, ahead
+    cdef Py_ssize_t at, ahead
     cdef unsigned char every = 0
     if memchr(text, 0, size) != NULL:
         return False
@@ -2345,7 +2465,7 @@ def ordinary(bytes data not None):
 cdef int RUN = 512
 
 
-cdef Py_ssize_t _run_around(const unsigned char *text, Py_ssize_t at, Py_ssize_t size):
+cdef Py_ssize_t _run_around(const unsigned char *text, Py_ssize_t at, Py_ssize_t size) noexcept:
     """How many operator characters stand together around a place."""
     cdef Py_ssize_t first = at, last = at
     while first > 0 and _OPERATOR[text[first - 1]]:
@@ -2398,16 +2518,20 @@ cdef const char *_STRING = b'{"String":{"sval":"'
 def decoded(bytes answer not None):
     """``orjson.loads`` of the parser's answer; its names are shared, so nobody may change them. What is not of the plain form that the
     parser writes, or is deep, is left to orjson. Raises ``orjson.JSONDecodeError``."""
+    return _decoded(PyBytes_AsString(answer), len(answer))
+
+
+cdef object _decoded(const char *answer, Py_ssize_t size):
     cdef Reading text
-    text.at = PyBytes_AsString(answer)
-    text.end = text.at + len(answer)
+    text.at = answer
+    text.end = text.at + size
     try:
         found = _anything(&text, 0, False)
         if text.at == text.end:
             return found
     except ValueError:
         pass
-    return _loads(answer)
+    return _loads(PyBytes_FromStringAndSize(answer, size))
 
 
 cdef object _anything(Reading *text, int depth, bint naming):

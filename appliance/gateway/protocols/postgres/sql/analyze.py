@@ -16,7 +16,7 @@ from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.draft import Job, job_of
 from gateway.protocols.postgres.sql.knowledge import knowledge_of
 from gateway.protocols.postgres.sql.lineage import shape_of
-from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, Offsets, parse
+from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, Offsets, parse, statements
 from gateway.protocols.postgres.sql.settings import list_items
 from gateway.protocols.postgres.sql.verbs import BY_OBJECT, FIXED, SEVERAL
 from gateway.protocols.postgres.sql.walk import Names
@@ -42,12 +42,13 @@ def analyze(
 
 
 def _analyze(text: str, context: Context, catalog: Catalog, limit: int, answer: bytes | None) -> tuple[Statement, ...]:
-    parsed, data = parse(text, limit, answer)
-    if not parsed:
-        return ()
     knowledge = knowledge_of(catalog, shape_of)
-    offsets = Offsets(data)
     names = Names(context.path, context.temp_schema, context.user)
+    known = fast.analyzed(text, names, context, knowledge, min(limit, DEFAULT_LIMIT)) if fast is not None and answer is None else None
+    if isinstance(known, tuple):
+        return known
+    parsed, data = parse(text, limit, answer) if known is None else (statements(known, len(text)), text.encode())
+    offsets = Offsets(data)
     found: list[Statement] = []
     for index, entry in enumerate(parsed):
         job = job_of(text, offsets, knowledge, names, context, entry)
@@ -176,6 +177,7 @@ def _new_context(statement: Statement, context: Context) -> Context:
 
 
 if fast is not None:
+    fast.bind_walk(walk.Walk)
     fast.bind_pure(expressions.HANDLERS, {
         **walk.PURE, **calls.PURE, **expressions.PURE, **functions.PURE, **select.PURE, **tables.PURE, **draft.PURE, **dml.PURE,
         **containers.PURE})

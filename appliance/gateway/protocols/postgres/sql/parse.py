@@ -84,7 +84,7 @@ def parse(text: str, limit: int = DEFAULT_LIMIT, answer: bytes | None = None) ->
     data = checked(text, limit)
     if answer is None and len(data) > DEFAULT_LIMIT:
         raise SqlFault("54001", f"a statement longer than {DEFAULT_LIMIT} bytes cannot be parsed here")
-    return _statements(_decoded(answer_of(data) if answer is None else answer), len(data)), data
+    return statements(_decoded(answer_of(data) if answer is None else answer), len(data)), data
 
 
 def checked(text: str, limit: int) -> bytes:
@@ -177,7 +177,8 @@ def _decoded(answer: bytes) -> list[Node]:
     return tree
 
 
-def _statements(tree: list[Node], size: int) -> list[Parsed]:
+def statements(tree: list[Node], size: int) -> list[Parsed]:
+    """The parser's ``stmts`` of a text of ``size`` bytes."""
     found = []
     for entry in tree:
         start = entry.get("stmt_location", 0)

@@ -14,6 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.protocols.postgres.sql import _walk
+from gateway.protocols.postgres.sql.knowledge import knowledge_of
+from gateway.protocols.postgres.sql.lineage import shape_of
+from gateway.protocols.postgres.sql.walk import Names
 from tests.unit.protocols.postgres.sql.twin import CATALOGS, CONTEXTS, said
 
 ROOT = Path(__file__).parents[5]
@@ -52,6 +56,27 @@ def test_every_text_of_the_corpus(pure: Ask) -> None:
         for catalog in CATALOGS:
             for context in range(len(CONTEXTS)):
                 assert said(text, catalog, context) == pure(text, catalog, context), text
+
+
+def test_what_the_short_way_takes() -> None:
+    """One plain statement of an ordinary text, and no other."""
+    context = CONTEXTS[0]
+    knowledge = knowledge_of(CATALOGS["shop"], shape_of)
+    names = Names(context.path, context.temp_schema, context.user)
+
+    def taken(text: str, limit: int = 1000) -> object:
+        found = _walk.analyzed(text, names, context, knowledge, limit)
+        return found if found is None else type(found)
+
+    for text in ("select 1", " /* a */ select id from customers where id = 7;", "insert into orders values (1)", "delete from orders",
+                 "update orders set total = 1 where id = 2", "values (1)", "with a as (select 1) select * from a"):
+        assert taken(text) is tuple, text
+        assert taken(text, len(text)) is tuple and taken(text, len(text) - 1) is None
+    for text in ("", ";", "begin", "select 1; select 2", "select 1 into x", "explain select 1", "select crypt('a', 'b')",
+                 "table orders; commit", "select dblink('a', 'b')"):
+        assert taken(text) is list, text
+    for text in ("select 'é'", "select 1\0", "select 1 +" + "-" * 600 + " 1", "update orders set (id) = (1)", "selec", "select '\ud800'"):
+        assert taken(text) is None, text
 
 
 # texts made at random: names that are there or not, in every place where a name or an expression can stand
