@@ -124,6 +124,6 @@ def test_a_remote_forward_of_any_port(way: Way) -> None:
         assert ask(("127.0.0.1", int(found[1]))) == b"HELLO"
     finally:
         tunnel.terminate()
-        tunnel.communicate(timeout=30)
+        tunnel.communicate(timeout=60)
         echo.close()
     assert way.last("command.begin", verb="forward-remote")["objects"] == ["127.0.0.1:0"]

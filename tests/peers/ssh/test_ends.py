@@ -46,7 +46,7 @@ def ended(way: Way, client: subprocess.Popen[bytes], why: bytes) -> str:
     """The client was told, and ended with 255; gives the reason that was recorded."""
     assert client.stderr is not None
     errors = client.stderr.read()                 # its standard input stays open
-    assert client.wait(40) == 255
+    assert client.wait(60) == 255
     client.communicate()
     assert b"lockgate: session ended: " in errors and why in errors, errors
     return str(way.last("session.end")["reason"])
@@ -139,7 +139,7 @@ def test_an_identity_that_is_gone_t09(own: Way) -> None:
     path.write_text(path.read_text().replace("project:payments/*:ref:main", "project:other/*:ref:main"))
     own.reload()
     assert "changed what admitted" in ended(own, client, b"changed what admitted")
-    tunnel.communicate(timeout=30)
+    tunnel.communicate(timeout=60)
     assert tunnel.returncode == 255
 
 
@@ -151,7 +151,7 @@ def test_a_rule_that_is_gone_ends_what_it_let_run(own: Way) -> None:
     own.reload()
     assert client.stderr is not None
     errors = client.stderr.read()                 # its standard input stays open
-    assert client.wait(30) == 126 and b"lockgate: denied: " in errors
+    assert client.wait(60) == 126 and b"lockgate: denied: " in errors
     client.communicate()
     assert own.last("command.end")["status"] == "refused"
     assert own.ssh("uptime").returncode == 0
@@ -168,7 +168,7 @@ def test_sigterm_lets_a_command_finish(own: Way) -> None:
     client = begun(own, "sleep 3")
     stopping = own.appliance.pid
     own.appliance.stop()
-    out, errors = client.communicate(timeout=30)
+    out, errors = client.communicate(timeout=60)
     assert (client.returncode, out) == (0, b""), errors
     own.appliance.start()
     assert own.appliance.pid != stopping
@@ -183,7 +183,7 @@ def test_sigterm_ends_a_shell_once_its_time_is_over(tmp_path: Path, sshd: SshSer
     with running(tmp_path / "gateway", sshd, change) as way:
         client = begun(way)
         way.appliance.stop()
-        _, errors = client.communicate(timeout=30)
+        _, errors = client.communicate(timeout=60)
         assert client.returncode == 255 and b"lockgate: session ended: the gateway is stopping" in errors
         way.appliance.start()
 
@@ -191,7 +191,7 @@ def test_sigterm_ends_a_shell_once_its_time_is_over(tmp_path: Path, sshd: SshSer
 def test_sigkill_leaves_commands_that_are_closed_as_orphaned(own: Way) -> None:
     client = begun(own, FOREVER)
     own.appliance.kill()
-    client.communicate(timeout=30)
+    client.communicate(timeout=60)
     assert client.returncode == 255
     own.appliance.start()
     assert own.ssh("uptime").returncode == 0

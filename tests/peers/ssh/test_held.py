@@ -114,9 +114,9 @@ def test_a_held_forward_opens_once_it_is_approved(way: Way) -> None:
         voting = threading.Thread(target=way.vote)
         voting.start()
         assert ask(("127.0.0.1", port)) == b"HELLO"
-        voting.join(30)
+        voting.join(60)
         tunnel.terminate()
-        tunnel.communicate(timeout=30)
+        tunnel.communicate(timeout=60)
     finally:
         rule["approve"]["ssh"]["to"] = ["127.0.0.1:9"]
         way.reload()

@@ -160,11 +160,11 @@ def echo() -> Echo:
 
 def ask(address: str | tuple[str, int], family: int = socket.AF_INET, given: bytes = b"hello") -> bytes:
     """Connect, say, hear; patient while the tunnel is made."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             with socket.socket(family) as peer:
-                peer.settimeout(20)
+                peer.settimeout(60)
                 peer.connect(address)
                 peer.sendall(given)
                 peer.shutdown(socket.SHUT_WR)
@@ -186,7 +186,7 @@ def test_a_local_forward(way: Way, echo: Echo) -> None:
         assert len(ask(("127.0.0.1", port), given=b"x" * 2_000_000)) == 2_000_000
     finally:
         tunnel.terminate()
-        tunnel.communicate(timeout=30)
+        tunnel.communicate(timeout=60)
     assert way.last("command.begin", verb="forward-local")["objects"] == [f"127.0.0.1:{echo.port}"]
     assert way.last("command.end", bytes=2_000_000)["received"] == 2_000_000
 
@@ -206,7 +206,7 @@ def test_a_dynamic_forward(way: Way, echo: Echo) -> None:
             assert peer.recv(5) == b"HELLO"
     finally:
         tunnel.terminate()
-        tunnel.communicate(timeout=30)
+        tunnel.communicate(timeout=60)
 
 
 def test_a_remote_forward(way: Way, echo: Echo) -> None:
@@ -216,7 +216,7 @@ def test_a_remote_forward(way: Way, echo: Echo) -> None:
         assert ask(("127.0.0.1", port)) == b"HELLO"
     finally:
         tunnel.terminate()
-        tunnel.communicate(timeout=30)
+        tunnel.communicate(timeout=60)
     assert way.last("command.begin", verb="forward-remote")["objects"] == [f"127.0.0.1:{port}"]
 
 
@@ -230,7 +230,7 @@ def test_unix_sockets_both_ways(way: Way, tmp_path: Path) -> None:
         assert ask(remote, socket.AF_UNIX) == b"HELLO"
     finally:
         tunnel.terminate()
-        tunnel.communicate(timeout=30)
+        tunnel.communicate(timeout=60)
         echo.close()
         for path in (served, remote):
             Path(path).unlink(missing_ok=True)
@@ -345,7 +345,8 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def until(self, what: bytes) -> bytes:
-        deadline = time.monotonic() + 30
+        """What comes up to this text; the rest stays to be read."""
+        deadline = time.monotonic() + 60
         while what not in self._seen:
             ready, _, _ = select.select([self.fd], [], [], 1)
             if ready:

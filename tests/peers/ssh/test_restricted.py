@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,15 @@ from tests.peers.ssh.way import QUIET, Document, Way, running
 
 TYPED = b"\x1b[?2004h"
 NOISY = "head -c 300000 /dev/zero | tr '\\0' x"
+READY, CAT = "echo ready; exec sleep 55", "echo ready; cat"
+"""What has begun says so: what is typed before is a line of its own."""
 RAW = "stty raw -echo; echo raw; head -c 3 | od -An -tx1; stty sane"
 """A program that takes the terminal, and what is pressed, for itself."""
 RULES: list[Document] = [
     {"name": "lines", "allow": {"ssh": {"actions": ["restricted-shell"]}}},
     {"name": "commands", "allow": {"ssh": {"actions": ["exec"], "command": [
         "echo *", "printf *", "tty", "cat *", "sleep *", "stty size", "true", "false", "env", "pwd", "cd *", "sh -c 'kill -TERM $$'"]}}},
-    {"name": "texts", "allow": {"ssh": {"actions": ["exec"], "text": [NOISY, RAW]}}},
+    {"name": "texts", "allow": {"ssh": {"actions": ["exec"], "text": [NOISY, RAW, READY, CAT]}}},
     {"name": "zone", "allow": {"ssh": {"actions": ["env"]}}},
     {"name": "held", "approve": {"ssh": {"actions": ["exec"], "command": ["printf held *"]}}, "by": "one-dba"},
     {"name": "never", "deny": {"ssh": {"actions": ["shell", "exec"], "command": ["reboot *"]} | {"actions": ["exec"]}}},
@@ -49,19 +50,10 @@ def own(tmp_path: Path, sshd: SshServer) -> Iterator[Way]:
         yield made
 
 
-class Screen(Terminal):
-    """What comes after the text that was waited for stays to be read."""
-
-    def until(self, what: bytes) -> bytes:
-        seen = super().until(what)
-        before, found, self._seen = seen.partition(what)
-        return before + found
-
-
 @contextmanager
-def shell(way: Way, *, status: int = 0) -> Iterator[Screen]:
+def shell(way: Way, *, status: int = 0) -> Iterator[Terminal]:
     """At its prompt; left by Ctrl-D at the end."""
-    terminal = Screen(way, to="web-2")
+    terminal = Terminal(way, to="web-2")
     terminal.until(TYPED)
     yield terminal
     terminal.type("\x04")
@@ -75,7 +67,7 @@ def texts(way: Way) -> list[str]:
     return [one["text"] for one in way.records("command.begin") if one["session"] == newest]
 
 
-def answer(terminal: Screen, keys: str) -> str:
+def answer(terminal: Terminal, keys: str) -> str:
     """What is on the screen from these keys to the next prompt."""
     terminal.type(keys)
     return terminal.until(TYPED).decode()
@@ -132,13 +124,12 @@ def test_a_program_has_the_terminal_while_it_runs(lines: Way) -> None:
         terminal.type(RAW + "\r")
         terminal.until(b"\nraw")
         assert "03 1b 04" in answer(terminal, "\x03\x1b\x04")
-        terminal.type("cat\r")
-        terminal.until(b"\r\n")
-        time.sleep(1)
+        terminal.type(CAT + "\r")
+        terminal.until(b"\nready")
         terminal.type("reboot\r")
         terminal.until(b"reboot\r\nreboot\r\n")
         answer(terminal, "\x04")
-    assert texts(lines) == ["restricted-shell", "tty", "stty size", "stty size", RAW, "cat"]
+    assert texts(lines) == ["restricted-shell", "tty", "stty size", "stty size", RAW, CAT]
 
 
 def test_output_without_a_line_end_stays_on_the_screen(lines: Way) -> None:
@@ -185,13 +176,11 @@ def test_ctrl_c_forgets_a_line_and_interrupts_a_program_t49(lines: Way) -> None:
         terminal.type("\x03")
         terminal.until(b"^C\r\n")
         assert "\r\nright\r\n" in answer(terminal, "echo right\r")
-        began = len(lines.records("command.begin"))
-        terminal.type("sleep 55\r")
-        lines.until(lambda: len(lines.records("command.begin")) > began, "it did not begin")
-        time.sleep(1)
+        terminal.type(READY + "\r")
+        terminal.until(b"\nready")
         answer(terminal, "\x03")
         assert "\r\nafter\r\n" in answer(terminal, "echo after\r")
-    assert texts(lines) == ["restricted-shell", "echo right", "sleep 55", "echo after"]
+    assert texts(lines) == ["restricted-shell", "echo right", READY, "echo after"]
     assert lines.last("command.end", error="signal INT")
 
 
@@ -253,7 +242,7 @@ def test_what_the_shell_shows_is_masked_and_replayed(own: Way) -> None:
 def test_limits_hold_inside(own: Way, limits: Document, why: bytes) -> None:
     own.grant("lines")["session"] = limits
     own.reload()
-    terminal = Screen(own, to="web-2")
+    terminal = Terminal(own, to="web-2")
     terminal.until(b"@web-2$ ")
     if "denials" in limits:
         terminal.type("reboot\rreboot\r")
@@ -264,7 +253,7 @@ def test_limits_hold_inside(own: Way, limits: Document, why: bytes) -> None:
 def test_a_program_that_runs_is_not_idle_and_a_prompt_is(own: Way) -> None:
     own.grant("lines")["session"] = {"idle": "2s"}
     own.reload()
-    terminal = Screen(own, to="web-2")
+    terminal = Terminal(own, to="web-2")
     terminal.until(b"@web-2$ ")
     terminal.type("sleep 4\r")
     terminal.until(b"@web-2$ ")
@@ -274,7 +263,7 @@ def test_a_program_that_runs_is_not_idle_and_a_prompt_is(own: Way) -> None:
 
 def test_sessions_end_while_a_line_runs_and_while_one_is_held(own: Way) -> None:
     for keys in ("sleep 50\r", "printf held three\r", ""):
-        terminal = Screen(own, to="web-2")
+        terminal = Terminal(own, to="web-2")
         terminal.until(b"@web-2$ ")
         before = len(own.records("command.begin"))
         terminal.type(keys)
@@ -291,7 +280,7 @@ def test_sessions_end_while_a_line_runs_and_while_one_is_held(own: Way) -> None:
 
 
 def test_a_grant_that_is_gone_ends_the_shell(own: Way) -> None:
-    terminal = Screen(own, to="web-2")
+    terminal = Terminal(own, to="web-2")
     terminal.until(b"@web-2$ ")
     own.grant("lines")["rules"] = [rule for rule in RULES if rule["name"] != "lines"]
     own.reload()

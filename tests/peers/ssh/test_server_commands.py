@@ -41,7 +41,7 @@ def asked(tmp_path: Path) -> Path:
 
 def sent(folder: Path, *command: str, **env: str) -> str:
     written = folder / "written"
-    subprocess.run(command, cwd=folder, env=os.environ | {"WRITTEN": str(written)} | env, capture_output=True, timeout=30, check=False)
+    subprocess.run(command, cwd=folder, env=os.environ | {"WRITTEN": str(written)} | env, capture_output=True, timeout=60, check=False)
     return written.read_text()
 
 

@@ -43,7 +43,7 @@ def test_a_session_of_a_worker_is_ended_and_a_policy_followed(two: Way) -> None:
     two.appliance.run("sessions", "end", session, "--token-file", str(two.appliance.token_file("ines")))
     assert client.stderr is not None
     assert b"lockgate: session ended: " in client.stderr.read()
-    assert client.wait(30) == 255
+    assert client.wait(60) == 255
     client.communicate()
     rules = two.grant("ssh")["rules"]
     two.grant("ssh")["rules"] = [rule for rule in rules if rule["name"] != "commands"]

@@ -69,6 +69,7 @@ class Talk:
 async def talking(root: Path, rules: Rules, audit: MemoryAudit, kind: Callable[[list[str]], Target] = Target) -> AsyncIterator[Talk]:
     """``audit`` keeps what is recorded once the session has begun; ``kind`` makes the target."""
     asked: list[str] = []
+    before = _open_now()
     target = kind(asked)
     write_key(root / "target_key")
     server = await asyncssh.create_server(lambda: target, "127.0.0.1", 0, server_host_keys=[str(root / "target_key")], encoding=None,
@@ -92,6 +93,14 @@ async def talking(root: Path, rules: Rules, audit: MemoryAudit, kind: Callable[[
         await callers.close()
         server.close()
         await real.close()
+        while _open_now() > before:         # what the other side has to close first; a socket left open never ends this
+            await asyncio.sleep(0.01)
+
+
+def _open_now() -> int:
+    """Sockets that this loop looks at."""
+    loop: Any = asyncio.get_running_loop()
+    return len(loop._selector.get_map())
 
 
 def _folder(path: Path, port: int, target_key: str, rules: Rules) -> SshListener:
