@@ -390,7 +390,7 @@ class Backend:
         known = self.relay.target.parameters
         if name not in known and len(known) >= MAX_PARAMETERS:
             raise TargetFault("the target reports more settings than there can be", "08P01")
-        known[name] = value
+        self.relay.target.report(name, value)
         self._out += told.encode()
 
     def _ready(self, expect: Expect, kind: str, payload: bytes) -> None:

@@ -15,12 +15,15 @@ Manual "Start-up", "Canceling Requests in Progress", "SSL Session Encryption".
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
+from functools import lru_cache
 
 from gateway.errors import ClientFault, Refused
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.cancelkeys import CancelKeys
 from gateway.protocols.postgres.codec import PASSWORD_LIMIT, startup_length
+from gateway.protocols.postgres.login import REPORT_CHARACTERS
 
 _TLS_HANDSHAKE = 0x16
 _REQUESTS = 3
@@ -68,6 +71,17 @@ def negotiate(stream: ByteStream, minor: int, unknown: tuple[str, ...]) -> int:
     if spoken != minor or unknown:
         stream.write(messages.NegotiateProtocolVersion(messages.PROTOCOL_3_0 + spoken, unknown).encode())
     return spoken
+
+
+def welcome(reported: Mapping[str, str]) -> bytes:
+    """AuthenticationOk, and the settings that the target reported."""
+    given = tuple(reported.items())
+    return _welcome(given) if sum(len(name) + len(value) for name, value in given) <= REPORT_CHARACTERS else _welcome.__wrapped__(given)
+
+
+@lru_cache(maxsize=64)
+def _welcome(reported: tuple[tuple[str, str], ...]) -> bytes:
+    return messages.Authentication(0).encode() + b"".join([messages.ParameterStatus(name, value).encode() for name, value in reported])
 
 
 async def password(stream: ByteStream) -> str:

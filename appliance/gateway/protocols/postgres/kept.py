@@ -91,7 +91,7 @@ class Kept:
     def lease(self, session: Session, settings: Mapping[str, str], connection: TargetConnection, seconds: float) -> Lease:
         """For a connection that was just logged in, so that it can be given."""
         return Lease(same_caller(session, settings), connection, session.resource, session.id, _now(), seconds, self._generation,
-                     dict(connection.parameters))
+                     connection.parameters)
 
     # a session ends
 

@@ -51,6 +51,7 @@ MOST_SERVERS = 1024
 """Catalogs kept, one for each database of each server; a name that always stands for new addresses does not add up."""
 
 
+Greeted = tuple[Identity, door.Startup, PostgresResource]
 FULL = "53300"
 """too_many_connections, of the target, its database or its role."""
 
@@ -63,6 +64,9 @@ class Opened:
     target: TargetConnection
     lease: Lease | None = None
     row: Row | None = None
+
+
+READY = messages.ReadyForQuery("I").encode()
 
 
 def listener(gateway: DataPath, settings: Listener) -> PostgresListener:
@@ -93,32 +97,33 @@ class PostgresListener:
             if place is None:
                 self._turn_away(stream, fatal("53300", _TOO_MANY if full else _TOO_MANY_HALF_OPEN))
             else:
-                await self._handle(stream, place)
+                if (greeted := await self._let_in(stream, place)) is not None:
+                    await self._serve(stream, *greeted)
         finally:
             if place is not None:
                 connections.half_open.leave(place)
             connections.closed()
 
-    async def _handle(self, stream: ByteStream, place: Place) -> None:
+    async def _let_in(self, stream: ByteStream, place: Place) -> Greeted | None:
+        """Who is there, for what; ``None`` where the connection is done with."""
         gateway = self._gateway
         try:
             async with asyncio.timeout(gateway.folder.gateway.limits.handshake):
                 greeted = await self._greet(stream)
         except TimeoutError:
             self._turn_away(stream, fatal("08006", "the connection was not authenticated in time"))
-            return
+            return None
         except ClientFault as fault:
             self._turn_away(stream, fatal(fault.code or "08P01", str(fault)))
-            return
+            return None
         except Refused as no:
             self._turn_away(stream, fatal(no.code if len(no.code) == 5 else "28000", str(no), no.hint))
-            return
+            return None
         except AuditUnavailable:
             self._turn_away(stream, fatal("58030", "the audit log cannot be written; nobody is let in until it can"))
-            return
+            return None
         gateway.connections.half_open.leave(place)
-        if greeted is not None:
-            await self._serve(stream, *greeted)
+        return greeted
 
     @staticmethod
     def _turn_away(stream: ByteStream, fields: dict[str, str]) -> None:
@@ -127,7 +132,7 @@ class PostgresListener:
 
     # before the caller is known
 
-    async def _greet(self, stream: ByteStream) -> tuple[Identity, door.Startup, PostgresResource] | None:
+    async def _greet(self, stream: ByteStream) -> Greeted | None:
         packet = await greeting.first_packet(stream, self._tls, self._keys, self._gateway.folder.gateway.limits.handshake)
         if packet is None:
             return None
@@ -174,9 +179,9 @@ class PostgresListener:
 
     async def _serve(self, stream: ByteStream, identity: Identity, startup: door.Startup, resource: PostgresResource) -> None:
         gateway = self._gateway
-        database = startup.database or resource.offered[0]
         session = Session(id=uuid.uuid4().hex, identity=identity, resource=startup.resource, protocol="postgres",
-                          source=stream.peer, started=gateway.now(), login=startup.claimed["user"], database=database)
+                          source=stream.peer, started=gateway.now(), login=startup.claimed["user"],
+                          database=startup.database or resource.offered[0])
         pending_end: list[str] = []
         try:
             if (no := await self._kept_out(session, pending_end.append)) is not None:
@@ -184,10 +189,12 @@ class PostgresListener:
                 await self._record_refused(about | dict(startup.claimed), str(no))
                 self._turn_away(stream, fatal(no.code, str(no)))
                 return
-            await self._open(stream, session, startup, resource, database, pending_end)
+            if (opened := await self._open(stream, session, startup, resource)) is not None:
+                await self._relay(stream, session, startup, resource, opened, pending_end)
         except AuditUnavailable:
             self._turn_away(stream, fatal("58030", "the audit log cannot be written; nobody is let in until it can"))
         finally:
+            await self.roles.revoke(session.id)
             gateway.live.remove(session.id)
 
     async def _kept_out(self, session: Session, end: End) -> Refused | None:
@@ -201,8 +208,8 @@ class PostgresListener:
         reason = gateway.policy.ended(session, gateway.now())
         return Refused(reason, "28000") if reason else None
 
-    async def _open(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
-                    database: str, pending_end: list[str]) -> None:
+    async def _open(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource) -> Opened | None:
+        """Its beginning on record, and the target's side of it; ``None`` where the caller was told why there is none."""
         opened = await self._taken_over(session, startup, resource)
         try:
             await self._record_start(session, startup, opened)
@@ -210,11 +217,7 @@ class PostgresListener:
             if opened is not None:
                 opened.target.stream.abort()
             raise
-        try:
-            if (opened := opened or await self._connect(stream, session, startup, resource)) is not None:
-                await self._relay(stream, session, startup, resource, database, opened, pending_end)
-        finally:
-            await self.roles.revoke(session.id)
+        return opened or await self._connect(stream, session, startup, resource)
 
     async def _taken_over(self, session: Session, startup: door.Startup, resource: PostgresResource) -> Opened | None:
         """A connection that an earlier session of the same caller left clean, if one is kept and still is what the resource wants."""
@@ -270,10 +273,10 @@ class PostgresListener:
             return Opened(target)
         return Opened(target, self._kept.lease(session, startup.settings, target, resource.reuse))
 
-    async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource, database: str,
+    async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
                      opened: Opened, pending_end: list[str]) -> None:
         gateway, target = self._gateway, opened.target
-        relay = Relay(session, gateway, stream, target, self._shared_target(resource, database, target.address),
+        relay = Relay(session, gateway, stream, target, self._shared_target(resource, session.database, target.address),
                       gateway.secrets(), startup.wait, gateway.folder.gateway.limits, gateway.folder.gateway.audit.sample)
         pid, secret = self._keys.issue(relay.cancel, long=startup.minor >= 2)
         gateway.live.steer(session.id, relay.end, relay.drain)
@@ -284,9 +287,7 @@ class PostgresListener:
             row = await relay.begin(opened.row)
             if opened.lease is not None:
                 relay.keep = partial(self._keep, opened.lease, row)
-            reason = await relay.run(messages.Authentication(0).encode() + b"".join(
-                [messages.ParameterStatus(name, value).encode() for name, value in target.parameters.items()])
-                + messages.BackendKeyData(pid, secret).encode() + messages.ReadyForQuery("I").encode())
+            reason = await relay.run(greeting.welcome(target.parameters) + messages.BackendKeyData(pid, secret).encode() + READY)
         finally:
             self._keys.revoke(pid)
             await asyncio.shield(asyncio.gather(relay.record_end(reason), return_exceptions=True))

@@ -21,6 +21,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import TargetFault
@@ -56,6 +57,30 @@ MAX_MESSAGES = 256
 MAX_PARAMETERS = 128
 
 METHODS: frozenset[Method] = frozenset({"scram-sha-256", "password", "none"})
+
+
+REPORTS, REPORT_CHARACTERS = 256, 2048
+"""Sets of reported settings that are shared, and how long one may be to be shared."""
+
+
+STATUS, STATUS_BYTES = ord("S"), 128
+"""ParameterStatus, of which every login brings a dozen, mostly the same ones; how long one may be to be remembered."""
+
+
+@lru_cache(maxsize=1024)
+def _status(payload: bytes) -> object:
+    return parse_backend(STATUS, payload)
+
+
+@lru_cache(maxsize=REPORTS)
+def _kept(reported: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return dict(reported)
+
+
+def _shared(reported: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """What a target reports at the login, one and the same for all connections that are told the same: nobody may change it."""
+    small = sum(len(name) + len(value) for name, value in reported) <= REPORT_CHARACTERS
+    return _kept(reported) if small else dict(reported)
 
 
 class Unreachable(TargetFault):
@@ -104,8 +129,10 @@ class Login:
         """``parameters`` are those of the StartupMessage. Raises ``TargetFault``."""
         self._stream.write(Startup(parameters, self._minor).encode())
         await self._authenticate(await self._first_request())
+        reported: dict[str, str] = {}
         while not isinstance(message := await self._message(), ReadyForQuery):
-            self._keep(connection, message)
+            self._keep(connection, reported, message)
+        connection.parameters = _shared(tuple(reported.items()))
         if message.status != "I" or self._frames.pending or self._stream.buffered:
             raise TargetFault("the target spoke after the login was over", "08P01")
         connection.status = message.status
@@ -114,10 +141,10 @@ class Login:
                 raise TargetFault(f"the target does not keep {name} at {value}", "08006")
         return connection
 
-    def _keep(self, connection: TargetConnection, message: object) -> None:
+    def _keep(self, connection: TargetConnection, reported: dict[str, str], message: object) -> None:
         match message:
-            case ParameterStatus(name, value) if len(connection.parameters) < MAX_PARAMETERS:
-                connection.parameters[name] = value
+            case ParameterStatus(name, value) if len(reported) < MAX_PARAMETERS:
+                reported[name] = value
             case BackendKeyData(secret=secret) if connection.key is None and self._fitting(secret):
                 connection.key = message
             case ErrorResponse(notice=True):
@@ -239,7 +266,8 @@ class Login:
         self._seen += 1
         if self._seen > MAX_MESSAGES:
             raise TargetFault("the target's login does not end", "08P01")
-        message = parse_backend(*await next_message(self._stream, self._frames))
+        kind, payload = await next_message(self._stream, self._frames)
+        message = _status(payload) if kind == STATUS and len(payload) <= STATUS_BYTES else parse_backend(kind, payload)
         if isinstance(message, ErrorResponse) and not message.notice:
             raise TargetFault(f"the target refused the gateway's login (SQLSTATE {message.code})", message.code)
         return message

@@ -94,7 +94,7 @@ class _Slots(Generic[_T, _Shown]):
 
     __slots__ = ("_mirror", "_now", "_shown", "get")
 
-    def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown], weigh: Callable[[_T], int] = lambda value: 0) -> None:
+    def __init__(self, mirror: dict[str, _Shown], shown: Callable[[_T], _Shown], weigh: Callable[[_T], int]) -> None:
         self._now: _Weighed[_T] = _Weighed(weigh)
         self._mirror, self._shown = mirror, shown
         self.get: Callable[[str], _T | None] = self._now.get
@@ -132,15 +132,30 @@ class _Slots(Generic[_T, _Shown]):
             self._mirror[name] = self._shown(value)
 
 
+def _text(one: Prepared) -> str:
+    return one.text
+
+
+def _length(one: Prepared) -> int:
+    return len(one.text) + len(one.sent or "")
+
+
+def _columns(one: Cursor) -> tuple[Output, ...] | None:
+    return one.columns
+
+
+def _nothing(one: Cursor) -> int:
+    return 0
+
+
 class Names:
     """``finish(running, status)`` records a command whose portal goes away."""
 
     def __init__(self, context: SessionContext, limit: int, most_bytes: int, finish: Callable[[Running, str], None]) -> None:
         self._context, self._limit, self._most_bytes, self._finish = context, limit, most_bytes, finish
-        self._statements: _Slots[Prepared, str] = _Slots(
-            context.prepared, lambda one: one.text, lambda one: len(one.text) + len(one.sent or ""))
+        self._statements: _Slots[Prepared, str] = _Slots(context.prepared, _text, _length)
         self.known: Callable[[str], Prepared | None] = self._statements.get     # the statement of a name, if there is one
-        self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, lambda one: one.columns)
+        self._cursors: _Slots[Cursor, tuple[Output, ...] | None] = _Slots(context.cursors, _columns, _nothing)
         self._portals: _Weighed[Portal] = _Weighed(_weight)
         self._gone: list[tuple[int, Running]] = []       # of portals closed or replaced that the target may still be at
         context.early_cursors = lambda: frozenset(name for name, cursor in self._cursors.items() if cursor.early)

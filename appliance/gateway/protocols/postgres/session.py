@@ -19,7 +19,7 @@ from gateway.model import Session, SessionLimits
 from gateway.net.stream import ByteStream
 from gateway.protocols.postgres import messages
 from gateway.protocols.postgres.backend import Backend
-from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row
+from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row, one_of_all
 from gateway.protocols.postgres.commands import Commands
 from gateway.protocols.postgres.context import SessionContext
 from gateway.protocols.postgres.ending import Ended, ended_by, fatal
@@ -28,14 +28,11 @@ from gateway.protocols.postgres.frontend import Frontend
 from gateway.protocols.postgres.lane import Lane
 from gateway.protocols.postgres.lanerun import Totals
 from gateway.protocols.postgres.recorder import BYTES
+from gateway.protocols.postgres.rounds import rounds
 from gateway.protocols.postgres.target import TargetConnection
 from gateway.protocols.postgres.targets import SharedTarget
 
 log = logging.getLogger("gateway.postgres")
-
-LOOK_EVERY = 1.0
-"""Seconds between looks at what may end an idle or long-running session."""
-
 
 class Relay:
     """The session. ``run()`` returns the reason it ended; it never raises for what a peer or the policy did."""
@@ -60,9 +57,9 @@ class Relay:
         self.backend = Backend(self)
         self.lane = Lane(self)
         self.commands = Commands(self)
-        self._over: asyncio.Future[Ended] | None = None
+        self._group: asyncio.TaskGroup | None = None      # of the loops, while they run
+        self._ended: Ended | None = None
         self._welcome = b""
-        self._next_look: asyncio.TimerHandle | None = None
         self._asked: tuple[str, str] | None = None         # to end, before it began
         self.draining = ""
         self.left_clean = False
@@ -83,14 +80,21 @@ class Relay:
     def end(self, reason: str, code: str = "57P01") -> None:
         """Ask the session to end; safe to call from anywhere on the loop, more than once."""
         self.lane.open = False
-        if self._over is None:
+        if self._group is None:
             self._asked = self._asked or (reason, code)
         else:
             self._conclude(Ended(reason, fatal(code, f"session ended: {reason}")))
 
     def _conclude(self, ended: Ended) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_result(ended)
+        """End the loops: by a task that raises, so that one need not wait for it all along."""
+        if self._group is None or self._ended is not None:
+            return
+        self._ended = ended
+        ending = _raised(ended)
+        try:
+            self._group.create_task(ending)
+        except RuntimeError:            # they end already
+            ending.close()
 
     def drain(self, reason: str) -> None:
         """Ask the session to end once the command that is running has ended; at once where none is."""
@@ -112,7 +116,7 @@ class Relay:
     @property
     def over(self) -> bool:
         """It has been asked to end."""
-        return self._over is None or self._over.done()
+        return self._group is None or self._ended is not None
 
     def cancel(self) -> None:
         """The caller's CancelRequest: withdraw what is held, else cancel on the target."""
@@ -130,6 +134,7 @@ class Relay:
             with contextlib.suppress(TargetFault):
                 row = next(iter(await self.target.query(CONTEXT_SQL, max_rows=1)), None)
         if row is not None:
+            row = one_of_all(row)
             self.context.begin(row)
         return row
 
@@ -143,23 +148,22 @@ class Relay:
     async def run(self, welcome: bytes = b"") -> str:
         """Move messages until something ends the session; tell the caller, record why. ``welcome`` is what the caller is told once it may
         speak."""
-        loop = asyncio.get_running_loop()
-        self._over = loop.create_future()
-        self.totals.active = loop.time()
+        self.totals.active = asyncio.get_running_loop().time()
         self.client.tap, self.target.stream.tap = self.lane.from_caller, self.lane.from_target
         self.client.when_gone = self._gone_while_held
-        if self._asked is not None:
-            self.end(*self._asked)
         self._welcome, welcome = welcome, b""
         ended = await self._until_ended()
         await self._say_goodbye(ended)
         return ended.reason
 
     async def _until_ended(self) -> Ended:
-        self._look()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._asked_to_end())
+                self._group = group
+                if self._asked is not None:
+                    self.end(*self._asked)
+                self.look()
+                rounds().join(self)
                 group.create_task(self.backend.run())
                 await asyncio.sleep(0)                   # the loops wait before the caller can answer
                 self.client.write(self._welcome)
@@ -168,15 +172,11 @@ class Relay:
         except BaseExceptionGroup as problems:
             return ended_by(problems)
         finally:
-            if self._next_look is not None:
-                self._next_look.cancel()
+            self._group = None
+            rounds().leave(self)
         return Ended("closed by the caller")
 
-    async def _asked_to_end(self) -> None:
-        if self._over is not None:
-            raise await self._over
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """Once a second: what may end a session while no command passes."""
         self._limits = None
         try:
@@ -188,8 +188,6 @@ class Relay:
             return
         if ended is not None:
             self._conclude(ended)
-        else:
-            self._next_look = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
 
     def _found_over(self) -> Ended | None:
         """Policy, windows, length, idle time, a silent caller."""
@@ -231,3 +229,7 @@ class Relay:
         fields = session_fields(self.session, self.gate.policy)
         fields.update(reason=reason, rows=self.totals.rows, bytes=self.totals.bytes, denials=self.totals.denials)
         return self.gate.audit.record("session.end", fields)
+
+
+async def _raised(ended: Ended) -> None:
+    raise ended

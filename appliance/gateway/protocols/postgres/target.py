@@ -17,7 +17,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 from gateway.errors import TargetFault
 from gateway.net.server import parse_address
@@ -43,6 +43,7 @@ log = logging.getLogger("gateway.postgres")
 
 CLOSE_TIMEOUT = 2.0
 DEFAULT_RULES = Rules()
+DESCRIPTION_BYTES = 2048
 QUERY_ROWS = 200_000
 QUERY_BYTES = 64 * 1024 * 1024
 
@@ -70,9 +71,14 @@ class TargetConnection:
     stream: ByteStream
     address: Address
     tls: ssl.SSLContext | None
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)      # as reported; shared by connections that report the same
     key: BackendKeyData | None = None
     status: str = "I"
+
+    def report(self, name: str, value: str) -> None:
+        """The target says that a setting is another now."""
+        if self.parameters.get(name) != value:
+            self.parameters = {**self.parameters, name: value}
 
     async def query(self, sql: str, *, max_rows: int = QUERY_ROWS, max_bytes: int = QUERY_BYTES,
                     timeout: float | None = 30.0) -> list[tuple[str | None, ...]]:
@@ -211,6 +217,12 @@ async def _query(connection: TargetConnection, sql: str, max_rows: int, max_byte
     return answer.rows
 
 
+@lru_cache(maxsize=64)
+def _checked(kind: int, payload: bytes) -> None:
+    """Our own queries are few, and so are the descriptions of their rows."""
+    parse_backend(kind, payload)
+
+
 class _Answer:
     """What a simple query of ours brings: ``T D* C`` per statement, then ``Z``."""
 
@@ -243,7 +255,10 @@ class _Answer:
 
     def _describe(self, kind: int, payload: bytes) -> None:
         self._width = int.from_bytes(payload[:2], "big")
-        parse_backend(kind, payload)
+        if len(payload) <= DESCRIPTION_BYTES:
+            _checked(kind, payload)
+        else:
+            parse_backend(kind, payload)
 
     def _row(self, kind: int, payload: bytes) -> None:
         message = parse_backend(kind, payload)
@@ -267,7 +282,7 @@ class _Answer:
     def _parameter(self, kind: int, payload: bytes) -> None:
         message = parse_backend(kind, payload)
         if isinstance(message, ParameterStatus) and len(self._connection.parameters) < MAX_PARAMETERS:
-            self._connection.parameters[message.name] = message.value
+            self._connection.report(message.name, message.value)
 
     def _ignore(self, kind: int, payload: bytes) -> None:
         parse_backend(kind, payload)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from gateway.errors import TargetFault
@@ -29,6 +30,7 @@ __all__ = [
     "from_json",
     "load_builtin",
     "load_catalog",
+    "one_of_all",
     "parse_context",
     "to_json",
 ]
@@ -37,6 +39,8 @@ Fetch = Callable[[str], Awaitable[list[Row]]]
 """Runs one SQL text and gives its rows in text format, ``None`` for NULL."""
 
 _Value = TypeVar("_Value")
+CONTEXTS, CONTEXT_CHARACTERS = 256, 2048
+"""Rows of ``CONTEXT_SQL`` that are remembered, and how long one may be for that."""
 _ATTEMPTS = 3
 _SLICE = 256
 """Rows that are taken in before other sessions get their turn."""
@@ -62,6 +66,25 @@ class SessionState:
 
 def parse_context(row: Row) -> SessionState:
     """The row of ``CONTEXT_SQL`` as a value. Raises TargetFault."""
+    return _state(row) if _short(row) else _state.__wrapped__(row)
+
+
+def one_of_all(row: Row) -> Row:
+    """The same row, so that sessions that were told the same keep one of it."""
+    return _one(row) if _short(row) else row
+
+
+def _short(row: Row) -> bool:
+    return sum(len(field or "") for field in row) <= CONTEXT_CHARACTERS
+
+
+@lru_cache(maxsize=CONTEXTS)
+def _one(row: Row) -> Row:
+    return row
+
+
+@lru_cache(maxsize=CONTEXTS)
+def _state(row: Row) -> SessionState:
     if len(row) != 10:
         raise TargetFault("the target answered the context query with another number of columns")
     path, user, session_user, temp, role, *settings = (field or "" for field in row)
