@@ -2,7 +2,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The compiled twin of what every record passes in ``template``, ``inbox``, ``record`` and ``standing``: the same bytes, the same outcomes.
 
-Hashes are hashlib's. Nothing here waits but ``Inbox.take``.
+Hashes are those of hashlib's own OpenSSL, called without an object for each; where it is not to be had, hashlib's. Nothing here waits but
+``Inbox.take``.
 """
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
@@ -11,7 +12,49 @@ from libc.string cimport memchr, memcpy
 import threading
 from hashlib import sha256
 
+import _hashlib
 import orjson
+
+cdef extern from *:
+    """
+    #include <dlfcn.h>
+    #include <stddef.h>
+
+    static int (*hash_init)(void *, const void *, void *) = NULL;        /* EVP_DigestInit_ex; no digest: the one it has, from the start */
+    static int (*hash_update)(void *, const void *, size_t) = NULL;
+    static int (*hash_final)(void *, unsigned char *, unsigned int *) = NULL;
+    static void *hash_context = NULL;
+
+    /* Find libcrypto among what the library at path was linked with. */
+    static int lockgate_hash_load(const char *path) {
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL), *made;
+        void *(*make)(void);
+        const void *(*digest)(void);
+        if (library == NULL)
+            return 0;
+        make = (void *(*)(void))dlsym(library, "EVP_MD_CTX_new");
+        digest = (const void *(*)(void))dlsym(library, "EVP_sha256");
+        hash_init = (int (*)(void *, const void *, void *))dlsym(library, "EVP_DigestInit_ex");
+        hash_update = (int (*)(void *, const void *, size_t))dlsym(library, "EVP_DigestUpdate");
+        hash_final = (int (*)(void *, unsigned char *, unsigned int *))dlsym(library, "EVP_DigestFinal_ex");
+        if (!make || !digest || !hash_init || !hash_update || !hash_final || (made = make()) == NULL)
+            return 0;
+        if (hash_init(made, digest(), NULL) != 1)
+            return 0;
+        hash_context = made;
+        return 1;
+    }
+
+    /* SHA-256 of the byte prefix, unless it is below 0, and data. The one context is used with the interpreter's lock held. */
+    static int lockgate_hash(int prefix, const void *data, size_t size, unsigned char *to) {
+        unsigned char first = (unsigned char)prefix;
+        unsigned int length = 0;
+        return hash_init(hash_context, NULL, NULL) == 1 && (prefix < 0 || hash_update(hash_context, &first, 1) == 1)
+            && hash_update(hash_context, data, size) == 1 && hash_final(hash_context, to, &length) == 1 && length == 32;
+    }
+    """
+    int lockgate_hash_load(const char* path) noexcept
+    int lockgate_hash(int prefix, const void* data, size_t size, unsigned char* to) noexcept
 
 cdef enum:
     PEAKS = 64
@@ -28,10 +71,20 @@ cdef enum:
 cdef long long _YEAR_10000 = 253402300800000000         # microseconds since the epoch: no time of a record any more
 cdef object _loads = orjson.loads
 cdef object _dumps = orjson.dumps
-cdef object _leaf = sha256(b"\x00")
-cdef object _node = sha256(b"\x01")
-cdef object _whole = sha256()
 cdef const char* _HEX = "0123456789abcdef"
+cdef bint _openssl = False
+
+
+def choose_hash(bint openssl):
+    """Whether OpenSSL is called, where it can be; gives whether it is."""
+    global _openssl
+    cdef unsigned char found[HASH]
+    _openssl = openssl and _has_openssl and lockgate_hash(0, b"abc", 3, found) and found[:HASH] == sha256(b"\x00abc").digest()
+    return _openssl
+
+
+cdef bint _has_openssl = hasattr(_hashlib, "__file__") and lockgate_hash_load((<str?>_hashlib.__file__).encode())
+choose_hash(True)
 
 
 cdef class Template:
@@ -278,12 +331,12 @@ cdef class _Log:
         cdef unsigned char* leaf = self.peaks[self.count]
         if self.count >= PEAKS:
             raise ValueError("more peaks than a tree can have")
-        _copy_hash(leaf, _digest(_leaf, line))
+        _hash_bytes(0, line, leaf)
         for at in range(PREV // 2):
             self.prev[2 * at], self.prev[2 * at + 1] = _HEX[leaf[at] >> 4], _HEX[leaf[at] & 15]
         while count & 1 and self.count > 0:
             self.count -= 1
-            _copy_hash(self.peaks[self.count], _digest(_node, PyBytes_FromStringAndSize(<char*>self.peaks[self.count], 2 * HASH)))
+            _hash(1, <char*>self.peaks[self.count], 2 * HASH, self.peaks[self.count])
             count >>= 1
         self.count += 1
         self.size += 1
@@ -300,10 +353,21 @@ cdef class _Log:
         return 0
 
 
-cdef bytes _digest(object base, bytes data):
-    hashed = base.copy()
-    hashed.update(data)
-    return hashed.digest()
+cdef int _hash(int prefix, const char* data, Py_ssize_t size, unsigned char* to) except -1:
+    """SHA-256 of the byte ``prefix``, if it is one, and ``data``."""
+    if _openssl:
+        if not lockgate_hash(prefix, data, <size_t>size, to):
+            raise SystemError("OpenSSL gave no SHA-256")
+    else:
+        _copy_hash(to, sha256((bytes((prefix,)) if prefix >= 0 else b"") + data[:size]).digest())
+    return 0
+
+
+cdef int _hash_bytes(int prefix, bytes data, unsigned char* to) except -1:
+    cdef char* at
+    cdef Py_ssize_t size
+    PyBytes_AsStringAndSize(data, &at, &size)
+    return _hash(prefix, at, size, to)
 
 
 cdef int _copy_hash(unsigned char* to, object value) except -1:
@@ -365,8 +429,10 @@ cdef bytes _filled(_Log log, Ticket ticket, dict commands, samples):
 
 cdef bytes _referred(bytes data, samples):
     """``,"recording":{…}}``, as ``Samples.refer`` says it."""
+    cdef unsigned char found[HASH]
+    _hash_bytes(-1, data, found)
     return b',"recording":{"file":%b,"offset":%d,"length":%d,"sha256":"%b"}}' % (
-        _dumps(samples.name), samples.end, len(data), (<bytes>_digest(_whole, data)).hex().encode())
+        _dumps(samples.name), samples.end, len(data), (<bytes>found[:HASH]).hex().encode())
 
 
 cdef bytes _told(_Log log, encoder, entry, dict commands):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import _hashlib
 import asyncio
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -137,6 +139,20 @@ def _slowly(encoder: Encoder, entry: Any, commands: Any, lines: list[bytes], sam
 def test_the_same_records(plans: list[Planned], size: int, last: int) -> None:
     pure, compiled = told(PURE, plans, size, last), told(COMPILED, plans, size, last)
     assert compiled == pure
+
+
+@given(st.lists(planned(), max_size=4), st.integers(0, 70), TIMES)
+def test_the_same_records_where_openssl_cannot_be_called(plans: list[Planned], size: int, last: int) -> None:
+    assert not _record.choose_hash(False)
+    try:
+        assert told(COMPILED, plans, size, last) == told(PURE, plans, size, last)
+    finally:
+        _record.choose_hash(True)
+
+
+def test_openssl_is_called_where_hashlib_is_linked_with_it() -> None:
+    linked = "libcrypto" in subprocess.run(["ldd", _hashlib.__file__], capture_output=True, text=True, check=True).stdout
+    assert _record.choose_hash(True) or not linked
 
 
 @given(st.lists(planned(), min_size=1, max_size=8), st.integers(0, 5))
