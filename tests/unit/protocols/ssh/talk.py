@@ -93,14 +93,21 @@ async def talking(root: Path, rules: Rules, audit: MemoryAudit, kind: Callable[[
         await callers.close()
         server.close()
         await real.close()
-        while _open_now() > before:         # what the other side has to close first; a socket left open never ends this
-            await asyncio.sleep(0.01)
+        await _closed_down_to(before)
 
 
 def _open_now() -> int:
     """Sockets that this loop looks at."""
     loop: Any = asyncio.get_running_loop()
     return len(loop._selector.get_map())
+
+
+async def _closed_down_to(count: int) -> None:
+    """What the other side has to close first takes a moment; a socket that is left open never ends this."""
+    while True:
+        if _open_now() <= count:
+            return
+        await asyncio.sleep(0.01)
 
 
 def _folder(path: Path, port: int, target_key: str, rules: Rules) -> SshListener:
