@@ -23,6 +23,7 @@ grants:
     to: [first, second]
     targets: [orders-db]
     rules:
+      - {name: hidden, deny: {sql: {verbs: [select], relations: ["public.hidden"]}}}
       - {name: data, allow: {sql: {verbs: [select, insert, copy-to, copy-from, create-table], relations: ["*.*"]}}}
       - {name: functions, allow: {sql: {verbs: [call], functions: ["pg_catalog.*", "public.*"]}}}
       - {name: settings, allow: {sql: {verbs: [set, reset], parameters: ["*"]}}}
@@ -36,7 +37,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     binaries = system_binaries() if request.param == "system" else embedded_binaries()
     with PostgresServer(binaries=binaries, settings={"max_prepared_transactions": "5"}) as made:
         made.create_database("orders")
-        made.execute("create table public.things(id int); insert into public.things values (1), (2); create role other nologin", "orders")
+        made.execute("create table public.things(id int); insert into public.things values (1), (2); create role other nologin; "
+                     "create table public.hidden as select 'a secret' as secret", "orders")
         yield made
 
 
@@ -152,7 +154,6 @@ def test_t36_it_goes_by_its_own_name_and_settings(gateway: Appliance, server: Po
 
 
 LEFT = {
-    "temporary table": ("create temp table things(id int)", "select count(*) from things", "2"),
     "setting": ("set statement_timeout = '7s'", "show statement_timeout", "0"),
     "search path": ("set search_path = pg_catalog", "show search_path", '"$user", public'),
     "setting of its own": ("set shop.customer = '7'", "select pg_catalog.current_setting('shop.customer', true)", ""),
@@ -180,6 +181,20 @@ def test_t36_what_a_session_left_is_gone(left: tuple[str, str, str], gateway: Ap
     with enter(gateway) as two:
         assert own(two) == mine
         assert value(two, asks) == clean
+
+
+def test_t36_after_temporary_tables_the_next_session_logs_in_anew(gateway: Appliance, server: PostgresServer) -> None:
+    """Names that the catalog still knows of them would stand for what rules and masks hide."""
+    with enter(gateway) as one:
+        mine = own(one)
+        assert not codes(one.query("create temp table hidden(secret text); create temp table things(id int)"))
+        assert not codes(one.query("select secret from hidden; select id from things"))
+        leave(one)
+    assert kept(server) == mine
+    with enter(gateway) as two:
+        assert codes(two.query("select secret from hidden")) == ["42501"]
+        assert value(two, "select count(*) from things") == "2"
+        assert own(two) != mine
 
 
 def test_t36_a_statement_and_a_portal_of_the_protocol_are_gone(gateway: Appliance, server: PostgresServer) -> None:

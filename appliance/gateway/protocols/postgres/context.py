@@ -18,7 +18,7 @@ from gateway.protocols.postgres.catalog.load import CONTEXT_SQL, Row, load_catal
 from gateway.protocols.postgres.catalog.model import Catalog
 from gateway.protocols.postgres.filters.rewrite import Filtered, filtered
 from gateway.protocols.postgres.masking import MaskPlan, plan
-from gateway.protocols.postgres.namesakes import doubled, refuse_unlike_names, refuse_unsure_names, unsure
+from gateway.protocols.postgres.namesakes import doubled, others_temporary, refuse_unlike_names, refuse_unsure_names, unsure
 from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
@@ -291,6 +291,7 @@ class SessionContext:
     def _whole(self, parts: Understood, key: Key, catalog: Catalog) -> Compiled:
         statements, given, plans, shown, refusal = parts
         operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
+        refusal = refusal or others_temporary(operations, self._context.temp_schema)
         if doubled(catalog, self._context.path):
             refusal = refusal or self._unlike(key[0], statements, operations, catalog)
         sent, relations, executes = (key[0], (), _NOTHING) if given is None else (given.text, given.relations, given.executes)
@@ -390,3 +391,4 @@ class SessionContext:
         if self.own_changes:
             self.own_changes, self.reload, self._overlay = False, True, None
             self.stale = True
+            self._shared.changed()

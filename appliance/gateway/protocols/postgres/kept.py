@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +31,16 @@ from gateway.protocols.postgres.target import CLOSE_TIMEOUT, TargetConnection
 log = logging.getLogger("gateway.postgres")
 
 PER_CALLER = 8
-"""Connections kept for the same caller, those being made clean among them."""
+"""Connections kept for one identity on one resource, those being made clean among them."""
 IN_ALL = 64
 """In all, in one process; the one that waited longest goes first."""
 OLDEST = 900.0
 """Seconds after its login that a connection is still given to a session: what the target would decide anew at a login, it then does."""
 CLEAN_TIMEOUT = 5.0
 CHECK_TIMEOUT = 2.0
+
+WHO = 6
+"""Parts of ``same_caller`` that are the identity's."""
 
 Caller = tuple[object, ...]
 
@@ -56,19 +59,25 @@ class Lease:
     caller: Caller
     connection: TargetConnection
     resource: str
+    under: object                                 # the policy that the session was admitted by
     opened_by: str
     opened: float                                 # loop time
     seconds: float                                # to be kept, unused
-    generation: int
     reported: Mapping[str, str]
     context: Row = ()
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
     def as_it_was(self, row: Row) -> bool:
-        """Whether role, pinned settings and reports are those of the login; the schemas may be others. Raises ``TargetFault``."""
+        """Whether role, pinned settings and reports are those of the login; the schemas may be others, but no temporary one may have been
+        made: the catalog may still know what was in it. Raises ``TargetFault``."""
         then, now = parse_context(self.context), parse_context(row)
         return (now.user, now.session_user, now.role, *_settings(now)) == (then.user, then.session_user, then.role, *_settings(then)) \
-            and now.user == now.session_user and self.connection.parameters == self.reported
+            and now.user == now.session_user and now.temp_schema is None and self.connection.parameters == self.reported
+
+    @property
+    def owner(self) -> Caller:
+        """Whose it is, whatever the startup parameters: ``PER_CALLER`` counts these."""
+        return (*self.caller[:WHO], self.resource)
 
 
 def _settings(state: Any) -> tuple[str, ...]:
@@ -77,28 +86,33 @@ def _settings(state: Any) -> tuple[str, ...]:
 
 
 class Kept:
-    """The kept connections of one listener."""
+    """The kept connections of one listener. ``policy`` gives the one in force: what was opened under another is given to nobody."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Callable[[], object]) -> None:
+        self._policy = policy
+        self._closed = False
         self._idle: list[Lease] = []               # the one that came last is at the end
         self._cleaning: list[Lease] = []
         self._work = Supervisor()
-        self._generation = 0
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._cleaning)
 
-    def lease(self, session: Session, settings: Mapping[str, str], connection: TargetConnection, seconds: float) -> Lease:
-        """For a connection that was just logged in, so that it can be given."""
-        return Lease(same_caller(session, settings), connection, session.resource, session.id, _now(), seconds, self._generation,
+    @staticmethod
+    def lease(session: Session, settings: Mapping[str, str], connection: TargetConnection, seconds: float, under: object) -> Lease:
+        """For a connection that was just logged in, so that it can be given. ``under``: the policy that the session was admitted by."""
+        return Lease(same_caller(session, settings), connection, session.resource, under, session.id, _now(), seconds,
                      connection.parameters)
+
+    def _holds(self, lease: Lease) -> bool:
+        return not self._closed and lease.under is self._policy()
 
     # a session ends
 
     def give(self, lease: Lease) -> None:
         """A session has left it, with nothing open and nothing owed: made clean in the background, or closed."""
-        same = sum(one.caller == lease.caller for one in (*self._idle, *self._cleaning))
-        if lease.generation != self._generation or not lease.context or same >= PER_CALLER or len(self._cleaning) >= IN_ALL \
+        same = sum(one.owner == lease.owner for one in (*self._idle, *self._cleaning))
+        if not self._holds(lease) or not lease.context or same >= PER_CALLER or len(self._cleaning) >= IN_ALL \
                 or _now() - lease.opened >= OLDEST:
             self._hang_up(lease)
             return
@@ -116,9 +130,10 @@ class Kept:
             log.info("a connection is not kept: %s", fault)
         finally:
             self._cleaning.remove(lease)
-            if not clean or lease.generation != self._generation:
+            if not (clean and self._holds(lease)):
+                clean = False
                 stream.abort()
-        if not clean or lease.generation != self._generation:
+        if not clean:
             return
         stream.tap, stream.when_gone = lambda data: self._spoke(lease), lambda: self._discard(lease)
         lease.timer = asyncio.get_running_loop().call_later(lease.seconds, self._discard, lease)
@@ -140,9 +155,9 @@ class Kept:
         self._idle.remove(lease)
         self._release(lease)
         try:
-            if _silent(lease) and _now() - lease.opened < OLDEST:
+            if self._holds(lease) and _silent(lease) and _now() - lease.opened < OLDEST:
                 rows = await lease.connection.query(CONTEXT_SQL, max_rows=1, timeout=CHECK_TIMEOUT)
-                if rows and lease.as_it_was(rows[0]) and lease.connection.status == "I" and lease.generation == self._generation:
+                if rows and lease.as_it_was(rows[0]) and lease.connection.status == "I" and self._holds(lease):
                     return lease, rows[0]
         except TargetFault:
             self.forget(lease.resource)            # the server was most likely started anew
@@ -159,9 +174,9 @@ class Kept:
         for lease in [one for one in self._idle if resource in (None, one.resource)]:
             self._discard(lease)
 
-    async def make_room(self, resource: str) -> bool:
-        """As ``forget``, and wait until the target has let go of them; whether there were any."""
-        found = [one for one in self._idle if one.resource == resource]
+    async def make_room(self, servers: Collection[tuple[str, int]]) -> bool:
+        """Close what is kept at these servers (host, port), whatever the resource, and wait until they have let go; whether any was."""
+        found = [one for one in self._idle if (one.connection.address.host, one.connection.address.port) in servers]
         for lease in found:
             self._idle.remove(lease)
             self._release(lease)
@@ -170,12 +185,12 @@ class Kept:
 
     def reloaded(self) -> None:
         """Policy or credentials may be others: nothing that was opened before is given to anybody."""
-        self._generation += 1
         self.forget()
 
     async def close(self) -> None:
         """The gateway stops."""
-        self.reloaded()
+        self._closed = True
+        self.forget()
         await self._work.drain(CHECK_TIMEOUT)
         await self._work.close()
 

@@ -85,7 +85,7 @@ class PostgresListener:
         self._keys = gateway.keys
         self._towards = Towards(gateway.folder)
         self.roles = SessionRoles(gateway, lambda: self._towards)
-        self._kept = Kept()
+        self._kept = Kept(lambda: gateway.policy)
         self._shared: dict[tuple[PostgresResource, str, Address], SharedTarget] = {}
 
     async def handle(self, stream: ByteStream) -> None:
@@ -264,14 +264,15 @@ class PostgresListener:
         try:
             return await self._towards.open(resource, session.database, settings, login)
         except TargetFault as fault:
-            if fault.code != FULL or not await self._kept.make_room(resource.name):
+            if fault.code != FULL or not await self._kept.make_room(resource.places):
                 raise
         return await self._towards.open(resource, session.database, settings, login)
 
     def _leased(self, target: TargetConnection, session: Session, startup: door.Startup, resource: PostgresResource) -> Opened:
-        if not self._reusable(resource, startup):
+        policy = self._gateway.policy                # another one than the session was admitted by has other resources
+        if policy.resources.get(session.resource) is not resource or not self._reusable(resource, startup):
             return Opened(target)
-        return Opened(target, self._kept.lease(session, startup.settings, target, resource.reuse))
+        return Opened(target, self._kept.lease(session, startup.settings, target, resource.reuse, policy))
 
     async def _relay(self, stream: ByteStream, session: Session, startup: door.Startup, resource: PostgresResource,
                      opened: Opened, pending_end: list[str]) -> None:

@@ -22,6 +22,7 @@ from gateway.protocols.postgres.sql.parse import parse
 from gateway.protocols.postgres.statement import SqlFault
 
 DENIED = "42501"
+_TEMPORARY = ("pg_temp_", "pg_toast_temp_")
 Namesakes = Mapping[str, tuple[str, tuple[str, ...]]]
 _KEPT, _OTHERS = 64, 8
 _RECENT: list[tuple[MaskSet, Catalog, tuple[str, ...], frozenset[str]]] = []
@@ -33,6 +34,16 @@ def refuse_unsure_names(texts: Sequence[str], masks: MaskSet, catalog: Catalog, 
     """Raises ``Refused`` (42501) where one of the texts names without its schema what ``unsure`` tells."""
     if names := unsure(masks, catalog, tuple(path)):
         _refuse_short(texts, names, "masks")
+
+
+def others_temporary(operations: Sequence[Operation], own: str | None) -> str:
+    """Why one of them is refused that is on a temporary relation, or schema, of another session (``own``: this one's schema); empty where
+    none is. Only a superuser's login may reach it, and to drop it turns the other session's names into others."""
+    for operation in operations:
+        for name in (*operation.objects, *_relations(operation)):
+            if name.startswith(_TEMPORARY) and name.partition(".")[0].replace("pg_toast_temp_", "pg_temp_") != own:
+                return "temporary relations of another session are not reached through the gateway"
+    return ""
 
 
 def refuse_unlike_names(texts: Sequence[str], operations: Sequence[Operation], alike: Callable[[Operation, Operation], bool],

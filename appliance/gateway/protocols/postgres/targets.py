@@ -7,6 +7,7 @@ The catalog is read through a connection of the gateway's own and is looked at a
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,7 @@ class SharedTarget:
         self._lock = asyncio.Lock()
         self._catalog: Catalog | None = None
         self._checked = 0.0
+        self._changed = -math.inf
         self.compiled = CompiledCache()
 
     @property
@@ -60,7 +62,11 @@ class SharedTarget:
 
     def fresh(self, monotonic: Callable[[], float] = time.monotonic) -> Catalog | None:
         """The catalog if it is young enough as it is, without a look at the target."""
-        return self._catalog if monotonic() - self._checked < self._max_age else None
+        return self._catalog if self._checked > self._changed and monotonic() - self._checked < self._max_age else None
+
+    def changed(self) -> None:
+        """A session has changed and committed what the catalog shows: nobody goes by what was read before."""
+        self._changed = time.monotonic()
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The catalog, at most ``max_age`` old; ``fresh`` asks the target now.
@@ -68,8 +74,8 @@ class SharedTarget:
         Raises ``TargetFault`` when it cannot be read: without it nothing is decided.
         """
         asked = time.monotonic()
-        if self._catalog is not None and not fresh and asked - self._checked < self._max_age:
-            return self._catalog
+        if not fresh and (known := self.fresh(lambda: asked)) is not None:
+            return known
         async with self._lock:
             if self._catalog is None or self._checked < asked:
                 await self._look()

@@ -13,7 +13,7 @@ from gateway.masking.model import MaskSet
 from gateway.masking.rules import REDACT
 from gateway.model import Operation
 from gateway.protocols.postgres.catalog.model import BuiltinCatalog, Catalog, Column, Objects, Relation
-from gateway.protocols.postgres.namesakes import doubled, refuse_unlike_names, refuse_unsure_names, unsure
+from gateway.protocols.postgres.namesakes import doubled, others_temporary, refuse_unlike_names, refuse_unsure_names, unsure
 
 COLUMNS = (Column("id", 1, 23), Column("note", 2, 25))
 PATH = ("pg_catalog", "alt", "public")
@@ -100,3 +100,13 @@ def test_under_the_same_rules_or_with_a_schema_they_pass() -> None:
     refuse_unlike_names(["begin"], [Operation("postgres", "begin")], by_schema, TWO, PATH)
     with pytest.raises(Refused, match="set search_path"):
         refuse_unlike_names(["delete from alt.orders where id in (" + "1, " * 30000 + "1)"], [DELETE], by_schema, TWO, PATH)
+
+
+@pytest.mark.parametrize("operation", [
+    Operation("postgres", "drop-table", ("pg_temp_4.t",), {"relations": ("pg_temp_4.t",)}),
+    Operation("postgres", "select", ("public.t", "pg_toast_temp_4.t"), {"relations": ("public.t", "pg_toast_temp_4.t")}),
+    Operation("postgres", "drop-schema", ("pg_temp_4",))])
+def test_temporary_relations_are_their_session_s_alone(operation: Operation) -> None:
+    for own in (None, "pg_temp_5", "pg_temp_44"):
+        assert "of another session" in others_temporary([DELETE, operation], own)
+    assert others_temporary([DELETE, operation], "pg_temp_4") == ""
