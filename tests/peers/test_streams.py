@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from gateway.credentials import Credential, Secret
-from gateway.errors import ClientFault, TargetFault
+from gateway.errors import ClientFault, Fault, TargetFault
 from gateway.net import server as servers
 from gateway.net.server import Server, serve
 from gateway.net.stream import READ_HIGH, WRITE_HIGH, ByteStream
@@ -162,6 +162,34 @@ def test_tls(run: Run, server_certificate: Pair, mode: str) -> None:
         while received < 2 * READ_HIGH:
             received += len(await near.read())
         assert seen == [b"hello"]
+        near.close()
+        await near.closed()
+        await server.close(drain=5)
+
+    run(main())
+
+
+def test_a_stream_that_is_left_in_its_tls_handshake(run: Run, server_certificate: Pair) -> None:
+    """Who waits for the handshake is told at once, not when its time is over."""
+    async def main() -> None:
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def handle(stream: ByteStream) -> None:
+            await stream.read_exactly(8)
+            asyncio.get_running_loop().call_later(0.1, stream.abort)
+            try:
+                await stream.start_tls(server_context(server_certificate.certificate, server_certificate.key), server_side=True,
+                                       announce=b"S", timeout=600)
+            except Fault as fault:
+                ended.set_result(str(fault))
+
+        server = await serve(handle, "127.0.0.1", 0)
+        near = await dial(server)
+        near.write(SslRequest().encode())
+        async with asyncio.timeout(60):
+            assert await ended == "the connection ended in the TLS handshake"
+            assert await near.read_exactly(1) == b"S"
+            assert await near.read() == b""
         near.close()
         await near.closed()
         await server.close(drain=5)

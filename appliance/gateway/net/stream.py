@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from gateway.errors import ClientFault, TargetFault
 from gateway.net.flag import Flag
@@ -45,6 +45,8 @@ class ByteStream(asyncio.Protocol):
         self._reading_paused = False
         self.congested = False                               # ``drain()`` would wait
         self._upgrading = False
+        self._shaking: asyncio.Task[Any] | None = None       # waits for the TLS handshake
+        self._cut = False
         self._reader: asyncio.Future[None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
         self._closed = Flag()
@@ -235,7 +237,10 @@ class ByteStream(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; what is queued is dropped."""
+        """Close at once; what is queued is dropped. A TLS handshake under way fails: uvloop would not tell who waits for it."""
+        if self._shaking is not None and not self._cut:
+            self._cut = True
+            self._shaking.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -276,13 +281,21 @@ class ByteStream(asyncio.Protocol):
         transport = cast(asyncio.Transport, self._transport)
         if begun := self.read_nowait():
             loop.call_soon(_hand_over, transport, begun)  # runs when start_tls has put its own protocol in our place
+        shaking = self._shaking = asyncio.current_task()
         try:
             upgraded = await loop.start_tls(transport, self, context, server_side=server_side,
                                             server_hostname=server_hostname, ssl_handshake_timeout=timeout)
+        except asyncio.CancelledError:
+            if not self._cut or shaking is None:
+                raise
+            shaking.uncancel()
+            upgraded = None
         except ssl.SSLCertVerificationError as error:
             raise self._fault(f"the TLS certificate is not trusted: {error.verify_message}", "08006") from None
         except (ssl.SSLError, OSError, TimeoutError, RuntimeError) as error:  # RuntimeError: uvloop's, when the peer is gone already
             raise self._fault(f"the TLS handshake failed ({type(error).__name__})", "08006") from None
+        finally:
+            self._shaking = None
         if upgraded is None:
             raise self._fault("the connection ended in the TLS handshake", "08006")
         return upgraded
