@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ class Entry:
         return bool(self.shape & TYPED)
 
 
-class Run:
+class Run(ABC):
     """``open``: the session is at rest, the next chunk may be taken. ``taken``: operations that went through to their end.
 
     ``since``, ``until`` and ``over``: when ``policy`` was asked of the session, until when it says nothing else, and whether the lane is
@@ -145,53 +146,53 @@ class Run:
 
     # what is not done each time: ``lane.Lane`` does
 
+    @abstractmethod
     def stand(self, policy: Any, now: float) -> None:
         """Ask the policy whether the session has ended, and until when it will say nothing else of anything."""
-        raise NotImplementedError
 
+    @abstractmethod
     def renew(self, policy: Any, seen: tuple[Any, Any]) -> None:
         """Policy, context or catalog are others than those known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learned(self, key: bytes, data: bytes, now: float) -> Entry | None:
         """An entry for a group that is not known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decided(self, entry: Entry, now: float) -> bool:
         """Whether the decision is what it was."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, entry: Entry, data: bytes) -> bytes:
         """The parameters as the record may keep them, where they are not plain."""
-        raise NotImplementedError
 
+    @abstractmethod
     def verify(self, entry: Entry, payload: bytes) -> None:
         """The second lock. Raises ``Fault``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tagged(self, tag: bytes) -> int:
         """The rows of a command tag that has no rows of its own to count."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recorded(self, entry: Entry, rows: bytes) -> bytes | None:
         """The recording of rows that are not plain."""
-        raise NotImplementedError
 
+    @abstractmethod
     def durable_late(self, ticket: Ticket) -> None:
         """A record of no operation under way is on disk, or never will be; or that of this one has failed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broken(self, error: Exception) -> None:
         """Something raised that must not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(self) -> None:
         """Tell the names whose the unnamed portal is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hand_over(self) -> None:
         """Put the frontend and the backend where they would be had they sent the group and seen nothing of the answer."""
-        raise NotImplementedError
 
     # the caller
 
