@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -26,7 +27,7 @@ from gateway.govern import Approvals
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.clock import Clock, keep_floor, read_floor, start_floor
 from gateway.live import Connections, LiveSessions, Rates
-from gateway.net.server import Server, Supervisor, serve
+from gateway.net.server import Server, Supervisor, bound, serve
 from gateway.policy.policy import Policy, compile_policy
 from gateway.protocols.listening import ProtocolListener, listener
 from gateway.protocols.postgres.cancelkeys import CancelKeys
@@ -218,6 +219,21 @@ def _seen(recorded: asyncio.Future[int]) -> None:
 def cannot_listen(name: str, settings: Listener, error: OSError) -> ConfigError:
     """What is wrong with a listener's address."""
     return ConfigError(f"gateway.yaml: listeners.{name}.address: cannot listen on {settings.address}: {error.strerror}")
+
+
+def addresses_are_here(settings: GatewayConfig) -> None:
+    """Raises ``ConfigError`` where this host does not have a listener's address (yet): asked first, so that a gateway that is started again
+    and again until its network is up opens and records nothing each time.
+
+    An address that somebody else holds is found when it is listened on: it may be a worker of the gateway before, which is waited for.
+    """
+    for name, listener_settings in settings.listeners.items():
+        try:
+            for sock in bound(*listener_settings.place, 1)[0]:
+                sock.close()
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise cannot_listen(name, listener_settings, error) from None
 
 
 def calm_collector() -> None:

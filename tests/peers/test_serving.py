@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -112,3 +113,29 @@ def test_a_gateway_that_is_not_there_is_not_ready(service: Service) -> None:
     ready = service.run("ready", "--config", str(service.root / "current"))
     assert ready.returncode == 2
     assert service.reload().returncode == 2
+
+
+def test_a_gateway_whose_address_is_not_here_is_tried_again_and_records_nothing(tmp_path: Path) -> None:
+    """systemd starts it every two seconds until the address comes, for days if need be: that must not fill the log."""
+    tmp_path.chmod(0o700)
+    subprocess.run([PROGRAM, "init", str(tmp_path / "a"), "--demo"], check=True, capture_output=True)
+    settings = tmp_path / "a" / "gateway.yaml"
+    here, away = f"127.0.0.1:{free_ports()[0]}", "192.0.2.1:15432"
+    settings.write_text(settings.read_text().replace("127.0.0.1:15432", away).replace("19443", "0"))
+    serve = [PROGRAM, "serve", "--config", str(tmp_path / "a")]
+    for _ in range(3):
+        tried = subprocess.run(serve, capture_output=True, text=True, timeout=120, check=False)
+        assert tried.returncode == 2
+        assert "listeners.postgres.address: cannot listen on 192.0.2.1:15432: Cannot assign requested address" in tried.stderr
+    assert not list(tmp_path.glob("state*/**/*.db"))
+    settings.write_text(settings.read_text().replace(away, here))
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("postgres listens on" in line for line in process.stderr)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(60) == 0
+    exported = subprocess.run([PROGRAM, "audit", "export", "--config", str(tmp_path / "a")], capture_output=True, text=True, check=True)
+    kinds = [json.loads(line)["kind"] for line in exported.stdout.splitlines()]
+    assert (kinds.count("gateway.start"), kinds.count("gateway.stop")) == (1, 1)
+    assert list(tmp_path.glob("state*/**/*.db"))

@@ -19,7 +19,7 @@ from gateway import serving, version
 from gateway.build import Gateway
 from gateway.cli.options import add_config
 from gateway.config.load import Folder, load_folder
-from gateway.datapath import calm_collector
+from gateway.datapath import addresses_are_here, calm_collector
 from gateway.protocols.ssh import hosts
 
 
@@ -31,11 +31,12 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 after SIGTERM or SIGINT; 2 when the folder is wrong; 1 when the audit log cannot be written."""
+    """Exit status 0 after SIGTERM or SIGINT; 2 when the folder, or an address in it, is wrong; 1 when the audit log cannot be written."""
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     folder = load_folder(args.config)
+    addresses_are_here(folder.gateway)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(folder))
 
