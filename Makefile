@@ -94,7 +94,7 @@ $(STAMPS)/system-bench: tools/install-system-packages | $(PY)
 
 $(STAMPS)/system-lab: tools/install-system-packages | $(PY)
 	@mkdir -p $(STAMPS)
-	bash tools/install-system-packages mmdebstrap systemd-container dbus iproute2 nftables openssh-client
+	bash tools/install-system-packages mmdebstrap systemd-container dbus iproute2 nftables openssh-client dnsmasq-base
 	touch $@
 
 $(STAMPS)/system-image: tools/install-system-packages | $(PY)
@@ -191,7 +191,7 @@ terraform: $(STAMPS)/appliance $(STAMPS)/system-terraform  ## OpenTofu and its p
 wheelhouse: $(STAMPS)/dev  ## what a host without a network installs the gateway from: build/wheels/cp313, build/wheels/cp311
 	@for tag in cp313 cp311; do bash tools/make-wheelhouse "build/wheels/$$tag" "$$tag"; done
 
-all: test  ## everything there is, in order: hours without KVM; docs/operating.md says how long each takes
+all: test  ## everything there is, in order: hours without KVM; CONTRIBUTING.md says how long each takes
 	@$(MAKE) molecule
 	$(MAKE) image
 	$(PY) -m pytest -q tests/image -m slow

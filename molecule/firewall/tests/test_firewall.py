@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,21 @@ ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); ping
 ping.sendto(b"\\x08\\x00\\xf7\\xff\\x00\\x00\\x00\\x00", (sys.argv[1], 0))
 try: print("answer from", ping.recvfrom(512)[1])
 except TimeoutError: print("silence")
+"""
+HOLD = """
+import socket, sys, time
+one = socket.socket(type=socket.SOCK_DGRAM); one.bind(("", 40053)); one.connect((sys.argv[1], 53)); one.send(b"x"); time.sleep(600)
+"""
+TOO_BIG = """
+import socket, struct, sys
+here, there, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def checked(before, after): # RFC 1071
+    words = struct.unpack(f"!{len(before + after) // 2}H", before + after); total = sum(words); total = (total & 0xffff) + (total >> 16)
+    return before + struct.pack("!H", ~(total + (total >> 16)) & 0xffff) + after
+inner = checked(struct.pack("!BBHHHBB", 0x45, 0, 29, 7, 0x4000, 64, 17), socket.inet_aton(there) + socket.inet_aton(here))
+inner += struct.pack("!HHHH", port, 53, 9, 0)
+told = checked(b"\\x03\\x04", struct.pack("!HH", 0, 1000) + inner)
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).sendto(told, (there, 0))
 """
 FLOOD = """
 import socket, sys, time
@@ -97,6 +112,30 @@ def test_echo_is_not_answered(host: Host, lab: Lab) -> None:
     before = counter(host, "dropped_in")
     assert lab.host("rogue").run("python3 -c %s %s", ECHO, GATEWAY).stdout.strip() == "silence"
     assert counter(host, "dropped_in") > before
+
+
+def test_the_path_tells_of_its_mtu_and_nobody_else_does(host: Host, lab: Lab) -> None:
+    """Path MTU discovery (RFC 1191) belongs to a connection; without it large answers would be lost on the way without a word."""
+    host.check_output("systemd-run --quiet --unit=held-open --uid=880 python3 -c %s %s", HOLD, TARGET)
+    try:
+        assert eventually(lambda: f"{TARGET}:53" in host.check_output("ss --udp --numeric --no-header"))
+        invalid = counter(host, "invalid")
+        lab.host("target").check_output("python3 -c %s %s %s 40054", TOO_BIG, TARGET, GATEWAY)
+        assert eventually(lambda: counter(host, "invalid") > invalid), "of a connection that there is not"
+        assert "mtu" not in host.check_output(f"ip route get {TARGET}")
+        lab.host("target").check_output("python3 -c %s %s %s 40053", TOO_BIG, TARGET, GATEWAY)
+        assert eventually(lambda: " mtu 1000" in host.check_output(f"ip route get {TARGET}"))
+    finally:
+        host.check_output("systemctl stop held-open.service; ip route flush cache")
+
+
+def eventually(what: Callable[[], bool], seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.3)
+    return True
 
 
 def test_a_resource_in_policy_opens_exactly_its_own_hole(host: Host, policy: None) -> None:

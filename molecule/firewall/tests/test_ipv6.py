@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,13 @@ try:
     while ping.recvfrom(512)[0][0] != 129: pass
     print("answer")
 except (TimeoutError, PermissionError): print("silence")
+"""
+
+QUERY = """
+import socket, struct
+ask = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+ask.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, b"\\0\\0\\5\\2\\0\\0\\1\\0") # router alert, RFC 2711
+ask.sendto(struct.pack("!BBHHH16sBBH", 130, 0, 0, 1, 0, b"", 2, 125, 0), ("ff02::1", 0, 0, socket.if_nametoindex("br0")))
 """
 
 
@@ -81,3 +89,19 @@ def test_over_ipv6_neither_echo_nor_datagrams_pass(ipv6: Host, lab: Lab) -> None
     send = "import socket, sys; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'x', (sys.argv[1], 53))"
     ipv6.run("python3 -c %s %s", send, SIX["rogue"])
     assert counter(ipv6, "dropped_out") >= before + 2
+
+
+def test_switches_that_ask_who_listens_get_an_answer(ipv6: Host, lab: Lab) -> None:
+    """MLD (RFC 3810, RFC 4890 4.4.1): a switch that snoops cuts a silent host off from neighbour discovery, and so from IPv6."""
+    asked, answered = heard(ipv6, "Icmp6InGroupMembQueries"), heard(ipv6, "Icmp6OutMLDv2Reports")
+    subprocess.run(["ip", "netns", "exec", lab.switch(), "python3", "-c", QUERY], check=True)
+    end = time.monotonic() + 60
+    while heard(ipv6, "Icmp6OutMLDv2Reports") == answered and time.monotonic() < end:
+        time.sleep(0.3)
+    assert heard(ipv6, "Icmp6InGroupMembQueries") > asked
+    assert heard(ipv6, "Icmp6OutMLDv2Reports") > answered
+
+
+def heard(host: Host, what: str) -> int:
+    """A count of the kernel's, of what the firewall's rules let pass."""
+    return int(host.check_output("awk -v what=%s '$1 == what {print $2}' /proc/net/snmp6", what))

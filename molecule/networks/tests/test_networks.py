@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from testinfra.host import Host
-from verify import Lab
+from verify import Lab, Playbook
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,52 @@ def test_sshd_waits_for_an_address_that_comes_after_the_boot(way: Way, host: Hos
     assert not lab.reaches(lab.switch("management"), way.address, 22)
     host.check_output(way.plug_in)
     assert soon(lambda: lab.reaches(lab.switch("late"), way.late, 22))
+
+
+@pytest.fixture
+def leases(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """A DHCP server on the second network, whose addresses are renewed after ten seconds, by broadcast not before 50 minutes; its log."""
+    log = tmp_path / "dhcp.log"
+    argv = ["ip", "netns", "exec", lab.switch("late"), "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
+            "--pid-file=", "--port=0", "--interface=br0", "--bind-interfaces", "--dhcp-authoritative", "--no-ping",
+            "--dhcp-option-force=option:T1,10s", "--dhcp-option-force=option:T2,50m", f"--dhcp-leasefile={tmp_path}/leases",
+            "--dhcp-range=10.88.16.100,10.88.16.110,255.255.255.0,1h", "--log-facility=-"]  # fmt: skip
+    with log.open("w") as file, subprocess.Popen(argv, stderr=file) as server:
+        yield log
+        server.terminate()
+
+
+@pytest.fixture
+def leased(lab: Lab, leases: Path) -> Iterator[Host]:
+    """The host of NetworkManager, with a leased address on its second interface. The server gives it by packets that no firewall sees."""
+    host = lab.host("manager")
+    host.check_output("nmcli connection add type ethernet ifname host1 con-name leased autoconnect no ipv4.method auto"
+                      " ipv4.never-default yes ipv6.method disabled && nmcli connection up leased")
+    assert soon(lambda: "DHCPACK" in leases.read_text())
+    yield host
+    host.check_output("nmcli connection delete leased")
+
+
+def renewals(host: Host) -> str:
+    """What the rules say of DHCP, on their way out."""
+    lines = host.check_output("nft list chain inet lockgate output").splitlines()
+    return "\n".join(line.strip() for line in lines if "udp dport 67 " in line)
+
+
+def test_a_leased_address_is_renewed_through_the_firewall_without_a_word_in_the_inventory(
+        lab: Lab, playbook: Playbook, leased: Host, leases: Path) -> None:
+    """A gateway whose lease cannot be renewed is gone when it ends. Renewals are plain datagrams to the server, which the rules do see."""
+    assert renewals(leased) == ""
+    assert playbook.changes().changed["manager"] > 0
+    assert renewals(leased) == "udp sport 68 udp dport 67 accept"
+    assert renewals(lab.host("classic")) == "", "whose addresses are its own"
+    assert playbook.changes().changed == {"classic": 0, "manager": 0}
+    leased.check_output("nft insert rule inet lockgate output udp sport 68 udp dport 67 counter && nmcli connection up leased")
+    before = leases.read_text().count("DHCPACK")
+    assert soon(lambda: leases.read_text().count("DHCPACK") > before, 120)
+    assert "counter packets 0 " not in renewals(leased)
+
+
+def test_what_the_inventory_says_of_dhcp_holds(playbook: Playbook, leased: Host) -> None:
+    playbook.changes(firewall_dhcp_client=False)
+    assert renewals(leased) == ""
