@@ -11,10 +11,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import ClientFault, TargetFault
 from gateway.net.flag import Flag
+from gateway.net.poller import taken_over
+
+if TYPE_CHECKING:
+    from gateway.net._poller import SocketTransport
 
 READ_HIGH = 256 * 1024
 WRITE_HIGH = 256 * 1024
@@ -33,10 +37,11 @@ class ByteStream(asyncio.Protocol):
         self.gone = Flag()
         self.tls = False
         self.peer = ""
-        self.tap: Callable[[bytes], bool] | None = None      # is shown every chunk first; True: it took it
+        self._tap: Callable[[bytes], bool] | None = None
         self.when_gone: Callable[[], None] | None = None
         self._fault = fault
         self._transport: asyncio.Transport | None = None
+        self._settled: SocketTransport | None = None         # the same, where it is ours
         self._chunks: list[bytes] = []
         self._size = 0
         self._read_high, self._write_high = READ_HIGH, WRITE_HIGH
@@ -59,8 +64,11 @@ class ByteStream(asyncio.Protocol):
         self.peer = peer_name(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self.tap is not None and self.tap(data):
-            return
+        if self._tap is None or not self._tap(data):
+            self.received(data)
+
+    def received(self, data: bytes) -> None:
+        """Bytes that the tap did not take."""
         self._chunks.append(data)
         self._size += len(data)
         if self._size > self._read_high and not self._reading_paused and not self._upgrading:
@@ -92,6 +100,7 @@ class ByteStream(asyncio.Protocol):
 
     def hand_over(self, protocol: asyncio.Protocol) -> None:
         """Another protocol takes the connection from here on, with what has been received. It owes this stream its ``connection_lost``."""
+        self._not_settled()
         transport = self._transport
         if transport is None or self._lost:
             raise ConnectionResetError("the connection is lost")
@@ -107,6 +116,38 @@ class ByteStream(asyncio.Protocol):
         self._read_high = self._write_high = high
         if self._transport is not None:
             self._transport.set_write_buffer_limits(high=high)
+
+    @property
+    def tap(self) -> Callable[[bytes], bool] | None:
+        """Is shown every chunk first; True: it took it."""
+        return self._tap
+
+    @tap.setter
+    def tap(self, tap: Callable[[bytes], bool] | None) -> None:
+        self._tap = tap
+        if self._settled is not None:
+            self._settled.tap = tap
+
+    @property
+    def writer(self) -> Callable[[bytes], None]:
+        """What takes the bytes of ``write``, for who writes often."""
+        return self.write if self._settled is None else self._settled.write
+
+    def settle(self) -> None:
+        """No TLS and no other protocol will come: a connection in clear goes on to a transport of ours (``poller``), if it can."""
+        if self._transport is None or self._settled is not None or self.tls or self._upgrading or self._eof or self._lost:
+            return
+        taken = taken_over(self._transport, self)
+        if taken is not None:
+            self._transport = self._settled = taken
+            taken.tap = self._tap
+            taken.set_write_buffer_limits(high=self._write_high)
+            if not self._reading_paused:
+                taken.resume_reading()
+
+    def _not_settled(self) -> None:
+        if self._settled is not None:
+            raise RuntimeError("a settled stream carries bytes, and nothing else")
 
     # reading
 
@@ -259,6 +300,7 @@ class ByteStream(asyncio.Protocol):
         Otherwise bytes that came in clear and would be read as if they had come in TLS are refused (CVE-2021-23222). Raises the
         stream's fault when the handshake fails.
         """
+        self._not_settled()
         if self._size and not direct:
             raise self._fault("bytes were sent in clear before the TLS handshake", "08P01")
         if self._transport is None or self._eof or self._lost:

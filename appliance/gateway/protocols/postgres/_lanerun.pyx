@@ -150,7 +150,7 @@ cdef class Run:
         self.ask_now, self.ask_may_start, self.fill = relay.gate.now, relay.gate.may_start, relay.gate.audit.fill
         self.ask_generation, self.ask_still = relay.context.generation, relay.context.still
         self.ask_resting, self.ask_known = relay.backend.resting, relay.frontend.names.known
-        self.to_caller, self.to_target = relay.client.write, relay.target.stream.write
+        self.to_caller, self.to_target = relay.client.writer, relay.target.stream.writer
         self._forget()
 
     cdef int _forget(self) except -1:

@@ -50,6 +50,8 @@ class Relay:
         self.message_limit, self.names_limit, self.sample_bytes = limits.message, limits.statements, sample
         client.bound(limits.buffer)
         target.stream.bound(limits.buffer)
+        client.settle()
+        target.stream.settle()
         self.status = "I"
         self.held = self.deciding = self.withdrawn = False
         self.context = SessionContext(session, gate, shared, self._ask, lambda: self.status == "T", secrets, limits.statement_text)
