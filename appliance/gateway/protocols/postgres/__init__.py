@@ -16,8 +16,9 @@
 ``listener`` lets callers in, ``greeting`` is what it says before it knows them, ``towards`` opens the target, ``kept`` has connections
 that a session left clean, ``session`` owns both
 legs, ``frontend`` decides what goes to the target, ``backend`` masks what comes back, ``expect`` is the queue between them, ``names``
-what statements and portals are called, ``bounded`` counts rows under ``max_rows``, ``commands`` and ``ending`` say how commands and
-sessions end. Everything else is pure: ``codec``, ``messages`` and ``runs`` (bytes), ``machine`` (who may say what when), ``sql/`` and
+what statements and portals are called, ``bounded`` counts rows under ``max_rows``, ``pieces`` sends scripts
+statement by statement, ``commands`` and ``ending`` say how commands and sessions end.
+Everything else is pure: ``codec``, ``messages`` and ``runs`` (bytes), ``machine`` (who may say what when), ``sql/`` and
 ``catalog/`` (what a text means), ``masking``, ``typed``, ``rows``, ``copyout`` and ``scrub`` (what is hidden), ``strict`` (what may not be
 used), ``door`` (startup parameters),
 ``recorder`` (the sample for replay).

@@ -354,8 +354,7 @@ class Backend:
 
     def shown(self, fields: Fields, head: Expect) -> Fields:
         """An error of the target as the caller may see it."""
-        found = self._shown(fields, self._reads_masked(head))
-        return {key: value for key, value in found.items() if key != "P"} if head.moved else found
+        return _placed(self._shown(fields, self._reads_masked(head)), head)
 
     def _shown(self, fields: Fields, scrub: bool) -> Fields:
         return scrub_error(fields, scrub, catalog=self.relay.context.last(), secrets=self.relay.secrets)
@@ -367,8 +366,8 @@ class Backend:
             return
         scrub = bool(self.relay.context.masks()) if head is None else self._reads_masked(head)
         shown = self._shown(fields, scrub)
-        if head is not None and head.moved:
-            shown.pop("P", None)
+        if head is not None:
+            shown = _placed(shown, head)
         self._out += messages.ErrorResponse(shown, notice=True).encode()
 
     def _notification(self, payload: bytes) -> None:
@@ -464,6 +463,14 @@ class Backend:
             if expect.running is not None:
                 self.relay.commands.finish(expect.running, "cancelled", {"C": "53400" if expect.running.status == "refused" else "57P01"})
         self.relay.frontend.names.transaction_over()
+
+
+def _placed(fields: Fields, head: Expect) -> Fields:
+    """An error's position in the caller's own text; none where the target was given another one."""
+    place = fields.get("P", "")
+    if head.moved or not place.isdigit():
+        return {key: value for key, value in fields.items() if key != "P"}
+    return {**fields, "P": str(int(place) + head.offset)} if head.offset else fields
 
 
 _HANDLERS: dict[str, Callable[[Backend, Expect, str, bytes], None]] = {

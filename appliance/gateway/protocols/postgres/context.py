@@ -23,7 +23,7 @@ from gateway.protocols.postgres.sandbox import sandbox
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
 from gateway.protocols.postgres.sql.analyze import analyze
 from gateway.protocols.postgres.sql.literals import hide_all_literals
-from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, answer_of, checked
+from gateway.protocols.postgres.sql.parse import DEFAULT_LIMIT, Parsed, answer_of, checked, parse
 from gateway.protocols.postgres.statement import Context, Output, SqlFault, Statement
 from gateway.protocols.postgres.strict import Uses
 from gateway.protocols.postgres.targets import SharedTarget
@@ -190,6 +190,12 @@ class SessionContext:
             return None
         data = checked(text, self._text_limit)
         return await sandbox().parse(data) if len(data) > DEFAULT_LIMIT else None
+
+    async def parsed(self, text: str) -> tuple[list[Parsed], bytes]:
+        """The statements of a text, and its bytes. Raises ``SqlFault``."""
+        answer = await self._parsed_apart(text)
+        given = (text, self._text_limit, answer)
+        return parse(*given) if len(text) <= NEAR else await beside(parse, *given)
 
     def _too_long(self, text: str) -> bool:
         return 4 * len(text) > self._text_limit and len(text.encode(errors="surrogatepass")) > self._text_limit

@@ -16,6 +16,8 @@ from gateway.protocols.postgres import bounded, messages
 from gateway.protocols.postgres.answers import NOT_WRITTEN
 from gateway.protocols.postgres.context import Compiled
 from gateway.protocols.postgres.names import Prepared
+from gateway.protocols.postgres.pieces import Divided, pieces
+from gateway.protocols.postgres.sql.walk import SEPARATELY
 from gateway.protocols.postgres.statement import SqlFault
 
 if TYPE_CHECKING:
@@ -29,14 +31,19 @@ class Deciding:
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
 
-    async def understand(self, text: str, types: tuple[int, ...] = (), held: Prepared | None = None) -> Compiled:
-        """Compile a text; what cannot be understood or may not be masked is recorded as refused. ``held``: the target has it already."""
+    async def understand(self, text: str, types: tuple[int, ...] = (), held: Prepared | None = None, *, whole: bool = True) -> Compiled:
+        """Compile a text; what cannot be understood or may not be masked is recorded as refused. ``held``: the target has it already.
+
+        Not ``whole``: ``Divided`` for a text whose statements have to be understood, and sent, one by one.
+        """
         relay = self._relay
         try:
             compiled = await relay.context.compile(text, types)
             if not compiled.refusal:
                 relay.frontend.names.check_filters(compiled, held)
         except SqlFault as fault:
+            if not whole and fault.hint == SEPARATELY and (found := pieces(text, *await relay.context.parsed(text), relay.status)):
+                raise Divided(found) from None
             if relay.status != "E" or fault.code == "42601":
                 await self._record_refusal(await relay.context.unparsable(text), f"{fault.code}: {fault}", fault.code)
             raise

@@ -95,6 +95,7 @@ class Expect:
     live: Any = None                 # the masker of the copy being sent
     failed: Fields | None = None
     moved: bool = False              # the target was given another text: a place in it is none in the caller's
+    offset: int = 0                  # characters of the caller's text in front of what the target was given
     turn: int = 0                    # Syncs and simple queries that were sent before
 
     def done(self, error: Fields | None = None) -> None:

@@ -36,6 +36,7 @@ from gateway.protocols.postgres.expect import (
     on_disk,
 )
 from gateway.protocols.postgres.names import Names, Portal, other_filters
+from gateway.protocols.postgres.pieces import Divided, Script
 from gateway.protocols.postgres.recorder import Sample
 from gateway.protocols.postgres.statement import SqlFault
 
@@ -57,7 +58,7 @@ class Frontend:
         self.relay = relay
         self.names = Names(relay.context, relay.names_limit, relay.message_limit,
                            lambda running, status: relay.commands.finish(running, status, {}))
-        self._deciding = Deciding(relay)
+        self.deciding = Deciding(relay)
         self.waiting = False             # for the caller, with nothing of it in hand
         self.leaving = False             # the caller has said goodbye: what it sent before still runs
         self._out = bytearray()
@@ -111,7 +112,7 @@ class Frontend:
             self._deny(kind, error(fault.code, str(fault), position=fault.position, hint=fault.hint))
         except Refused as no:
             shown = CODES.get(no.code, no.code) or "42501"
-            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint or self._deciding.how_to_ask(no)))
+            self._deny(kind, error(shown, str(no), detail=no.detail, hint=no.hint or self.deciding.how_to_ask(no)))
             if shown == "42501":
                 await self._count_denial()
 
@@ -280,12 +281,16 @@ class Frontend:
             await self.settle()
             if self.relay.pending.skipping:
                 return
-        compiled = await self._deciding.understand(query.text)
+        try:
+            compiled = await self.deciding.understand(query.text, whole=False)
+        except Divided as found:
+            await Script(self, found.pieces).run()
+            return
         command = self.relay.context.command(compiled, wait=self.relay.wait)
-        decision = self._deciding.decide(command)
-        most = await self._deciding.bound(command, compiled, decision)
+        decision = self.deciding.decide(command)
+        most = await self.deciding.bound(command, compiled, decision)
         await self._before_permit(decision)
-        permit = await self._deciding.permit(command)
+        permit = await self.deciding.permit(command)
         running = Running(permit, compiled.statements, sample=self.sample())
         if compiled.sent != query.text:
             payload = messages.Query(compiled.sent).encode()[HEADER:]
@@ -323,16 +328,16 @@ class Frontend:
     async def _parse(self, parse: messages.Parse, payload: bytes) -> None:
         name, text, types = parse.statement, parse.text, parse.types
         own_name(name)
-        compiled = await self._deciding.understand(text, types)
+        compiled = await self.deciding.understand(text, types)
         command = self.relay.context.command(compiled, phase="prepare")
         if len(compiled.statements) > 1:
-            await self._deciding.refuse(command, "cannot insert multiple commands into a prepared statement", "42601")
+            await self.deciding.refuse(command, "cannot insert multiple commands into a prepared statement", "42601")
         self.names.check_room()
-        decision = self._deciding.decide(command)
-        await self._deciding.bound(command, compiled, decision)
+        decision = self.deciding.decide(command)
+        await self.deciding.bound(command, compiled, decision)
         gate = None
         if decision.effect == "deny" or not compiled.early or self.relay.gate.audit.strict:
-            gate = (await self._deciding.permit(command)).recorded
+            gate = (await self.deciding.permit(command)).recorded
         running = None if gate is None else Running(Permit(decision, gate, early=False), compiled.statements)
         self._pipeline = True
         moved = compiled.sent != text
@@ -344,14 +349,14 @@ class Frontend:
     async def _bind(self, bind: messages.Bind, payload: bytes) -> None:
         own_name(bind.portal)
         prepared = self.names.statement(bind.statement)
-        compiled = await self._deciding.understand(prepared.text, prepared.types, prepared)
+        compiled = await self.deciding.understand(prepared.text, prepared.types, prepared)
         parameters = typed_parameters(bind, prepared.types, prepared.described)
         command = self.relay.context.command(compiled, parameters, wait=self.relay.wait)
         self.names.check_room()
-        decision = self._deciding.decide(command)
-        most = await self._deciding.bound(command, compiled, decision)
+        decision = self.deciding.decide(command)
+        most = await self.deciding.bound(command, compiled, decision)
         await self._before_permit(decision)
-        permit = await self._deciding.permit(command)
+        permit = await self.deciding.permit(command)
         running = Running(permit, compiled.statements, sample=self.sample(), most=most)
         undo = self.names.bound(bind.portal, Portal(compiled, command, running, bind.results, self._turn))
         self._pipeline = True
@@ -362,7 +367,7 @@ class Frontend:
         own_name(name)
         if what == "S":
             prepared = self.names.statement(name)
-            compiled = await self._deciding.understand(prepared.text, prepared.types)
+            compiled = await self.deciding.understand(prepared.text, prepared.types)
             self._pipeline = True
             self.send(frame(b"D", payload), Expect(DESCRIBE_STATEMENT, compiled.plans, described=prepared.described))
             return
@@ -380,12 +385,12 @@ class Frontend:
             compiled, command = found.compiled, found.command       # it has run; running it once more is another command
         elif self.names.has_cursor(name):
             quoted = name.replace('"', '""')
-            compiled = await self._deciding.understand(f'FETCH ALL FROM "{quoted}"')
+            compiled = await self.deciding.understand(f'FETCH ALL FROM "{quoted}"')
             command = self.relay.context.command(compiled, wait=self.relay.wait)
         else:
             raise SqlFault("34000", f'portal "{name}" does not exist')
-        await self._before_permit(self._deciding.decide(command))
-        permit = await self._deciding.permit(command)
+        await self._before_permit(self.deciding.decide(command))
+        permit = await self.deciding.permit(command)
         most = found.running.most if found is not None else None
         running = Running(permit, compiled.statements, sample=self.sample(), most=most)
         portal = Portal(compiled, command, running, found.formats if found is not None else (), self._turn)
@@ -398,11 +403,11 @@ class Frontend:
         portal = await self._portal(name)
         running, compiled = portal.running, portal.compiled
         if (decision := recheck(self.relay.gate, self.relay.session, portal.command, running.permit)) is not None:
-            await self._deciding.refuse(portal.command, decision.reason)
+            await self.deciding.refuse(portal.command, decision.reason)
         if running.permit.policy != self.relay.gate.policy.digest:
             compiled = await self._understood_anew(portal)
         if running.most is not None and execute.rows > 0 and compiled.statements[0].returns == "rows":
-            await self._deciding.refuse(portal.command, "a statement under max_rows cannot be fetched in parts")
+            await self.deciding.refuse(portal.command, "a statement under max_rows cannot be fetched in parts")
         self._pipeline = True
         self._describe_first(name, portal)
         self._start(running)
@@ -417,9 +422,9 @@ class Frontend:
     async def _understood_anew(self, portal: Portal) -> Compiled:
         """The policy changed since the portal was bound: what it hides now is what counts."""
         before = portal.compiled.sent
-        portal.compiled = await self._deciding.understand(portal.compiled.text, portal.compiled.types)
+        portal.compiled = await self.deciding.understand(portal.compiled.text, portal.compiled.types)
         if portal.compiled.sent != before:
-            await self._deciding.refuse(portal.command, str(other_filters("34000", "portal")), "34000")
+            await self.deciding.refuse(portal.command, str(other_filters("34000", "portal")), "34000")
         portal.running.permit.policy = self.relay.gate.policy.digest
         portal.running.plan, portal.described = None, False
         return portal.compiled

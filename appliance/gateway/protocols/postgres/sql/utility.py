@@ -11,12 +11,13 @@ from gateway.protocols.postgres.sql.calls import call
 from gateway.protocols.postgres.sql.dml import modify, write
 from gateway.protocols.postgres.sql.expressions import expression
 from gateway.protocols.postgres.sql.parse import Node
+from gateway.protocols.postgres.sql.renames import renames
 from gateway.protocols.postgres.sql.scope import Scope
 from gateway.protocols.postgres.sql.select import Columns, query
 from gateway.protocols.postgres.sql.tables import relation_item
 from gateway.protocols.postgres.sql.values import Value
 from gateway.protocols.postgres.sql.verbs import verb_of
-from gateway.protocols.postgres.sql.walk import Walk, qualified, split_name, strings
+from gateway.protocols.postgres.sql.walk import SEPARATELY, Walk, qualified, split_name, strings
 from gateway.protocols.postgres.statement import SqlFault
 
 _NEW = {
@@ -40,6 +41,7 @@ def utility(walk: Walk, kind: str, body: Node) -> str:
         raise SqlFault("0A000", "CREATE SCHEMA with the objects in it is not supported", hint="send the statements one by one")
     if kind == "AlterTableStmt":
         _retyped_columns(walk, body)
+    renames(walk, kind, body)
     inner = _inner_queries(walk, kind, body)
     relations = tuple(dict.fromkeys(_relations(walk, kind, body)))
     _used_functions(walk, body)
@@ -71,7 +73,7 @@ def new_relation_name(walk: Walk, body: Node) -> str:
     if "schemaname" in body:
         return f"{body['schemaname']}.{name}"
     if walk.names.path is None:
-        raise SqlFault("42501", f'"{name}" cannot be placed within this text', hint="send the statements one by one")
+        raise SqlFault("42501", f'"{name}" cannot be placed within this text', hint=SEPARATELY)
     places = [place for place in walk.names.path if place != "pg_catalog" and not place.startswith("pg_temp")]
     return f"{places[0] if places else 'pg_catalog'}.{name}"
 
