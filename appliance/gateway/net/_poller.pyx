@@ -115,8 +115,8 @@ cdef class SocketTransport:
     """A connected stream socket as an asyncio transport that owns ``sock``. It begins not reading. ``protocol`` is a ``ByteStream``."""
 
     cdef Poller poller
-    cdef object sock, protocol, received, __weakref__
-    cdef public object tap                  # as ``ByteStream.tap``: asked before the protocol is
+    cdef object sock, protocol, arrived, received, __weakref__
+    cdef public object tap                  # of a stream in clear, as ``ByteStream.tap``
     cdef int fd
     cdef uint32_t interest                  # what the epoll watches
     cdef bint reading, ended, closing, paused, half
@@ -126,7 +126,7 @@ cdef class SocketTransport:
 
     def __init__(self, Poller poller not None, sock, protocol, peer):
         self.poller, self.sock, self.peer = poller, sock, peer
-        self.protocol, self.received = protocol, protocol.received
+        self.protocol, self.arrived, self.received = protocol, protocol.data_received, protocol.received
         self.fd, self.out = sock.fileno(), []
         self.high, self.low = 65536, 16384
         poller._join(self)
@@ -253,7 +253,9 @@ cdef class SocketTransport:
         cdef ssize_t count = recv(self.fd, BUFFER, SIZE, MSG_DONTWAIT)
         if count > 0:
             data = PyBytes_FromStringAndSize(BUFFER, count)
-            if self.tap is None or not PyObject_CallFunctionObjArgs(self.tap, <PyObject*>data, NULL):
+            if self.tap is None:
+                PyObject_CallFunctionObjArgs(self.arrived, <PyObject*>data, NULL)
+            elif not PyObject_CallFunctionObjArgs(self.tap, <PyObject*>data, NULL):
                 PyObject_CallFunctionObjArgs(self.received, <PyObject*>data, NULL)
         elif count == 0:
             self.ended = True
@@ -305,6 +307,6 @@ cdef class SocketTransport:
         self.out.clear()
         self.sock.close()
         self.poller.loop.call_soon(self.protocol.connection_lost, error)
-        self.protocol = self.received = self.tap = None
+        self.protocol = self.arrived = self.received = self.tap = None
         self.poller._leave(self)
         return 0

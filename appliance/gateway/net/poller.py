@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections in clear that are read and written by ``_poller.pyx`` in place of the event loop's transports.
+"""Connections that are read and written by ``_poller.pyx`` in place of the event loop's transports.
 
 uvloop takes and gives back the interpreter's lock for each socket that has something, and keeps two handles for it; here the loop is called
 once for all that are ready (epoll(7), level-triggered), and a write is one ``send``. Where nothing is compiled the loop's own transports

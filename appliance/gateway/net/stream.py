@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ByteStream``: a connection as bytes in and bytes out, bounded both ways, on asyncio or uvloop.
+"""``ByteStream``: a connection as bytes in and bytes out, bounded both ways, on asyncio or uvloop, in clear or in TLS.
 
 One reader and one writer at a time. Reading pauses above ``READ_HIGH`` buffered bytes, so that a peer that sends faster than
 it is read fills its own socket, not our memory; ``drain()`` waits while the transport holds more than ``WRITE_HIGH`` bytes.
@@ -11,11 +11,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from gateway.errors import ClientFault, TargetFault
 from gateway.net.flag import Flag
 from gateway.net.poller import taken_over
+from gateway.net.tlslayer import TlsLayer
 
 if TYPE_CHECKING:
     from gateway.net._poller import SocketTransport
@@ -49,9 +50,8 @@ class ByteStream(asyncio.Protocol):
         self._lost = False
         self._reading_paused = False
         self.congested = False                               # ``drain()`` would wait
-        self._upgrading = False
-        self._shaking: asyncio.Task[Any] | None = None       # waits for the TLS handshake
-        self._cut = False
+        self._layer: TlsLayer | None = None                  # from the end of the TLS handshake on
+        self._owed = 0                                       # bytes that TLS answered by itself since the peer does not read
         self._reader: asyncio.Future[None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
         self._closed = Flag()
@@ -64,14 +64,42 @@ class ByteStream(asyncio.Protocol):
         self.peer = peer_name(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._layer is None:
+            self._given(data)
+        else:
+            self._opened(self._layer, data)
+
+    def _given(self, data: bytes) -> None:
         if self._tap is None or not self._tap(data):
             self.received(data)
+
+    def _opened(self, layer: TlsLayer, data: bytes) -> None:
+        over, broken = False, False
+        try:
+            data, over = layer.opened(data)
+        except ssl.SSLError:
+            data, broken = b"", True
+        if due := layer.due():
+            self._send(due)
+            broken = broken or self._asks_and_does_not_read(len(due))
+        if data:
+            self._given(data)
+        if broken:
+            self.abort()
+        elif over:
+            self._end_of_input()
+            self.close()
+
+    def _asks_and_does_not_read(self, size: int) -> bool:
+        """Whether TLS itself (keys asked for anew) has made the peer owed more than may be queued for it."""
+        self._owed = self._owed + size if self.congested else 0
+        return self._owed > self._write_high
 
     def received(self, data: bytes) -> None:
         """Bytes that the tap did not take."""
         self._chunks.append(data)
         self._size += len(data)
-        if self._size > self._read_high and not self._reading_paused and not self._upgrading:
+        if self._size > self._read_high and not self._reading_paused:
             self._pause()
         self._wake_reader()
 
@@ -100,7 +128,8 @@ class ByteStream(asyncio.Protocol):
 
     def hand_over(self, protocol: asyncio.Protocol) -> None:
         """Another protocol takes the connection from here on, with what has been received. It owes this stream its ``connection_lost``."""
-        self._not_settled()
+        if self._settled is not None or self._layer is not None:
+            raise RuntimeError("a stream that is settled or in TLS is not handed over")
         transport = self._transport
         if transport is None or self._lost:
             raise ConnectionResetError("the connection is lost")
@@ -125,29 +154,26 @@ class ByteStream(asyncio.Protocol):
     @tap.setter
     def tap(self, tap: Callable[[bytes], bool] | None) -> None:
         self._tap = tap
-        if self._settled is not None:
+        if self._settled is not None and self._layer is None:
             self._settled.tap = tap
 
     @property
     def writer(self) -> Callable[[bytes], None]:
         """What takes the bytes of ``write``, for who writes often."""
-        return self.write if self._settled is None else self._settled.write
+        return self.write if self._settled is None or self._layer is not None else self._settled.write
 
     def settle(self) -> None:
-        """No TLS and no other protocol will come: a connection in clear goes on to a transport of ours (``poller``), if it can."""
-        if self._transport is None or self._settled is not None or self.tls or self._upgrading or self._eof or self._lost:
+        """No TLS that is not there yet and no other protocol will come: the connection goes on to a transport of ours (``poller``), where
+        it can."""
+        if self._transport is None or self._settled is not None or self._eof or self._lost:
             return
         taken = taken_over(self._transport, self)
         if taken is not None:
             self._transport = self._settled = taken
-            taken.tap = self._tap
+            self.tap = self._tap
             taken.set_write_buffer_limits(high=self._write_high)
             if not self._reading_paused:
                 taken.resume_reading()
-
-    def _not_settled(self) -> None:
-        if self._settled is not None:
-            raise RuntimeError("a settled stream carries bytes, and nothing else")
 
     # reading
 
@@ -253,6 +279,17 @@ class ByteStream(asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes. A lost connection takes them silently; ``drain()`` and ``gone`` tell."""
+        if self._layer is not None:
+            if not data:
+                return
+            try:
+                data = self._layer.sealed(data)
+            except ssl.SSLError:
+                self.abort()
+                return
+        self._send(data)
+
+    def _send(self, data: bytes | bytearray | memoryview) -> None:
         if self._transport is not None and not self._lost:
             self._transport.write(data)
 
@@ -274,15 +311,14 @@ class ByteStream(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what is queued, then close."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
+            if self._layer is not None:
+                self._send(self._layer.farewell())
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; what is queued is dropped. A TLS handshake under way fails: uvloop would not tell who waits for it."""
-        if self._shaking is not None and not self._cut:
-            self._cut = True
-            self._shaking.cancel()
-        if self._transport is not None:
+        """Close at once; what is queued is dropped."""
+        if self._transport is not None and not self._lost:
             self._transport.abort()
 
     async def closed(self) -> None:
@@ -300,62 +336,40 @@ class ByteStream(asyncio.Protocol):
         Otherwise bytes that came in clear and would be read as if they had come in TLS are refused (CVE-2021-23222). Raises the
         stream's fault when the handshake fails.
         """
-        self._not_settled()
+        if self._settled is not None or self._layer is not None:
+            raise RuntimeError("TLS begins once, and before the stream is settled")
         if self._size and not direct:
             raise self._fault("bytes were sent in clear before the TLS handshake", "08P01")
         if self._transport is None or self._eof or self._lost:
             raise self._fault("the connection ended before the TLS handshake", "08006")
         if announce:
-            self._transport.write(announce)
-        self._upgrading = True
+            self._send(announce)
         try:
-            self._transport = await self._handshake(context, server_side, server_hostname, timeout)
-        finally:
-            self._upgrading = False
-        self.tls = True
-        self._transport.set_write_buffer_limits(high=self._write_high)
-        if self._size > self._read_high:
-            self._pause()
-
-    async def _handshake(self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None,
-                         timeout: float | None) -> asyncio.Transport:
-        loop = asyncio.get_running_loop()
-        transport = cast(asyncio.Transport, self._transport)
-        if begun := self.read_nowait():
-            loop.call_soon(_hand_over, transport, begun)  # runs when start_tls has put its own protocol in our place
-        shaking = self._shaking = asyncio.current_task()
-        try:
-            upgraded = await loop.start_tls(transport, self, context, server_side=server_side,
-                                            server_hostname=server_hostname, ssl_handshake_timeout=timeout)
-        except asyncio.CancelledError:
-            if not self._cut or shaking is None:
-                raise
-            shaking.uncancel()
-            upgraded = None
+            layer = TlsLayer(context, server_side=server_side, server_hostname=server_hostname)
+            async with asyncio.timeout(timeout):
+                await self._handshake(layer)
         except ssl.SSLCertVerificationError as error:
             raise self._fault(f"the TLS certificate is not trusted: {error.verify_message}", "08006") from None
-        except (ssl.SSLError, OSError, TimeoutError, RuntimeError) as error:  # RuntimeError: uvloop's, when the peer is gone already
+        except (ssl.SSLError, OSError, ValueError) as error:
             raise self._fault(f"the TLS handshake failed ({type(error).__name__})", "08006") from None
-        finally:
-            self._shaking = None
-        if upgraded is None:
-            raise self._fault("the connection ended in the TLS handshake", "08006")
-        return upgraded
+        self._layer, self.tls = layer, True
+        self._opened(layer, b"")                # what came right behind the handshake
+
+    async def _handshake(self, layer: TlsLayer) -> None:
+        over = False
+        while not over:
+            try:
+                over = layer.shake(self.read_nowait())
+            finally:
+                self._send(layer.due())
+            while not over and not self._size:
+                if self._eof:
+                    raise self._fault("the connection ended in the TLS handshake", "08006")
+                await self._more()
 
     def tls_object(self) -> ssl.SSLObject | None:
         """The TLS session (peer certificate, ALPN), ``None`` in clear."""
-        return self._transport.get_extra_info("ssl_object") if self._transport and self.tls else None
-
-
-def _hand_over(transport: asyncio.Transport, data: bytes) -> None:
-    """Give bytes to the protocol that reads this transport now, as if they had just come."""
-    reader = cast(asyncio.BufferedProtocol, transport.get_protocol())
-    rest = memoryview(data)
-    while rest:
-        buffer = memoryview(reader.get_buffer(len(rest)))[:len(rest)]
-        buffer[:] = rest[:len(buffer)]
-        reader.buffer_updated(len(buffer))
-        rest = rest[len(buffer):]
+        return None if self._layer is None else self._layer.object
 
 
 def peer_name(transport: asyncio.BaseTransport) -> str:
