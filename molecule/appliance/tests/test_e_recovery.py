@@ -12,7 +12,7 @@ from verify import Lab
 testinfra_hosts = ["lab://gw"]
 
 
-def comes_back(segment: Segment, seconds: float = 30) -> bool:
+def comes_back(segment: Segment, seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if segment.works():
