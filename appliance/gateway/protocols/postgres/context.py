@@ -42,15 +42,15 @@ NO_NAMES = frozenset({
 
 Key = tuple[str, tuple[int, ...], int]
 """What a compiled text is kept by: the text, the types of its parameters, and the number of everything else that its meaning depends on."""
-Reading = tuple[int, tuple[str, ...]]
-"""Bytes a text may have, and what is secret in all of them."""
+Reading = tuple[int, tuple[str, ...], bool]
+"""Bytes a text may have, what is secret in all of them, and whether names on the path are ``unsure``."""
 Understood = tuple[tuple[Statement, ...], Filtered | None, tuple[MaskPlan | None, ...], str, str]
 """The statements, what the target gets for them where that is not the text itself, their plans, the text as it is shown, and why masking
 or a row filter forbids it."""
 
 _PART_BYTES = 160
 """A result column, literal, assignment or operation with its lineage: measured."""
-KEPT_BINDINGS = 256
+KEPT_BINDINGS = KEPT_OPERATIONS = 256
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -82,13 +82,30 @@ class Compiled:
 
     @property
     def early(self) -> bool:
+        if len(self.statements) == 1:
+            return self.statements[0].early
         return bool(self.statements) and False not in [statement.early for statement in self.statements]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """All that texts are understood by beside themselves: one object for as long as none of it is another. ``number`` stands for it in
+    keys; ``unsure`` and ``doubled`` say whether names on the path need a look (``namesakes``)."""
+
+    context: Context
+    catalog: Catalog
+    policy: Policy
+    masks: MaskSet
+    number: int
+    unsure: bool
+    doubled: bool
+    own: dict[int, tuple[Operation, ...]] = field(default_factory=dict)     # seen not to be on another session's temporary relations
 
 
 def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, reading: Reading,
                answer: bytes | None = None) -> Understood:
     """Everything that can be said of a text without its session. Pure. Raises ``SqlFault``."""
-    limit, secrets = reading
+    limit, secrets, doubtful = reading
     if masks.strict and answer is None:
         answer = answer_of(checked(text, limit))        # parsed once, walked twice
     statements = analyze(text, context, catalog, limit, answer)
@@ -101,7 +118,7 @@ def understood(text: str, context: Context, catalog: Catalog, masks: MaskSet, re
             statements = given.statements
         except Refused as no:
             given, refusal = Filtered(text, statements), str(no)
-    if masks and unsure(masks, catalog, context.path):
+    if doubtful:
         try:
             refuse_unsure_names(_texts(text, statements, context.prepared), masks, catalog, context.path)
         except Refused as no:
@@ -125,6 +142,18 @@ def _texts(text: str, statements: Sequence[Statement], prepared: Mapping[str, st
     return text, *(prepared.get(one.uses_prepared, "") for one in statements if one.uses_prepared)
 
 
+def _others_temporary(operations: tuple[Operation, ...], ground: Ground) -> str:
+    """As ``others_temporary``; looked for once where analysis gives the same operations again."""
+    if ground.own.get(id(operations)) is operations:
+        return ""
+    refusal = others_temporary(operations, ground.context.temp_schema)
+    if not refusal:
+        if len(ground.own) >= KEPT_OPERATIONS:
+            ground.own.clear()
+        ground.own[id(operations)] = operations            # held, so that its id stays its own
+    return refusal
+
+
 class SessionContext:
     """One session's names. ``ask`` runs a query of the gateway's own on the session's connection."""
 
@@ -145,7 +174,7 @@ class SessionContext:
         self._bound_key: tuple[str, ...] = ()
         self._masks: tuple[Policy, MaskSet] | None = None
         self._made: tuple[Context, tuple[int, ...], Context] | None = None
-        self._generation: tuple[Context, Catalog, Policy, int] | None = None
+        self._ground: Ground | None = None
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
 
     def masks(self) -> MaskSet:
@@ -171,16 +200,14 @@ class SessionContext:
                 raise
             return await compiled(text, await self.catalog(fresh=True), types, answer)
 
-    def compile_now(self, text: str, types: tuple[int, ...] = ()) -> Compiled | None:
-        """As ``compile``, or ``None`` where that would have to ask the target first or would raise ``SqlFault``."""
-        now = self.generation()
-        if now is None:
-            return None
-        found, key = self._kept(text, now[1], types)
+    def compile_now(self, text: str, types: tuple[int, ...], catalog: Catalog) -> Compiled | None:
+        """As ``compile`` by the catalog that ``generation`` has just given, or ``None`` where that would wait or raise ``SqlFault``."""
+        found, key, ground = self._kept(text, catalog, types)
         if found is not None or len(text) > NEAR or self._too_long(text):
             return found
         try:
-            return self._keep(self._whole(understood(text, self._context_now(types), now[1], self.masks(), self._reading()), key, now[1]))
+            return self._keep(self._whole(understood(text, self._context_now(types), catalog, ground.masks, self._reading(ground)), key,
+                                          ground))
         except SqlFault:
             return None
 
@@ -239,45 +266,45 @@ class SessionContext:
         return made
 
     async def _compiled(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None) -> Compiled:
-        found, key = self._kept(text, catalog, types)
+        found, key, ground = self._kept(text, catalog, types)
         if found is None:
-            found = self._keep(self._whole(understood(text, self._context_now(types), catalog, self.masks(), self._reading(), answer), key,
-                                           catalog))
+            reading = self._reading(ground)
+            found = self._keep(self._whole(understood(text, self._context_now(types), catalog, ground.masks, reading, answer), key, ground))
         return found
 
     async def _compiled_beside(self, text: str, catalog: Catalog, types: tuple[int, ...], answer: bytes | None) -> Compiled:
         """Likewise on the thread for long texts; again where the policy or the session's names changed meanwhile."""
         while True:
-            found, key = self._kept(text, catalog, types)
+            found, key, ground = self._kept(text, catalog, types)
             if found is not None:
                 return found
             now = self._context_now(types)
             now = replace(now, prepared=dict(now.prepared), cursors=dict(now.cursors))
-            parts = await beside(understood, text, now, catalog, self.masks(), self._reading(), answer)
-            if key[2] == self._understood_by(catalog):
-                return self._keep(self._whole(parts, key, catalog))
+            parts = await beside(understood, text, now, catalog, ground.masks, self._reading(ground), answer)
+            if key[2] == self._understood_by(catalog).number:
+                return self._keep(self._whole(parts, key, ground))
 
-    def _kept(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> tuple[Compiled | None, Key]:
-        """What was understood before, if it is still there, and what it goes by."""
-        self.masks()
-        key = (text, types, self._understood_by(catalog))
-        return self._shared.compiled.get(key), key
+    def _kept(self, text: str, catalog: Catalog, types: tuple[int, ...]) -> tuple[Compiled | None, Key, Ground]:
+        """What was understood before, if it is still there, what it goes by, and what it would be understood by now."""
+        ground = self._understood_by(catalog)
+        key = (text, types, ground.number)
+        return self._shared.compiled.get(key), key, ground
 
     def _keep(self, made: Compiled) -> Compiled:
         if self._shared.compiled.again(made.key) and not any(s.uses_prepared or s.uses_cursor for s in made.statements):
             self._shared.compiled.put(made.key, made, made.weight)
         return made
 
-    def _understood_by(self, catalog: Catalog) -> int:
-        """The number of everything that what a text means depends on, but the text itself and the types of its parameters."""
-        known, now, policy = self._generation, self._context, self._gate.policy
-        if known is None or known[0] is not now or known[1] is not catalog or known[2] is not policy:
-            who = self._session.identity
+    def _understood_by(self, catalog: Catalog) -> Ground:
+        known, now, policy = self._ground, self._context, self._gate.policy
+        if known is None or known.context is not now or known.catalog is not catalog or known.policy is not policy:
+            who, masks = self._session.identity, self.masks()
             key = (now.path, now.user, now.switched, now.temp_schema, catalog.epoch, id(catalog), policy.digest, who.name, who.groups,
                    self._bound_key)
-            known = self._generation = (now, catalog, policy, self._shared.compiled.number(key))
+            known = self._ground = Ground(now, catalog, policy, masks, self._shared.compiled.number(key),
+                                          unsure=bool(masks and unsure(masks, catalog, now.path)), doubled=bool(doubled(catalog, now.path)))
             self._bindings.clear()
-        return known[3]
+        return known
 
     def _binding(self, statements: tuple[Statement, ...]) -> Binding:
         """What an approval is bound to: the same value for statements on the same relations."""
@@ -291,15 +318,15 @@ class SessionContext:
             self._bindings[relations] = found
         return found
 
-    def _reading(self) -> Reading:
-        return self._text_limit, self._secrets
+    def _reading(self, ground: Ground) -> Reading:
+        return self._text_limit, self._secrets, ground.unsure
 
-    def _whole(self, parts: Understood, key: Key, catalog: Catalog) -> Compiled:
+    def _whole(self, parts: Understood, key: Key, ground: Ground) -> Compiled:
         statements, given, plans, shown, refusal = parts
         operations = statements[0].operations if len(statements) == 1 else tuple(op for s in statements for op in s.operations)
-        refusal = refusal or others_temporary(operations, self._context.temp_schema)
-        if doubled(catalog, self._context.path):
-            refusal = refusal or self._unlike(key[0], statements, operations, catalog)
+        refusal = refusal or _others_temporary(operations, ground)
+        if ground.doubled:
+            refusal = refusal or self._unlike(key[0], statements, operations, ground.catalog)
         sent, relations, executes = (key[0], (), _NOTHING) if given is None else (given.text, given.relations, given.executes)
         return Compiled(key[0], statements, plans, operations, shown, self._binding(statements), key, key[1], refusal, sent, relations,
                         executes)

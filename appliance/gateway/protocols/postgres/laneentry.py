@@ -74,7 +74,7 @@ def _bound(relay: Relay, prepared: Prepared, bind: Bind, rest: list[messages.Fro
 
 
 def _entry(relay: Relay, text: str, types: tuple[int, ...], shape: int, now: float) -> Entry | None:
-    compiled = relay.context.compile_now(text, types)
+    compiled = relay.context.compile_now(text, types, relay.lane.known[2])
     if compiled is not None and compiled.sent != text and (shape & PARSE or not shape & BIND):
         return None                  # a row filter: the target gets another text than stands in the group
     if compiled is None or compiled.refusal or len(compiled.statements) != 1 or not _plain(compiled.statements[0]):
@@ -83,7 +83,7 @@ def _entry(relay: Relay, text: str, types: tuple[int, ...], shape: int, now: flo
     decision = relay.gate.policy.decide(relay.session.identity, relay.session.resource, command.operations, now)
     if decision.effect != "allow" or decision.limits.rows is not None or decision.limits.time is not None:
         return None
-    if bounded.bound_of(decision, compiled, relay.context.prepared) is not None:
+    if decision.max_rows is not None and bounded.bound_of(decision, compiled, relay.context.prepared) is not None:
         return None
     rows = ROWS if compiled.statements[0].returns == "rows" else 0
     template, values = relay.lane.records.once(command, decision, bound=bool(shape & BIND))

@@ -17,14 +17,18 @@ SYSTEM = frozenset({"pg_catalog", "information_schema"})
 def shown_text(text: str, statements: Sequence[Statement], masks: MaskSet, secrets: tuple[str, ...] = ()) -> str:
     """``text`` with those literals replaced, by their offsets in it, and findings of the detectors too."""
     hides = bool(masks)
-    spans = {(one.start, one.end) for statement in statements for one in statement.literals
-             if one.end > one.start and (one.secret or hides and masks.rule_of(one.origins) is not None)}
-    inner = [statement.inner for statement in statements if statement.inner is not None]
-    if inner:
-        spans.update((one.start, one.end) for one in _literals(inner) if one.end > one.start and _hidden(one, masks))
+    spans = set()
+    for statement in statements:
+        for one in statement.literals:                  # of most texts there are few, and none is hidden
+            if (one.secret or hides and masks.rule_of(one.origins) is not None) and one.end > one.start:
+                spans.add((one.start, one.end))
+        if statement.inner is not None:
+            spans.update((one.start, one.end) for one in _literals((statement.inner,)) if one.end > one.start and _hidden(one, masks))
     for start, end in sorted(spans, reverse=True) if spans else ():
         text = f"{text[:start]}'{HIDDEN}'{text[end:]}"
-    return conceal(_detected(text, masks), secrets)
+    if masks.detect:
+        text = _detected(text, masks)
+    return conceal(text, secrets) if secrets else text
 
 
 def shown_parameters(parameters: Sequence[tuple[str, str | None]], statements: Sequence[Statement], masks: MaskSet,

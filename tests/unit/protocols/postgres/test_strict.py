@@ -175,10 +175,10 @@ def test_a_text_that_was_parsed_elsewhere(text: str, used: bool) -> None:
     """The parser's answer serves both looks, so that a text may be longer than what is parsed in this process."""
     limit = 1 << 20
     assert len(text) > DEFAULT_LIMIT
-    _, _, plans, _, refusal = understood(text, CONTEXT, CATALOG, strict("all"), (limit, ()), answer_of(text.encode()))
+    _, _, plans, _, refusal = understood(text, CONTEXT, CATALOG, strict("all"), (limit, (), False), answer_of(text.encode()))
     assert len(plans) == text.count(";") + 1 and bool(refusal) == used
     short = text.replace(LONG, " where id = 1")
-    assert bool(understood(short, CONTEXT, CATALOG, strict("all"), (limit, ()))[4]) == used
+    assert bool(understood(short, CONTEXT, CATALOG, strict("all"), (limit, (), False))[4]) == used
 
 
 def test_behind_a_statement_that_changes_names_everything_read_is_used() -> None:
