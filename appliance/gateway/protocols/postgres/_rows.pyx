@@ -2,6 +2,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The compiled twin of the loops in ``rows.py``, ``copytext.py`` and ``copybinary.py``: the same results, byte for byte. Every offset is compared with the end before it is read."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -9,6 +10,53 @@ from libc.string cimport memchr, memcpy, memset
 
 from gateway.errors import TargetFault
 from gateway.masking.rules import GONE
+
+cdef extern from *:
+    """
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #endif
+    struct rows_span { Py_ssize_t start, size; };
+    /* The fields of a row of COPY text in which every byte below 0x20 is a tab and none is a backslash: 1, and there are ``width`` of them.
+       0: the row has to be looked at byte by byte. 15 bytes behind the row may be read, none of them counts. */
+    static int rows_split_plain(const char *row, Py_ssize_t size, struct rows_span *spans, Py_ssize_t width) {
+    #if defined(__SSE2__)
+        const __m128i control = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8(0x09), backslash = _mm_set1_epi8(0x5c);
+        Py_ssize_t at, found = 0, start = 0;
+        for (at = 0; at < size; at += 16) {
+            const __m128i here = _mm_loadu_si128((const __m128i *)(row + at));
+            unsigned tabs = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(here, tab));
+            unsigned odd = (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(here, control), here),
+                                                                    _mm_cmpeq_epi8(here, backslash)));
+            if (size - at < 16) {
+                const unsigned inside = (1u << (size - at)) - 1;
+                tabs &= inside;
+                odd &= inside;
+            }
+            if (odd != tabs) return 0;
+            while (tabs) {
+                const Py_ssize_t end = at + __builtin_ctz(tabs);
+                if (found + 1 >= width) return 0;
+                spans[found].start = start;
+                spans[found].size = end - start;
+                found++;
+                start = end + 1;
+                tabs &= tabs - 1;
+            }
+        }
+        if (found + 1 != width) return 0;
+        spans[found].start = start;
+        spans[found].size = size - start;
+        return 1;
+    #else
+        return 0;
+    #endif
+    }
+    """
+    ctypedef struct Span "struct rows_span":
+        Py_ssize_t start
+        Py_ssize_t size
+    bint rows_split_plain(const char* row, Py_ssize_t size, Span* spans, Py_ssize_t width) noexcept
 
 cdef enum:
     KEEP_LAST = 1
@@ -29,6 +77,9 @@ cdef enum:
     PROGRAMS = 512
     SPARE = 4 << 20
     LARGEST = 0x7FFFFFFF
+    WIDEST = 65536          # columns of a COPY that are looked at here
+    BLOCK = 16              # bytes that are looked at together
+    COPY_DATA = 0x64
 
 cdef struct Step:
     Py_ssize_t skip         # columns to skip before this one
@@ -52,6 +103,7 @@ cdef inline void put_int32(char* at, Py_ssize_t value) noexcept:
     raw[3] = <uint8_t>value
 
 
+@cython.final
 cdef class Out:
     """Bytes that grow. What is reserved is there before it is written."""
 
@@ -66,12 +118,12 @@ cdef class Out:
     def __dealloc__(self):
         PyMem_Free(self.data)
 
-    cdef int reserve(self, Py_ssize_t more) except -1:
-        cdef Py_ssize_t wanted
+    cdef inline int reserve(self, Py_ssize_t more) except -1:
+        return 0 if self.room - self.used >= more else self.grow(more)
+
+    cdef int grow(self, Py_ssize_t more) except -1:
+        cdef Py_ssize_t wanted = self.used + more
         cdef char* grown
-        if self.room - self.used >= more:
-            return 0
-        wanted = self.used + more
         wanted += wanted >> 1
         grown = <char*>PyMem_Realloc(self.data, wanted)
         if grown == NULL:
@@ -80,12 +132,13 @@ cdef class Out:
         self.room = wanted
         return 0
 
-    cdef int add(self, const char* source, Py_ssize_t size) except -1:
+    cdef inline int add(self, const char* source, Py_ssize_t size) except -1:
         if size > 0:
             self.reserve(size)
             memcpy(self.data + self.used, source, size)
             self.used += size
         return 0
+
 
 cdef Out _spare = Out()
 
@@ -115,6 +168,7 @@ cdef bytes finished(Out out):
     return made
 
 
+@cython.final
 cdef class Program:
     """The columns of a plan as the loops read them."""
 
@@ -577,80 +631,101 @@ def mask_rows(bytes data not None, Py_ssize_t width, tuple columns not None):
     cdef Program program = program_of(columns)
     cdef Out out = taken_out()
     cdef char* text
-    cdef Py_ssize_t end, at = 0, copied = 0, masked = 0
-    cdef Py_ssize_t row_end, pos, length, following, head_out, made, i, skip
-    cdef Step* step
-    cdef bint changed
+    cdef Py_ssize_t end, row_end, at = 0, copied = 0, masked = 0
     PyBytes_AsStringAndSize(data, &text, &end)
     while at < end:
         if end - at < 7:
             raise malformed()
-        length = int32_at(text + at + 1)
-        row_end = at + 1 + length
-        if ((<int>(<uint8_t>text[at + 5]) << 8) | <uint8_t>text[at + 6]) != width or width > 32767:
-            raise TargetFault("the target sent a row whose column count differs from its description", "08P01")
-        pos = at + 7
-        if length < 6 or row_end > end:
-            raise malformed()
-        following = pos
-        changed = False
-        head_out = 0
-        for i in range(program.count):
-            step = &program.steps[i]
-            for skip in range(step.skip + 1):
-                if row_end - pos < 4:
-                    raise malformed()
-                length = int32_at(text + pos)
-                following = pos + 4
-                if length < -1:
-                    raise malformed()
-                if length > 0:
-                    if length > row_end - following:
-                        raise malformed()
-                    following += length
-                if skip < step.skip:
-                    pos = following
-            if length < 0:
-                pos = following
-                continue
-            value = None
-            if step.constant == NULL and step.kernel == 0:
-                value = asked(program.changes[i], text + following - length, length)
-                if value is None:
-                    pos = following
-                    continue
-            if not changed:
-                head_out = out.used + at - copied
-            out.add(text + copied, pos - copied)
-            if step.constant != NULL:
-                out.add(step.constant, step.size)
-            else:
-                out.reserve(4)
-                out.used += 4
-                made = out.used
-                if value is None and kernel_value(out, step, text + following - length, length):
-                    value = asked(program.changes[i], text + following - length, length)
-                    if value is None:       # a rule that is a kernel always gives a value
-                        raise malformed()
-                if value is not None and value is not GONE:
-                    add_bytes(out, value)
-                if out.used - made > LARGEST:
-                    raise malformed()
-                put_int32(out.data + made - 4, -1 if value is GONE else out.used - made)
-            changed = True
-            masked += 1
-            copied = pos = following
-        if changed:
-            made = out.used - head_out + row_end - copied - 1
-            if made > LARGEST:
-                raise malformed()
-            put_int32(out.data + head_out + 1, made)
+        row_end = at + 1 + int32_at(text + at + 1)
+        masked += mask_row(out, program, text, at, row_end, end, width, &copied)
         at = row_end
     if not masked:
         give_back(out)
         return data, 0
     out.add(text + copied, end - copied)
     return finished(out), masked
+
+
+cdef Py_ssize_t mask_row(Out out, Program program, const char* text, Py_ssize_t at, Py_ssize_t row_end, Py_ssize_t end, Py_ssize_t width,
+                         Py_ssize_t* copied) except -1:
+    """The row at ``at``, of which 7 bytes are there: how many values were replaced. Up to ``copied`` all is in ``out``."""
+    cdef Py_ssize_t pos = at + 7, following = pos, length = 0, masked = 0, head_out = 0, made, i, skip
+    cdef Step* step
+    if ((<int>(<uint8_t>text[at + 5]) << 8) | <uint8_t>text[at + 6]) != width or width > 32767:
+        raise TargetFault("the target sent a row whose column count differs from its description", "08P01")
+    if row_end - at < 7 or row_end > end:
+        raise malformed()
+    for i in range(program.count):
+        step = &program.steps[i]
+        for skip in range(step.skip + 1):
+            pos = following
+            if row_end - pos < 4:
+                raise malformed()
+            length = int32_at(text + pos)
+            following = pos + 4
+            if length > 0:
+                if length > row_end - following:
+                    raise malformed()
+                following += length
+            elif length < -1:
+                raise malformed()
+        if length < 0:
+            continue
+        if step.constant == NULL and step.kernel == 0:
+            value = asked(program.changes[i], text + following - length, length)
+            if value is None:
+                continue
+            if not masked:
+                head_out = out.used + at - copied[0]
+            out.add(text + copied[0], pos - copied[0])
+            add_field(out, value)
+        else:
+            if not masked:
+                head_out = out.used + at - copied[0]
+            out.add(text + copied[0], pos - copied[0])
+            if step.constant != NULL:
+                out.add(step.constant, step.size)
+            else:
+                out.reserve(4)
+                out.used += 4
+                made = out.used
+                if kernel_value(out, step, text + following - length, length):
+                    out.used = made - 4
+                    value = asked(program.changes[i], text + following - length, length)
+                    if value is None:       # a rule that is a kernel always gives a value
+                        raise malformed()
+                    add_field(out, value)
+                else:
+                    put_length(out, made)
+        masked += 1
+        copied[0] = following
+    if masked:
+        made = out.used - head_out + row_end - copied[0] - 1
+        if made > LARGEST:
+            raise malformed()
+        put_int32(out.data + head_out + 1, made)
+    return masked
+
+
+cdef int put_length(Out out, Py_ssize_t made) except -1:
+    """Of the field that begins at ``made``, in the four bytes before it."""
+    if out.used - made > LARGEST:
+        raise malformed()
+    put_int32(out.data + made - 4, out.used - made)
+    return 0
+
+
+cdef int add_field(Out out, value) except -1:
+    """A value with its length, NULL for one that is gone."""
+    cdef Py_ssize_t made
+    out.reserve(4)
+    out.used += 4
+    made = out.used
+    if value is GONE:
+        put_int32(out.data + made - 4, -1)
+        return 0
+    add_bytes(out, value)
+    return put_length(out, made)
 
 
 cdef asked(change, const char* text, Py_ssize_t size):
@@ -704,11 +779,6 @@ def whole_tuples(bytes block not None, Py_ssize_t at, Py_ssize_t width):
             break
         at = following
     return at
-
-
-cdef struct Span:
-    Py_ssize_t start
-    Py_ssize_t size
 
 
 cdef bint split_text(const char* text, Py_ssize_t size, Span* spans, Py_ssize_t width) noexcept:
@@ -770,72 +840,93 @@ cdef bint simple(const char* text, Py_ssize_t size, bint csv) noexcept:
     return True
 
 
-def mask_lines(bytes block not None, Py_ssize_t at, Py_ssize_t width, tuple columns not None, bint csv):
-    cdef Program program = program_of(columns)
-    cdef Out out = taken_out()
-    cdef char* text
-    cdef const char* row
-    cdef Py_ssize_t end, following, length, size, masked = 0, begin = at, copied = at, head_out, made, i, place
-    cdef Span* spans
+cdef Py_ssize_t mask_line(Out out, Program program, const char* text, Py_ssize_t at, Py_ssize_t following, Py_ssize_t end, Span* spans,
+                          Py_ssize_t width, bint csv, Py_ssize_t* copied) except -2:
+    """The message at ``at``, which is whole: how many fields were replaced, -1 where it is not one row of ``width`` columns. Up to
+    ``copied`` all is in ``out``."""
+    cdef const char* row = text + at + 5
+    cdef Py_ssize_t size = following - at - 6, masked = 0, head_out = 0, made, i, place = 0
     cdef Span* span
     cdef Step* step
-    cdef bint changed
-    PyBytes_AsStringAndSize(block, &text, &end)
-    if at < 0 or width < 1 or width > 65536:
-        return b"", 0, at
-    spans = <Span*>PyMem_Malloc(width * sizeof(Span))
+    cdef bint plain
+    if size < 0 or row[size] != 0x0A or (size == 2 and row[0] == 0x5C and row[1] == 0x2E):
+        return -1
+    plain = not csv and end - following >= BLOCK and rows_split_plain(row, size, spans, width)
+    if not plain:
+        if not csv and memchr(row, 0x0A, size) != NULL:
+            return -1
+        if not (split_csv(row, size, spans, width) if csv else split_text(row, size, spans, width)):
+            return -1
+    for i in range(program.count):
+        step = &program.steps[i]
+        place += step.skip
+        if place >= width:
+            raise IndexError("list index out of range")
+        span = &spans[place]
+        place += 1
+        if not plain and (span.size == 0 if csv else span.size == 2 and row[span.start] == 0x5C and row[span.start + 1] == 0x4E):
+            continue
+        if step.constant == NULL and (step.kernel == 0 or not (plain or simple(row + span.start, span.size, csv))):
+            value = asked_field(program.changes[i], row + span.start, span.size)
+            if value is None:
+                continue
+            if not masked:
+                head_out = out.used + at - copied[0]
+            out.add(text + copied[0], row - text + span.start - copied[0])
+            add_bytes(out, value)
+        else:
+            if not masked:
+                head_out = out.used + at - copied[0]
+            out.add(text + copied[0], row - text + span.start - copied[0])
+            if step.constant != NULL:
+                out.add(step.constant, step.size)
+            else:
+                made = out.used
+                if kernel_value(out, step, row + span.start, span.size):
+                    out.used = made
+                    add_bytes(out, asked_field(program.changes[i], row + span.start, span.size))
+        copied[0] = row - text + span.start + span.size
+        masked += 1
+    if masked:
+        made = out.used - head_out + following - copied[0] - 1
+        if made > LARGEST:
+            raise malformed()
+        put_int32(out.data + head_out + 1, made)
+    return masked
+
+
+cdef asked_field(change, const char* text, Py_ssize_t size):
+    return change(PyBytes_FromStringAndSize(text, size)) if change is not None else None
+
+
+cdef Span* spans_of(Py_ssize_t width) except NULL:
+    cdef Span* spans = <Span*>PyMem_Malloc(width * sizeof(Span))
     if spans == NULL:
         raise MemoryError
+    return spans
+
+
+def mask_lines(bytes block not None, Py_ssize_t at, Py_ssize_t width, tuple columns not None, bint csv):
+    cdef Program program = program_of(columns)
+    cdef Out out
+    cdef char* text
+    cdef Py_ssize_t end, following, length, found, masked = 0, begin = at, copied = at
+    cdef Span* spans
+    PyBytes_AsStringAndSize(block, &text, &end)
+    if at < 0 or width < 1 or width > WIDEST:
+        return b"", 0, at
+    out = taken_out()
+    spans = spans_of(width)
     try:
         while end - at >= 6:
             length = int32_at(text + at + 1)
             following = at + 1 + length
             if length < 5 or following > end:
                 break
-            row = text + at + 5
-            size = following - at - 6
-            if row[size] != 0x0A or (size == 2 and row[0] == 0x5C and row[1] == 0x2E):
+            found = mask_line(out, program, text, at, following, end, spans, width, csv, &copied)
+            if found < 0:
                 break
-            if not csv and memchr(row, 0x0A, size) != NULL:
-                break
-            if not (split_csv(row, size, spans, width) if csv else split_text(row, size, spans, width)):
-                break
-            changed = False
-            head_out = 0
-            place = 0
-            for i in range(program.count):
-                step = &program.steps[i]
-                place += step.skip
-                if place >= width:
-                    raise IndexError("list index out of range")
-                span = &spans[place]
-                place += 1
-                if span.size == 0 if csv else span.size == 2 and row[span.start] == 0x5C and row[span.start + 1] == 0x4E:
-                    continue
-                value = None
-                if step.constant == NULL and (step.kernel == 0 or not simple(row + span.start, span.size, csv)):
-                    change = program.changes[i]
-                    value = change(PyBytes_FromStringAndSize(row + span.start, span.size)) if change is not None else None
-                    if value is None:
-                        continue
-                if not changed:
-                    head_out = out.used + at - copied
-                out.add(text + copied, row - text + span.start - copied)
-                copied = row - text + span.start + span.size
-                if step.constant != NULL:
-                    out.add(step.constant, step.size)
-                elif value is not None:
-                    add_bytes(out, value)
-                elif kernel_value(out, step, row + span.start, span.size):
-                    value = program.changes[i](PyBytes_FromStringAndSize(row + span.start, span.size))
-                    add_bytes(out, value)
-                changed = True
-                masked += 1
-            if changed:
-                made = out.used - head_out + following - copied - 1
-                if made > LARGEST:
-                    raise malformed()
-                put_int32(out.data + head_out + 1, made)
+            masked += found
             at = following
     finally:
         PyMem_Free(spans)
@@ -844,3 +935,170 @@ def mask_lines(bytes block not None, Py_ssize_t at, Py_ssize_t width, tuple colu
         return (block if begin == 0 and at == end else block[begin:at]), 0, at
     out.add(text + copied, at - copied)
     return finished(out), masked, at
+
+
+# What comes in a stream: the beginning of a message, and what followed
+
+
+cdef class Stretch:
+    """Messages of one kind out of two pieces: the end of the piece before, and what came after it."""
+
+    cdef bytes before, data
+    cdef char* text
+    cdef Py_ssize_t size, at
+    cdef bytes first        # the message that lies in both, whole
+    cdef bint more          # what is left is the beginning of a message of this kind, or nothing
+
+    cdef int open(self, bytes before, bytes data, int kind, Py_ssize_t most) except -1:
+        """Puts together the message that lies in both pieces, if it is whole."""
+        cdef char* begun
+        cdef char head[5]
+        cdef Py_ssize_t held, need
+        PyBytes_AsStringAndSize(data, &self.text, &self.size)
+        PyBytes_AsStringAndSize(before, &begun, &held)
+        self.before, self.data, self.at, self.more, self.first = before, data, 0, True, None
+        if held == 0:
+            return 0
+        if held < 5:
+            if held + self.size < 5:
+                self.more = <uint8_t>begun[0] == kind
+                return self.stop()
+            memcpy(head, begun, held)
+            memcpy(head + held, self.text, 5 - held)
+        else:
+            memcpy(head, begun, 5)
+        need = <Py_ssize_t>int32_at(head + 1) + 1
+        if <uint8_t>head[0] != kind or need < 5:
+            self.more = False
+            return self.stop()
+        need -= held
+        if need <= 0:               # there is more in it than the beginning of one message
+            self.data = before + data
+            self.before = b""
+            PyBytes_AsStringAndSize(self.data, &self.text, &self.size)
+            return 0
+        if need > self.size:
+            self.more = need + held - 1 <= most
+            return self.stop()
+        self.first = before + data[:need]
+        self.at = need
+        return 0
+
+    cdef int stop(self) except -1:
+        """Nothing in it is whole."""
+        self.data = self.before + self.data
+        self.before = b""
+        PyBytes_AsStringAndSize(self.data, &self.text, &self.size)
+        self.at = -1
+        return 0
+
+    cdef Py_ssize_t following(self, int kind, Py_ssize_t most) noexcept:
+        """Where the message at hand ends, -1 where no whole one is left."""
+        cdef Py_ssize_t left = self.size - self.at, length
+        if left <= 0:
+            return -1
+        if <uint8_t>self.text[self.at] != kind:
+            self.more = False
+            return -1
+        if left < 5:
+            return -1
+        length = int32_at(self.text + self.at + 1)
+        if length < 4:
+            self.more = False
+            return -1
+        if length >= left:
+            self.more = length <= most
+            return -1
+        return self.at + 1 + length
+
+    cdef tuple ended(self, Out out, Py_ssize_t copied, Py_ssize_t count, Py_ssize_t masked):
+        cdef bytes made
+        if self.at < 0:
+            give_back(out)
+            return b"", 0, 0, self.data, self.more
+        if masked:
+            out.add(self.text + copied, self.at - copied)
+            made = finished(out)
+        else:
+            give_back(out)
+            made = self.passed()
+        return made, count, masked, self.data[self.at:], self.more
+
+    cdef bytes passed(self):
+        """All that was whole, as it came."""
+        if self.first is None:
+            return self.data if self.at == self.size else self.data[:self.at]
+        return self.before + (self.data if self.at == self.size else self.data[:self.at])
+
+
+def pass_rows(bytes before not None, bytes data not None, int kind, Py_ssize_t most, Py_ssize_t width, tuple columns not None):
+    cdef Program program = program_of(columns)
+    cdef Out out = taken_out()
+    cdef Stretch stretch = Stretch()
+    cdef char* text
+    cdef Py_ssize_t size, following, count = 0, masked = 0, copied = 0
+    cdef bint looks = program.count > 0
+    stretch.open(before, data, kind, most)
+    if stretch.at < 0:
+        return stretch.ended(out, 0, 0, 0)
+    if stretch.first is not None:
+        count = 1
+        if looks:
+            PyBytes_AsStringAndSize(stretch.first, &text, &size)
+            if size < 7:
+                raise malformed()
+            masked = mask_row(out, program, text, 0, size, size, width, &copied)
+            out.add(text + copied, size - copied)
+        copied = stretch.at
+    while True:
+        following = stretch.following(kind, most)
+        if following < 0:
+            break
+        if looks:
+            if following - stretch.at < 7:
+                raise malformed()
+            masked += mask_row(out, program, stretch.text, stretch.at, following, stretch.size, width, &copied)
+        count += 1
+        stretch.at = following
+    return stretch.ended(out, copied, count, masked)
+
+
+def pass_lines(bytes before not None, bytes data not None, Py_ssize_t most, Py_ssize_t width, tuple columns not None, bint csv):
+    cdef Program program = program_of(columns)
+    cdef Out out
+    cdef Stretch stretch = Stretch()
+    cdef char* text
+    cdef Py_ssize_t size, following, found, count = 0, masked = 0, copied = 0
+    cdef Span* spans
+    if width < 1 or width > WIDEST:
+        return b"", 0, 0, before + data, False
+    out = taken_out()
+    stretch.open(before, data, COPY_DATA, most)
+    if stretch.at < 0:
+        return stretch.ended(out, 0, 0, 0)
+    spans = spans_of(width)
+    try:
+        if stretch.first is not None:
+            PyBytes_AsStringAndSize(stretch.first, &text, &size)
+            masked = mask_line(out, program, text, 0, size, size, spans, width, csv, &copied)
+            if masked < 0:
+                stretch.more = False
+                stretch.stop()
+                return stretch.ended(out, 0, 0, 0)
+            out.add(text + copied, size - copied)
+            copied = stretch.at
+            count = 1
+        while True:
+            following = stretch.following(COPY_DATA, most)
+            if following < 0:
+                break
+            found = mask_line(out, program, stretch.text, stretch.at, following, stretch.size, spans, width, csv, &copied)
+            if found < 0:
+                stretch.more = False
+                break
+            masked += found
+            count += 1
+            stretch.at = following
+    finally:
+        PyMem_Free(spans)
+    return stretch.ended(out, copied, count, masked)

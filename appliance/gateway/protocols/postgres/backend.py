@@ -16,6 +16,7 @@ from gateway.errors import TargetFault
 from gateway.model import SessionLimits
 from gateway.net.flag import Flag
 from gateway.protocols.postgres import machine, messages
+from gateway.protocols.postgres.bulk import bulk
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader, frame
 from gateway.protocols.postgres.commands import LAST_WAIT
 from gateway.protocols.postgres.copyout import copy_masker
@@ -56,6 +57,7 @@ class Backend:
         self._copy_known = Flag()
         self.lock = SecondLock(relay.context)
         self._cut = False                         # a limit is reached: no row passes any more
+        self._last: tuple[Expect, int] | None = None      # the result that the last message was a row of, and its type
 
     # state that the frontend looks at
 
@@ -109,10 +111,19 @@ class Backend:
     async def _read(self, frames: RunReader) -> bytes:
         self.waiting = not frames.pending and not frames.inside
         self.relay.rested()
+        if self._last is not None and not frames.inside and not self._cut:
+            self._go_straight(frames, *self._last)
         try:
             return await self.relay.target.stream.read()
         finally:
             self.waiting = False
+
+    def _go_straight(self, frames: RunReader, expect: Expect, kind: int) -> None:
+        """More rows of this result go past the loop, where they may."""
+        if expect is self.relay.pending.head() and not self.relay.target.stream.buffered:
+            straight = bulk(self.relay, expect, kind, frames)
+            if straight is not None:
+                self.relay.target.stream.tap = straight.take
 
     def inside_message(self) -> bool:
         """A large row is half passed on: nothing else may be written to the caller."""
@@ -164,6 +175,7 @@ class Backend:
             return
         letter = chr(kind)
         if letter in machine.ANY_TIME:
+            self._last = None
             _ANY_TIME[letter](self, block[5:])
             return
         head = self.relay.pending.head()
@@ -175,10 +187,13 @@ class Backend:
             raise TargetFault("the target answers what nobody asked", "08P01")
         if head.running is not None and not on_disk(head.running.permit.recorded):
             self._gates.append(head.running.permit.recorded)
+        self._last = None
         if kind == DATA_ROW:
             self._data_rows(head, block, count)
+            self._last = head, kind
         elif kind == COPY_DATA:
             self._copy_data(head, block, count)
+            self._last = head, kind
         else:
             _HANDLERS[letter](self, head, letter, block[5:])
         head.state = state
@@ -438,8 +453,9 @@ class Backend:
             raise TargetFault("the target sent CopyData outside of a COPY", "08P01")
         block, count = self._within_limits(running, block, count)
         if expect.live is not None:
+            had = expect.live.masked
             block = expect.live.feed(block)
-            running.masked = expect.live.masked
+            running.masked += expect.live.masked - had
         running.rows += count
         running.size += len(block)
         self.relay.totals.rows += count
@@ -449,7 +465,10 @@ class Backend:
 
     def _copy_done(self, expect: Expect, kind: str, payload: bytes) -> None:
         if expect.live is not None:
+            had = expect.live.masked
             self._out += expect.live.close()
+            if expect.running is not None:
+                expect.running.masked += expect.live.masked - had
         self._pass(expect, kind, payload)
 
     def abandon(self, reason: str) -> None:

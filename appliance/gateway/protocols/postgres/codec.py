@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gateway.errors import ClientFault, TargetFault
-from gateway.protocols.postgres.rows import INT32, scan_run
+from gateway.protocols.postgres.rows import INT32, begins, scan_run
 
 Fault = type[ClientFault] | type[TargetFault]
 
@@ -98,13 +98,17 @@ class _Buffer:
         """Bytes held back: an incomplete message, or messages not yet taken."""
         return self._waiting if self._parts else len(self._data) - self._at
 
+    def begun(self, kind: int, most: int) -> bool:
+        """Whether what is held is nothing, or the beginning of one ``kind`` message of a length up to ``most``."""
+        return self.pending <= most and begins(b"".join(self._parts) if self._parts else self._data[self._at:], kind, most)
+
     def remainder(self) -> bytes:
         """Take out everything held, for a change of reader."""
         if self._parts:
             self._join()
         data = self._data[self._at:]
         self._data = b""
-        self._at = 0
+        self._at = self._need = 0
         return data
 
 

@@ -17,7 +17,7 @@ from gateway.errors import GatewayFault, TargetFault
 from gateway.native import compiled
 from gateway.protocols.postgres import rows
 from gateway.protocols.postgres.codec import frame
-from gateway.protocols.postgres.copytext import ROW_LIMIT
+from gateway.protocols.postgres.copytext import COPY_DATA, ROW_LIMIT
 from gateway.protocols.postgres.rows import INT16, INT32
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class BinaryMasker:
         out: list[bytes] = []
         at, end = 0, len(block)
         while at < end:
-            ready = self._headed and not self._carry and not self._ended and not self._before
-            if ready and (last := whole_tuples(block, at, self._width)) > at:
+            if self._ready() and (last := whole_tuples(block, at, self._width)) > at:
                 out.append(self._masked(block[at:last]))
                 at = last
             else:
@@ -90,6 +89,21 @@ class BinaryMasker:
                 self._pieces(block[at + 5:following], out)
                 at = following
         return b"".join(out)
+
+    def straight(self, before: bytes, data: bytes) -> rows.Passed | None:
+        """``rows.pass_rows`` of messages that hold one tuple each; ``None`` where there is anything else. Where it raises nothing
+        has happened."""
+        if not self._ready():
+            return None
+        block, count, _, rest, more = rows.pass_rows(before, data, COPY_DATA, rows.BEGUN, 0, ())
+        if whole_tuples(block, 0, self._width) != len(block):
+            return None
+        had = self.masked
+        return self._masked(block), count, self.masked - had, rest, more
+
+    def _ready(self) -> bool:
+        """Nothing of a tuple is held, and the header is out."""
+        return self._headed and not self._carry and not self._ended and not self._before
 
     def close(self) -> bytes:
         """At CopyDone."""

@@ -15,7 +15,7 @@ from gateway.errors import GatewayFault, TargetFault
 from gateway.masking.rules import GONE
 from gateway.native import compiled
 from gateway.protocols.postgres.codec import frame
-from gateway.protocols.postgres.rows import INT32, NULL, Change, Column
+from gateway.protocols.postgres.rows import BEGUN, INT32, NULL, Change, Column, Passed, begins, scan_run_pure
 
 if TYPE_CHECKING:
     from gateway.protocols.postgres.masking import MaskPlan
@@ -31,6 +31,7 @@ Columns = tuple[tuple[int, Column], ...]
 """Columns of a COPY: ``constant`` is a field as it stands in the stream, ``change`` takes and gives such fields."""
 Lines = Callable[[bytes, int, int, Columns, bool], tuple[bytes, int, int]]
 
+COPY_DATA = 0x64
 END = b"\\."
 NULL_FIELD = (b"\\N", b"")
 """How NULL is written: in text, in csv."""
@@ -163,6 +164,16 @@ def mask_lines_pure(block: bytes, at: int, width: int, columns: Columns, csv: bo
     return b"".join(out), masked, at
 
 
+def pass_lines_pure(before: bytes, data: bytes, most: int, width: int, columns: Columns, csv: bool) -> Passed:
+    """``rows.pass_rows`` for CopyData messages that hold one whole row of ``width`` columns each; one that does not is left, and no
+    beginning."""
+    whole = before + data
+    end, _ = scan_run_pure(whole, 0, len(whole), COPY_DATA)
+    block, masked, at = mask_lines_pure(whole[:end], 0, width, columns, csv) if width > 0 else (b"", 0, 0)
+    more = at == end and width > 0 and begins(whole[end:], COPY_DATA, most)
+    return block, scan_run_pure(whole, 0, at, COPY_DATA)[1], masked, whole[at:], more
+
+
 class LineMasker:
     """Masks one COPY in text or csv format. ``masked`` counts values replaced. Raises ``GatewayFault`` on a row with another number of
     columns, ``TargetFault`` on one that is too long."""
@@ -193,6 +204,21 @@ class LineMasker:
                 self._payload(block[at + 5:following], out)
                 at = following
         return self._looked_over(b"".join(out))
+
+    def straight(self, before: bytes, data: bytes) -> Passed | None:
+        """``rows.pass_rows`` of messages that hold one row each; ``None`` while there is something else to do first. Where it raises
+        nothing has happened."""
+        if self._carried or self._header:
+            return None
+        block, count, masked, rest, more = pass_lines(before, data, BEGUN, self._width, self._columns, self._csv)
+        had = self.masked
+        try:
+            block = self._looked_over(block)
+            masked += self.masked - had
+        finally:
+            self.masked = had
+        self.masked += masked
+        return block, count, masked, rest, more
 
     def close(self) -> bytes:
         """At CopyDone: a last row without a newline, if there is one."""
@@ -269,3 +295,4 @@ class LineMasker:
 
 _fast = compiled("gateway.protocols.postgres._rows")
 mask_lines: Lines = mask_lines_pure if _fast is None else _fast.mask_lines
+pass_lines: Callable[[bytes, bytes, int, int, Columns, bool], Passed] = pass_lines_pure if _fast is None else _fast.pass_lines

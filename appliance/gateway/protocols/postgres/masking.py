@@ -364,10 +364,15 @@ def mask_rows(made: MaskPlan, data: bytes) -> tuple[bytes, int]:
     count = 0
     if row_plan.masked:
         data, count = rows.mask_rows(data, row_plan.width, row_plan.masked)
-    if row_plan.detected and made.detectors is not None and made.detectors.candidates(data):
-        data, found = _detect_rows(row_plan, made.detectors.places(data), data)
-        count += found
-    return data, count
+    data, found = look_into(row_plan, made.detectors, data)
+    return data, count + found
+
+
+def look_into(row_plan: RowPlan, detectors: Detectors | None, data: bytes) -> tuple[bytes, int]:
+    """Detectors on whole DataRow messages whose columns are masked: the new bytes, and how many values were replaced."""
+    if not row_plan.detected or detectors is None or not detectors.candidates(data):
+        return data, 0
+    return _detect_rows(row_plan, detectors.places(data), data)
 
 
 def _detect_rows(row_plan: RowPlan, places: list[int], data: bytes) -> tuple[bytes, int]:

@@ -25,6 +25,8 @@ Change = Callable[[bytes], bytes | None]
 """A value's new bytes, ``GONE`` where it becomes NULL, or ``None`` where it stays as it is."""
 
 NULL = b"\xff\xff\xff\xff"
+BEGUN = 64 * 1024
+"""Length of a message whose beginning ``pass_rows`` may leave for the next chunk: longer ones are put together elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,30 @@ def scan_run_pure(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:
         at = following
         count += 1
     return at, count
+
+
+Passed = tuple[bytes, int, int, bytes, bool]
+"""Whole messages to pass on, how many, how many values were replaced, what is left, and whether that is the beginning of one more."""
+
+
+def pass_rows_pure(before: bytes, data: bytes, kind: int, most: int, width: int, columns: tuple[tuple[int, Column], ...]) -> Passed:
+    """The whole ``kind`` messages at the beginning of ``before`` (what was left the last time) and ``data``, masked as by ``mask_rows``;
+    without ``columns`` as they are. What is left may go on with the next bytes where it is no longer than ``most``, else it is another's.
+
+    Raises ``TargetFault`` (08P01) on a malformed row.
+    """
+    whole = before + data
+    end, count = scan_run_pure(whole, 0, len(whole), kind)
+    block, masked = mask_rows_pure(whole[:end], width, columns) if columns else (whole[:end], 0)
+    return block, count, masked, whole[end:], begins(whole[end:], kind, most)
+
+
+def begins(rest: bytes, kind: int, most: int) -> bool:
+    """Whether it is nothing, or the beginning of a ``kind`` message of a length up to ``most``."""
+    if len(rest) < 5:
+        return not rest or rest[0] == kind
+    length = INT32(rest, 1)[0]
+    return rest[0] == kind and len(rest) <= length <= most
 
 
 def encoded(value: bytes | None) -> bytes:
@@ -182,3 +208,5 @@ def _malformed() -> TargetFault:
 _fast = compiled("gateway.protocols.postgres._rows")
 scan_run: Callable[[bytes, int, int, int], tuple[int, int]] = scan_run_pure if _fast is None else _fast.scan_run
 mask_rows: Callable[[bytes, int, tuple[tuple[int, Column], ...]], tuple[bytes, int]] = mask_rows_pure if _fast is None else _fast.mask_rows
+Pass = Callable[[bytes, bytes, int, int, int, tuple[tuple[int, Column], ...]], Passed]
+pass_rows: Pass = pass_rows_pure if _fast is None else _fast.pass_rows
