@@ -79,12 +79,17 @@ class Relation:
         return next((column for column in self.columns if column.name == name), None)
 
 
+_NAMES_OBJECTS = frozenset({24, 26, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
+"""oid, and the types that name objects of the catalog (regproc … regcollation)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A row of pg_proc. ``kind``: f function, a aggregate, w window, p procedure. ``arg_types`` are the input arguments,
     ``defaults`` counts the trailing ones that may be left out, ``variadic`` is the element type of the last one or 0.
     ``volatile``: i immutable, s stable, v volatile. ``arg_names`` is empty or names the input arguments (for ``f(a => 1)``);
-    ``outputs`` are the OUT and TABLE columns (name, type oid) where the result is a record. ``language`` is pg_language's name.
+    ``outputs`` are the OUT and TABLE columns (name, type oid) where the result is a record. ``language`` is pg_language's name,
+    ``extension`` that of the extension it belongs to.
     """
 
     oid: int
@@ -101,6 +106,18 @@ class Function:
     arg_names: tuple[str, ...] = ()
     outputs: tuple[tuple[str, int], ...] = ()
     language: str = ""
+    extension: str = ""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it is an extension's own compiled code."""
+        return bool(self.extension) and self.language in ("c", "internal") and self.kind == "f"
+
+    @property
+    def computes(self) -> bool:
+        """Whether its result is computed from its arguments and nothing else, and nothing of them is kept: compiled code of an extension
+        that calls itself immutable, and is not given the name of something to look at."""
+        return self.compiled and self.volatile == "i" and _NAMES_OBJECTS.isdisjoint(self.arg_types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,12 @@ from pg_catalog.pg_attrdef d where d.adrelid = any ('{{{tables}}}'::pg_catalog.o
 
 FUNCTIONS = """select p.oid, n.nspname, p.proname, p.prokind, p.proargtypes, p.pronargdefaults, p.provariadic, p.prorettype,
   p.proretset, p.provolatile, p.proisstrict, pg_catalog.to_json(p.proargnames), pg_catalog.array_to_string(p.proargmodes, ''),
-  pg_catalog.array_to_string(p.proallargtypes, ' '), l.lanname
+  pg_catalog.array_to_string(p.proallargtypes, ' '), l.lanname, x.extname
 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   join pg_catalog.pg_language l on l.oid = p.prolang
+  left join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.objid = p.oid and d.deptype = 'e'
+    and p.oid >= 16384 and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+  left join pg_catalog.pg_extension x on x.oid = d.refobjid
 where p.oid {range} order by p.oid"""
 
 OPERATORS = """select p.oid, n.nspname, p.oprname, p.oprleft, p.oprright, p.oprresult, p.oprcode::pg_catalog.oid

@@ -78,6 +78,7 @@ def function(
     modes: str | None,
     all_types: str | None,
     language: str,
+    extension: str | None = None,
 ) -> Function:
     """A row of ``queries.FUNCTIONS``."""
     inputs, outputs = _arguments(arg_names, modes, all_types or arg_types)
@@ -96,6 +97,7 @@ def function(
         inputs,
         outputs,
         language,
+        extension or "",
     )
 
 

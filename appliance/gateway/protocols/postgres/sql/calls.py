@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.model import Operation
 from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function, Operator
 from gateway.protocols.postgres.catalog.builtin import effect, reveals
-from gateway.protocols.postgres.sql.casts import _could_be, user_casts, user_code
+from gateway.protocols.postgres.sql.casts import _could_be, user_casts, user_code, user_function
 from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.knowledge import PG_CATALOG, POLYMORPHIC, BuiltinFunction, free_call
 from gateway.protocols.postgres.sql.values import BOOL, RECORD, TEXT, UNKNOWN, Value, combine
@@ -157,7 +157,7 @@ def _chosen(
 ) -> Called:
     value = combine([*args, *extra], _result(walk, fitting, args))
     for user in users:
-        value = user_code(walk, f"{user.schema}.{user.name}", value, volatile=user.volatile == "v")
+        value = user_function(walk, user, value)
     for function in fitting:
         if function.oid < FIRST_USER_OID:
             value = _effects(walk, function, value)
@@ -196,8 +196,7 @@ def _implicit_casts(walk: Walk, value: Value, args: Sequence[Value]) -> Value:
             if cast.context == "i" and cast.method != "b":
                 function = walk.catalog.function_by_oid(cast.function_oid) if cast.function_oid else None
                 if function is None or function.oid >= FIRST_USER_OID:
-                    name = f"{function.schema}.{function.name}" if function else "a user cast"
-                    value = user_code(walk, name, value, rule=function is not None)
+                    value = user_code(walk, "a user cast", value, rule=False) if function is None else user_function(walk, function, value)
     return value
 
 
@@ -354,7 +353,7 @@ def _user_operator(walk: Walk, operator: Operator, value: Value) -> Value:
         return user_code(walk, f"{operator.schema}.{operator.name}", value)
     if function.oid < FIRST_USER_OID and not effect(function) and not reveals(function):
         return value
-    return user_code(walk, f"{function.schema}.{function.name}", value, volatile=function.volatile == "v")
+    return user_function(walk, function, value)
 
 
 PURE: dict[str, Any] = {"operate": operate, "_operator_type": _operator_type, "_result": _result, "array_type": array_type,

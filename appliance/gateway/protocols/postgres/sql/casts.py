@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from gateway.protocols.postgres.catalog import FIRST_USER_OID, Cast, Type
+from gateway.protocols.postgres.catalog import FIRST_USER_OID, Cast, Function, Type
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.values import TEXT, UNKNOWN, Value
 from gateway.protocols.postgres.sql.walk import Walk, dotted, split_name
 from gateway.protocols.postgres.statement import SqlFault
 
+_INTERNAL = 2281
 _STRINGS = frozenset({TEXT, 1042, 1043, 18, 19, UNKNOWN})
 
 
@@ -87,7 +88,25 @@ def _through(walk: Walk, value: Value, entry: Cast) -> Value:
     name = f"{function.schema}.{function.name}" if function else ""
     if function is not None and function.oid < FIRST_USER_OID:
         return value
+    if function is not None:
+        return user_function(walk, function, value)
     return user_code(walk, name or "a user cast", value, rule=bool(name))
+
+
+def user_function(walk: Walk, function: Function, value: Value) -> Value:
+    """The result of a function that is not built in."""
+    name = f"{function.schema}.{function.name}"
+    if function.computes:
+        return _computed(walk, name, value)
+    return user_code(walk, name, value, volatile=function.volatile == "v")
+
+
+def _computed(walk: Walk, name: str, value: Value) -> Value:
+    """What code that only computes makes of a value: a rule has to name it, but it carries nothing else and keeps nothing."""
+    walk.early = False
+    walk.user_code = True
+    walk.operation("call", name, functions=(name,), free=False)
+    return value
 
 
 def user_code(walk: Walk, name: str, value: Value, *, rule: bool = True, volatile: bool = True) -> Value:
@@ -108,11 +127,26 @@ def _into_user_type(walk: Walk, value: Value, target: Type) -> Value:
     for oid in checks:
         function = walk.catalog.function_by_oid(oid)
         if function is not None and function.oid >= FIRST_USER_OID:
-            user_code(walk, f"{function.schema}.{function.name}", value)
+            user_function(walk, function, value)
     base = walk.catalog.type_by_oid(_element(walk, target)) or target
-    if any(oid >= FIRST_USER_OID for oid in base.functions):
-        return user_code(walk, f"{base.schema}.{base.name}", value)
-    return value
+    return type_code(walk, base, value)
+
+
+def type_code(walk: Walk, base: Type, value: Value) -> Value:
+    """A value that went through the functions that a base type is made of."""
+    name = f"{base.schema}.{base.name}"
+    made = [walk.catalog.function_by_oid(oid) for oid in base.functions if oid >= FIRST_USER_OID]
+    if not made:
+        return value
+    if all(function is not None and _converts(function) for function in made):
+        return _computed(walk, name, value)
+    return user_code(walk, name, value)
+
+
+def _converts(function: Function) -> bool:
+    """Of the functions of an extension's type: input, output and typmod convert what they are given, stable where they read a setting.
+    Those with an internal argument are no way for a value (typanalyze), or one for the caller's own (receive)."""
+    return function.compiled and (function.volatile != "v" or function.arg_types[:1] == (_INTERNAL,))
 
 
 def _checks(walk: Walk, target: Type) -> list[int]:

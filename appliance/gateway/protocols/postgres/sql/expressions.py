@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.sql.calls import array_type, call, element_type, operate
-from gateway.protocols.postgres.sql.casts import cast, type_named, user_code
+from gateway.protocols.postgres.sql.casts import cast, type_code, type_named
 from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.parse import Node
 from gateway.protocols.postgres.sql.scope import Item, Scope
@@ -207,9 +207,7 @@ def indirect(walk: Walk, value: Value, step: Node, scope: Scope) -> Value:
     kind = value.type if indices.get("is_slice") else element_type(walk, value.type)
     found = combine([value, *subscripts], kind)
     entry = walk.catalog.type_by_oid(value.type) if value.type else None
-    if entry is not None and any(oid >= 16384 for oid in entry.functions):
-        return user_code(walk, f"{entry.schema}.{entry.name}", found)
-    return found
+    return found if entry is None else type_code(walk, entry, found)
 
 
 # operators
