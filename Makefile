@@ -25,7 +25,7 @@ STAMPS := $(VENV)/.stamps
 export PYTHONPATH := appliance:.
 export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-NATIVE = $(shell find appliance/gateway -name '_*.pyx' -o -name '*.pxd')
+NATIVE = $(shell find appliance/gateway -name '_*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 PIP_INSTALL = $(PY) -m pip install --quiet --no-input --require-hashes -r
 
 SCENARIO ?=

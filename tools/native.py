@@ -75,7 +75,7 @@ def _tools() -> tuple[str, str]:
 
 def _digest(source: Path, root: Path, tools: tuple[str, str]) -> str:
     seen = hashlib.sha256(tools[1].encode())
-    for path in (source, *sorted((root / PACKAGE).rglob("*.pxd"))):
+    for path in (source, *sorted(source.parent.glob("*.pxi")), *sorted((root / PACKAGE).rglob("*.pxd"))):
         seen.update(path.read_bytes())
     return seen.hexdigest()
 

@@ -209,6 +209,7 @@ TARGETS = {
     "lane-bytes": Target(twins.lane_bytes, twins.lane_byte_seeds),
     "walk": Target(twins.walk, twins.walk_seeds),
     "answer": Target(twins.answer, twins.answer_seeds),
+    "tree": Target(twins.tree, twins.tree_seeds),
     "kernels": Target(twins.kernels, twins.kernel_seeds),
     "candidates": Target(twins.candidates, twins.candidate_seeds),
     "records": Target(records, _record_seeds),

@@ -25,7 +25,7 @@ from gateway.protocols.postgres.codec import frame
 from gateway.protocols.postgres.copybinary import whole_tuples_pure
 from gateway.protocols.postgres.copytext import mask_lines_pure, stream_columns
 from gateway.protocols.postgres.rows import Column
-from gateway.protocols.postgres.sql import _walk, analyze
+from gateway.protocols.postgres.sql import _walk, analyze, rawtree
 from gateway.protocols.postgres.sql.parse import answer_of
 from gateway.protocols.postgres.statement import SqlFault
 from gateway.protocols.postgres.typed import column_of
@@ -241,6 +241,15 @@ def answer(data: bytes) -> None:
             except RecursionError:          # of ``repr``
                 found.append("deep")
         assert found[0] == found[1]
+
+
+def tree(data: bytes) -> None:
+    """The parser's tree, from its memory and from its JSON."""
+    assert rawtree.same(data.replace(b"\0", b"")[:10_000])
+
+
+def tree_seeds() -> Iterable[bytes]:
+    return (text.encode() for text in (*SHAPES, *rawtree.TEXTS))
 
 
 def answer_seeds() -> Iterable[bytes]:

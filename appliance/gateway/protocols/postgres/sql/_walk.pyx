@@ -14,9 +14,11 @@ from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromString, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint32_t, uintptr_t
+from libc.stdlib cimport calloc
 from libc.string cimport memchr, memcmp, strlen
 
 from dataclasses import MISSING, fields
+from sys import intern
 
 import orjson
 
@@ -2176,7 +2178,6 @@ def analyzed(str text not None, names, context, knowledge, Py_ssize_t limit):
     text what the parser said of it (``stmts``); ``None``, and nothing done, for what is not ordinary or does not parse."""
     cdef Py_ssize_t size = 0
     cdef const char *data
-    cdef object tree
     cdef list entries
     cdef tuple found
     if not text.isascii():
@@ -2184,10 +2185,9 @@ def analyzed(str text not None, names, context, knowledge, Py_ssize_t limit):
     data = PyUnicode_AsUTF8AndSize(text, &size)
     if size > limit or not _ordinary(<const unsigned char *>data, size):
         return None
-    tree = _parsed(data)
-    if tree is None:
+    entries = _entries(data)
+    if entries is None:
         return None
-    entries = <list?>(<dict?>tree).get("stmts", [])
     if len(entries) != 1:
         return entries
     found = _one(text, data, size, <dict?>entries[0], names, context, knowledge)
@@ -2412,8 +2412,19 @@ def tree(bytes data not None):
         _free(answer)
 
 
-cdef object _parsed(const char *data):
-    """The parser's tree for a text without NUL; ``None`` where there is an error."""
+cdef list _entries(const char *data):
+    """The parser's statements of a text without NUL; ``None`` where there is an error."""
+    cdef object found
+    if _direct:
+        found = _climbed(data, False)
+        if found is False:
+            return None
+        if found is not None:
+            return <list>found
+    return _from_json(data)
+
+
+cdef list _from_json(const char *data):
     if _parse == NULL or _free == NULL:
         raise RuntimeError("the library is not bound")
     cdef Answer answer = _parse(data)
@@ -2422,7 +2433,7 @@ cdef object _parsed(const char *data):
             return None
         if answer.parse_tree == NULL:
             raise MemoryError("the parser gave no answer")
-        return _decoded(answer.parse_tree, <Py_ssize_t>strlen(answer.parse_tree))
+        return <list?>(<dict?>_decoded(answer.parse_tree, <Py_ssize_t>strlen(answer.parse_tree))).get("stmts", [])
     except ValueError:                  # nested too deeply for orjson: the pure form says so
         return None
     finally:
@@ -2662,7 +2673,7 @@ cdef Word *_key(Reading *text) except? NULL:
         place = (place + 1) & (KEYS - 1)
     if _known_keys >= KEYS // 2:
         return NULL
-    made = PyUnicode_DecodeUTF8(text.at, size, NULL)
+    made = intern(PyUnicode_DecodeUTF8(text.at, size, NULL))
     word = &_keys[place]
     if word.text != NULL:               # filled meanwhile: making a text may run the collector, and that another thread
         return NULL
@@ -2680,16 +2691,22 @@ cdef object _name(Reading *text):
     """The node of a name: one that is there already, where the same name stood before. ``None``, and nothing read, for an unusual one."""
     cdef const char *at = text.at + 19
     cdef uint32_t hash = 0
-    cdef Py_ssize_t size = _word(at, text.end, &hash), kept = 0
-    cdef Word *word = &_nodes[hash & (NAMES - 1)]
-    cdef PyObject *old_text
-    cdef PyObject *old_node
-    cdef const char *data
+    cdef Py_ssize_t size = _word(at, text.end, &hash)
     if size < 1 or at[size + 1] != 125 or at[size + 2] != 125:
         return None
     text.at = at + size + 3
+    return <object>_kept_name(at, size, hash).node
+
+
+cdef Word *_kept_name(const char *at, Py_ssize_t size, uint32_t hash) except NULL:
+    """A name's place in the table, filled; what stands there is to be held before anything else is done."""
+    cdef Word *word = &_nodes[hash & (NAMES - 1)]
+    cdef Py_ssize_t kept = 0
+    cdef PyObject *old_text
+    cdef PyObject *old_node
+    cdef const char *data
     if word.node != NULL and word.hash == hash and word.size == size and memcmp(word.data, at, size) == 0:
-        return <object>word.node
+        return word
     made = PyUnicode_DecodeUTF8(at, size, NULL)
     node = {"String": {"sval": made}}
     data = PyUnicode_AsUTF8AndSize(made, &kept)
@@ -2700,7 +2717,7 @@ cdef object _name(Reading *text):
     word.text, word.node = <PyObject *>made, <PyObject *>node
     Py_XDECREF(old_node)
     Py_XDECREF(old_text)
-    return node
+    return word
 
 
 cdef object _text(Reading *text):
@@ -2729,3 +2746,6 @@ cdef object _escaped(Reading *text, const char *at):
         raise ValueError("unusual")
     text.at = at + 1
     return _loads(PyBytes_FromStringAndSize(start, at + 1 - start))
+
+
+include "_tree.pxi"

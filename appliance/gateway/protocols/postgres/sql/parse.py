@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """PostgreSQL's own parser (libpg_query, grammar of PostgreSQL 18) behind one function.
 
-The parser answers JSON, which is faster to read from Python than its protobuf form (5 µs for a short SELECT). Bytes in,
-plain dictionaries out: a node is ``{"Kind": {…}}``; zero values and empty lists are absent; locations are byte offsets.
+The parser answers JSON, which is faster to read from Python than its protobuf form (5 µs for a short SELECT); where it can, the compiled
+twin reads the same from the parser's memory (``rawtree``). Bytes in, plain dictionaries out: a node is ``{"Kind": {…}}``; zero values and
+empty lists are absent; locations are byte offsets.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from gateway.protocols.postgres.sql import rawtree
 from gateway.protocols.postgres.sql.compiled import fast
 from gateway.protocols.postgres.sql.literals import tokens
 from gateway.protocols.postgres.statement import SqlFault
@@ -55,14 +57,14 @@ class Parsed:
     end: int
 
 
-def _load() -> ctypes.CDLL:
+def _path() -> Path:
     spec = importlib.util.find_spec("postgast")
     if spec is None or spec.origin is None:
         raise OSError("libpg_query is not installed (package postgast)")
-    return ctypes.CDLL(str(Path(spec.origin).parent / "libpg_query.so"))
+    return Path(spec.origin).parent / "libpg_query.so"
 
 
-_LIBRARY = _load()
+_LIBRARY = ctypes.CDLL(str(_path()))
 _parse = _LIBRARY.pg_query_parse
 _parse.argtypes = [ctypes.c_char_p]
 _parse.restype = _Result
@@ -74,6 +76,8 @@ _read: Callable[[bytes], Node] = orjson.loads if fast is None else fast.decoded
 """Nodes of names (a String in ``fields``, ``names`` and their like) are shared between statements: nobody may change them."""
 if fast is not None:
     fast.bind_library(ctypes.cast(_parse, ctypes.c_void_p).value, ctypes.cast(_free, ctypes.c_void_p).value)
+WHY_JSON = rawtree.bind(_LIBRARY, _path())
+"""Why the parser's trees are read from JSON; ``""`` where they are read from memory."""
 
 
 def parse(text: str, limit: int = DEFAULT_LIMIT, answer: bytes | None = None) -> tuple[list[Parsed], bytes]:
@@ -84,7 +88,10 @@ def parse(text: str, limit: int = DEFAULT_LIMIT, answer: bytes | None = None) ->
     data = checked(text, limit)
     if answer is None and len(data) > DEFAULT_LIMIT:
         raise SqlFault("54001", f"a statement longer than {DEFAULT_LIMIT} bytes cannot be parsed here")
-    return statements(_decoded(answer_of(data) if answer is None else answer), len(data)), data
+    direct = fast.raw_tree(data) if fast is not None and answer is None and not WHY_JSON else None
+    if not isinstance(direct, list):            # not read from memory, or an error: said by the parser's answer
+        direct = _decoded(answer_of(data) if answer is None else answer)
+    return statements(direct, len(data)), data
 
 
 def checked(text: str, limit: int) -> bytes:
