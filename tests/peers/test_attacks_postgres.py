@@ -190,7 +190,11 @@ def test_t28_copy_in_every_format_is_masked_or_refused(wire: Wire) -> None:
     for form in ("text", "csv", "binary", "csv, header"):
         frames = wire.query(f"copy customers (id, name, email, ssn, card) to stdout (format {form})")
         assert not codes(frames) and not any(raw in shown(frames) for raw in RAW)
-    for options in ("format csv, delimiter ';'", "null '-'", "format csv, quote '|'", "format csv, force_quote *", "delimiter ','"):
+    for options in ("format csv, delimiter ';'", "format csv, quote '|'", "format csv, force_quote *", "delimiter ','",
+                    "format csv, null '-'"):
+        frames = wire.query(f"copy customers (id, name, email, ssn, card) to stdout ({options})")
+        assert not codes(frames) and not any(raw in shown(frames) for raw in RAW)
+    for options in ("null '-'", "format csv, encoding 'LATIN1'", "delimiter ';', null ''"):
         assert refused(wire.query(f"copy customers to stdout ({options})"))
 
 

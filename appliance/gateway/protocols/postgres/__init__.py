@@ -24,5 +24,5 @@ used), ``door`` (startup parameters),
 ``recorder`` (the sample for replay).
 
 Refused: protocols other than 3, FunctionCall, replication, GSSAPI encryption, direct TLS without ALPN, startup parameters outside of the
-harmless list, COPY of masked data with other options than the default ones, statements that cannot be understood.
+harmless list, COPY of masked data with a NULL that a value may look like or in another encoding, statements that cannot be understood.
 """

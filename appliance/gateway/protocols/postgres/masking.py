@@ -28,7 +28,7 @@ from gateway.protocols.postgres.messages import Field
 from gateway.protocols.postgres.rows import Change, Column
 from gateway.protocols.postgres.scrub import scrub_error
 from gateway.protocols.postgres.shown import shown_parameters, shown_text
-from gateway.protocols.postgres.statement import ColumnId, Flow, Output, Statement, Write
+from gateway.protocols.postgres.statement import ColumnId, CopyStyle, Flow, Output, Statement, Write
 from gateway.protocols.postgres.typed import BINARY, TEXT, TEXT_TYPES, column_of, is_text
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class MaskPlan:
     copy_detect: tuple[tuple[int, Column], ...] = ()
     copy_format: str = "text"
     copy_header: bool = False
+    copy_style: CopyStyle | None = None
     filtered: tuple[str, ...] | None = None
 
     @property
@@ -402,14 +403,14 @@ def _copy_plan(made: MaskPlan, statement: Statement, outputs: Sequence[Output], 
     hidden = any(column is not None for column in made.columns or ())
     form = statement.copy_format or ("text" if statement.copy_text else "")
     if (hidden or any(made.detect)) and not form:
-        raise Refused("COPY can only be masked in text, csv and binary format with default options", DENIED)
+        raise Refused("this COPY cannot be masked: use csv for a NULL of your own, delimiters and quotes of one byte, UTF8", DENIED)
     code = BINARY if form == "binary" else TEXT
     types = [output.type_oid or _column_type(output.flow, catalog) for output in outputs]
     masked = tuple([(i, row_column(column, types[i], catalog, code)) for i, column in enumerate(made.columns or ()) if column is not None])
     detected = tuple([(i, Column(change=_look(types[i], made.detectors))) for i, column in enumerate(made.columns or ())
                       if column is None and made.detect[i] and (types[i] in LOOKED_AT or not types[i] or is_text(types[i], catalog))])
     return replace(made, any=bool(masked or detected), copy=masked, copy_detect=detected, copy_format=form,
-                   copy_header=statement.copy_header)
+                   copy_header=statement.copy_header, copy_style=statement.copy_style)
 
 
 def _column_type(flow: Flow, catalog: Catalog) -> int:

@@ -74,6 +74,16 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyStyle:
+    """How a COPY in text or csv format is written where its options say more than the format: single characters, but ``null``."""
+
+    delimiter: str
+    null: str
+    quote: str = '"'
+    escape: str = '"'
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """One statement of a text.
 
@@ -110,6 +120,7 @@ class Statement:
     copy_text: bool = False                    # COPY in text format with default options (maskable)
     copy_header: bool = False
     copy_format: str = ""                      # text | csv | binary: COPY in that format with default options (maskable)
+    copy_style: CopyStyle | None = None        # in ``copy_format`` with other options than the default ones (maskable)
     hidden_reasons: tuple[str, ...] = ()       # what made a flow unknown, for ``explain``
 
 

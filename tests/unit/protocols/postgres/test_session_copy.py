@@ -129,7 +129,8 @@ async def test_t28_a_copy_in_another_format_than_asked_for(tmp_path: Path) -> No
 
 async def test_t28_copy_with_other_options_is_refused(tmp_path: Path) -> None:
     async with talking(make_room(tmp_path, grant(masks=True))) as talk:
-        assert errors(await talk.query("copy customers to stdout with (format csv, delimiter ';')")) == ["42501"]
+        assert errors(await talk.query("copy customers to stdout with (format csv, encoding 'LATIN1')")) == ["42501"]
+        assert errors(await talk.query("copy customers to stdout with (null '-')")) == ["42501"]
         assert talk.target.received == []
 
 

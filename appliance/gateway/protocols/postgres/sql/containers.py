@@ -23,7 +23,7 @@ from gateway.protocols.postgres.sql.utility import new_relation_name
 from gateway.protocols.postgres.sql.values import Value
 from gateway.protocols.postgres.sql.verbs import verb_of
 from gateway.protocols.postgres.sql.walk import Walk, outputs
-from gateway.protocols.postgres.statement import Output, SqlFault, Statement, own_name
+from gateway.protocols.postgres.statement import CopyStyle, Output, SqlFault, Statement, own_name
 
 Analyze = Callable[[Job], Statement]
 
@@ -116,10 +116,11 @@ def copy(job: Job, analyze: Analyze) -> Statement:
         for value in columns.values if not incoming else ():
             walk.sink(verb, value)
         return finish(job, walk, verb)
-    form, header = _copy_format(body)
+    form, header, style = _copy_format(body)
     return finish(
         job, walk, verb, returns="copy-in" if incoming else "copy-out", columns=outputs(walk, columns.names, columns.values),
-        copy_text=form == "text", copy_header=header, copy_format=form,
+        copy_text=form == "text" and style is None, copy_header=header, copy_format=form,
+        copy_style=style,
     )  # fmt: skip
 
 
@@ -160,16 +161,45 @@ _COPY_DEFAULTS = {
 """What may be said because it holds anyway (manual, COPY)."""
 
 
-def _copy_format(body: Node) -> tuple[str, bool]:
-    """(text, csv or binary with default options, else ``""``; whether a header line comes first)."""
+_COPY_STYLE = frozenset({"delimiter", "null", "quote", "escape", "force_quote"})
+
+
+def _copy_format(body: Node) -> tuple[str, bool, CopyStyle | None]:
+    """(text, csv or binary, or ``""`` where it cannot be masked; whether a header line comes first; how it is written, where not as by
+    default)."""
     options = [(entry["DefElem"]["defname"], _option_value(entry["DefElem"])) for entry in body.get("options", ())]
     named = [value for name, value in options if name == "format"]
     form = named[0] if named else "text"
     header = any(name == "header" and value.lower() not in ("false", "off", "0") for name, value in options)
     defaults = _COPY_DEFAULTS.get(form, {})
-    plain = form in ("text", "csv", "binary") and len(named) < 2 and all(
-        name in _COPY_HARMLESS and (name != "encoding" or _is_utf8(value)) or defaults.get(name) == value for name, value in options)
-    return form if plain else "", header
+    rest = [(name, value) for name, value in options if not (
+        name in _COPY_HARMLESS and (name != "encoding" or _is_utf8(value)) or defaults.get(name) == value)]
+    if form not in ("text", "csv", "binary") or len(named) > 1:
+        return "", header, None
+    if not rest:
+        return form, header, None
+    style = _copy_style(form, defaults, rest)
+    return form if style is not None else "", header, style
+
+
+def _copy_style(form: str, defaults: dict[str, str], options: list[tuple[str, str]]) -> CopyStyle | None:
+    """``None`` for what cannot be read back with certainty: in text format a value may look like any NULL but the default one."""
+    names = [name for name, _ in options]
+    if not defaults or not _COPY_STYLE.issuperset(names) or len(set(names)) < len(names) or form == "text" and names != ["delimiter"]:
+        return None
+    said = defaults | {name: value for name, value in options if name != "force_quote"}
+    escape = said["quote"] if form == "csv" and "escape" not in names else said.get("escape", '"')
+    style = CopyStyle(said["delimiter"], said["null"], said.get("quote", '"'), escape)
+    marks = [style.delimiter, *([style.quote, style.escape] if form == "csv" else [])]
+    fits = all(len(mark) == 1 and mark.isascii() and mark not in "\r\n\0" for mark in marks) and style.delimiter != style.quote
+    if form == "text":
+        return style if fits and style.delimiter not in _NO_DELIMITERS else None
+    clear = style.delimiter not in style.null and style.quote not in style.null and not set(style.null) & set("\r\n")
+    return style if fits and clear and style.delimiter != style.escape else None
+
+
+_NO_DELIMITERS = "\\.abcdefghijklmnopqrstuvwxyz0123456789"
+"""In text format (ProcessCopyOptions)."""
 
 
 def _is_utf8(value: str) -> bool:
