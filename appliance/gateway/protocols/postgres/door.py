@@ -99,5 +99,7 @@ def _setting(draft: _Draft, name: str, value: str) -> None:
         return
     elif harmless(key) and key not in ("role", "session_authorization"):
         draft.settings[key] = value
+    elif key == "client_encoding":
+        raise Refused("the startup parameter 'client_encoding' is not allowed to be anything but UTF8 (PGCLIENTENCODING=UTF8)", "28000")
     else:
-        raise Refused(f"the startup parameter {key[:64]!r} is not allowed", "28000")
+        raise Refused(f"the startup parameter {key[:64]!r} is not allowed: SET it afterwards, where a rule names it", "28000")
