@@ -80,9 +80,12 @@ def test_t69_hostile_file_names_arrive_as_they_are_or_are_refused(host: Host, se
 
 
 @pytest.mark.parametrize("variable", ["gateway_name", "gateway_segment"])
-def test_t69_a_hostile_gateway_or_segment_name_is_refused_or_data(segment: Segment, variable: str) -> None:
+def test_t69_a_hostile_gateway_or_segment_name_is_refused_and_changes_nothing(segment: Segment, variable: str) -> None:
+    release = segment.config_release()
     for name in SHELL:
-        segment.play("policy.yml", {variable: name, "gateway_segment_folder": str(segment.folder)})
+        run = segment.play("policy.yml", {variable: name, "gateway_segment_folder": str(segment.folder)})
+        assert run.status != 0, name
+        assert segment.config_release() == release
     assert segment.play("policy.yml").status == 0
     assert segment.works()
 
