@@ -20,6 +20,8 @@ from gateway.testing.postgres import PostgresServer
 from tests.bench.peers import PEOPLE, Peer
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+BULK_TIMES = 10
+"""How often the table is fetched in one session: CPU is counted in ticks of 10 ms."""
 
 
 class BenchFailed(RuntimeError):
@@ -107,16 +109,17 @@ def set_up(server: PostgresServer, peer: Peer, clients: int, seconds: float) -> 
 
 
 def bulk_select(server: PostgresServer, peer: Peer, size: int) -> tuple[float, float | None]:
-    """One SELECT of all people by pgbench (libpq, rows dropped): MB a second, and CPU seconds a GB in between."""
+    """SELECTs of all people by pgbench (libpq, rows dropped): MB a second, and CPU seconds a GB in between."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql", prefix="bulk-") as script:
         script.write("select * from people;\n")
         script.flush()
-        return _timed([server.program("pgbench"), "-n", "-t", "3", "-f", script.name], peer, size * 3)
+        return _timed([server.program("pgbench"), "-n", "-t", str(BULK_TIMES), "-f", script.name], peer, size * BULK_TIMES)
 
 
 def bulk_copy(server: PostgresServer, peer: Peer, size: int) -> tuple[float, float | None]:
-    """``COPY people TO STDOUT`` by psql into /dev/null: the same two numbers."""
-    return _timed([server.program("psql"), "-X", "-q", "-o", "/dev/null", *["-c", "copy people to stdout"] * 3], peer, size * 3)
+    """``COPY people TO STDOUT`` by psql into /dev/null, likewise: the same two numbers."""
+    return _timed([server.program("psql"), "-X", "-q", "-o", "/dev/null", *["-c", "copy people to stdout"] * BULK_TIMES], peer,
+                  size * BULK_TIMES)
 
 
 def bulk_bytes(peer: Peer) -> tuple[int, int]:

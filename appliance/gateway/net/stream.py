@@ -259,6 +259,17 @@ class ByteStream(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def wake_at(self, size: int) -> bool:
+        """Have the kernel tell of input once so many bytes are there (1: of any), or the end of it. Whether it will."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None and not self._lost else None
+        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+        except OSError:
+            return False
+        return True
+
     def has_gone(self) -> bool:
         """Whether the peer has gone, as far as can be seen now, behind unread bytes too."""
         if not self.gone.is_set() and self._reading_paused and self._half_closed():

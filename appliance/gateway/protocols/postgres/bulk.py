@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.masking.detect import Detectors
+from gateway.net.gather import Gather
 from gateway.protocols.postgres import rows
 from gateway.protocols.postgres.codec import COPY_DATA, DATA_ROW, RunReader
 from gateway.protocols.postgres.expect import QUERY, Expect, Running, on_disk
@@ -31,11 +32,12 @@ class Bulk:
     """One result of one ``Relay``, from some chunk on. What the loop has of it that is no whole message yet is taken out of ``frames``, and
     given back in the end."""
 
-    __slots__ = ("_frames", "_pass", "_relay", "_rest", "_running")
+    __slots__ = ("_frames", "_gather", "_pass", "_relay", "_rest", "_running")
 
     def __init__(self, relay: Relay, running: Running, straight: Pass, frames: RunReader) -> None:
         self._relay, self._running, self._pass, self._frames = relay, running, straight, frames
         self._rest = frames.remainder()
+        self._gather = Gather(relay.target.stream)
 
     def take(self, data: bytes) -> bool:
         """A chunk of the target's: whether it was taken. Raises nothing."""
@@ -49,6 +51,7 @@ class Bulk:
             return self._leave()
         if found is None:
             return self._leave()
+        self._gather.came(len(data))
         block, count, masked, self._rest, more = found
         running.rows += count
         running.masked += masked
@@ -64,6 +67,7 @@ class Bulk:
 
     def _leave(self) -> bool:
         """The loop goes on, with what is left in front of what comes."""
+        self._gather.stop()
         self._relay.target.stream.tap = self._relay.lane.from_target
         self._frames.feed(self._rest)
         return False
