@@ -2308,6 +2308,10 @@ cdef Py_ssize_t _literal_end(const char *text, Py_ssize_t size, Py_ssize_t *star
         start[0] = at
         while at < size and 48 <= text[at] <= 57:
             at += 1
+        if at + 1 < size and text[at] == 46 and 48 <= text[at + 1] <= 57:      # digits on both sides of a point
+            at += 2
+            while at < size and 48 <= text[at] <= 57:
+                at += 1
         if at < size and (_is_word(text[at]) or text[at] == 46):
             return 0
         return at

@@ -87,7 +87,8 @@ TABLES = ("customers", "orders", "customer_v", "short_v", "people", "staff", "ba
 TYPES = ("int", "text", "numeric(3,1)", "varchar", "json", "regclass", "pg_catalog.bool", "int[]", "mood", "checked")
 CALLS = ("upper", "count", "coalesce", "max", "get_ssn", "concat", "length", "pg_sleep", "nextval", "left", "greatest", "row_number",
          "set_config", "current_setting", "lower", "round", "array_agg", "pg_catalog.upper", "dblink", "crypt", "no_such")
-LITERALS = ("1", "0", "-5", "+3", "3.5", "1e3", "0x1F", "'a'", "'it''s'", "E'a\\n'", "$q$b$q$", "true", "null", "$1", "$2",
+LITERALS = ("1", "0", "-5", "+3", "3.5", "0.25", "-12.5", "1.", ".5", "1.5e3", "1.5e-3",
+            "1e3", "0x1F", "'a'", "'it''s'", "E'a\\n'", "$q$b$q$", "true", "null", "$1", "$2",
             "'a'\n'b'", "B'01'",
             "'é'", "date '2026-01-01'", "u&'x'", "99999999999")
 OPERATORS = ("=", "<>", "<", "+", "-", "||", "*", "~~", "like", "and", "or", "is distinct from", "->>", "@>",
@@ -154,3 +155,11 @@ TEXTS = st.one_of(
 @given(TEXTS, st.sampled_from(tuple(CATALOGS)), st.integers(0, len(CONTEXTS) - 1))
 def test_texts_made_at_random(pure: Ask, text: str, catalog: str, context: int) -> None:
     assert said(text, catalog, context) == pure(text, catalog, context)
+
+
+def test_where_numbers_end(pure: Ask) -> None:
+    for number in ("1", "1.5", "10.25", "0.0", "-1.5", "+1.5", "- 1.5", "1.", ".5", "1.5e3", "1.5e-3", "1e5", "1_000.5", "1.5_0", "0x1F",
+                   "1.5::int", "1.5-- a\n", "1.5+2.5", "1.5/*x*/", "99999999999.5"):
+        for text in (f"insert into orders (id, total) values ({number}, 2)", f"select id from orders where total = {number}",
+                     f"update orders set total = {number}"):
+            assert said(text, "shop", 0) == pure(text, "shop", 0), text
