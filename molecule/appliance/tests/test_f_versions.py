@@ -26,6 +26,9 @@ def test_upgrade_then_rollback(host: Host, segment: Segment, next_wheels: tuple[
     wheels, version = next_wheels
     first = host.check_output("readlink -f /opt/lockgate/current")
     pid = segment.gateway_pid()
+    tried = segment.play("upgrade.yml", {"gateway_wheels": wheels, "gateway_version": version}, "--check", "--diff")
+    assert (tried.status, tried.changed["gw"] > 0) == (0, True), tried.output
+    assert (host.check_output("readlink -f /opt/lockgate/current"), segment.gateway_pid()) == (first, pid)
     run = segment.play("upgrade.yml", {"gateway_wheels": wheels, "gateway_version": version})
     assert run.status == 0, run.output
     assert host.check_output("readlink -f /opt/lockgate/current").endswith(f"/{version}")
@@ -34,6 +37,10 @@ def test_upgrade_then_rollback(host: Host, segment: Segment, next_wheels: tuple[
     assert segment.gateway_pid() != pid
     assert segment.works()
 
+    pid, later = segment.gateway_pid(), host.check_output("readlink -f /opt/lockgate/current")
+    tried = segment.play("rollback.yml", None, "--check", "--diff")
+    assert (tried.status, tried.changed["gw"] > 0) == (0, True), tried.output
+    assert (host.check_output("readlink -f /opt/lockgate/current"), segment.gateway_pid()) == (later, pid)
     run = segment.play("rollback.yml")
     assert run.status == 0, run.output
     assert host.check_output("readlink -f /opt/lockgate/current") == first
