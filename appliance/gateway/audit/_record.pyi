@@ -7,6 +7,7 @@ from gateway.audit.inbox import Queued
 from gateway.audit.record import Encoder
 from gateway.audit.template import Template as Template
 from gateway.audit.template import Ticket as Ticket
+from gateway.audit.turns import Turns as Turns
 from gateway.recording.store import Samples
 
 def fill_many(encoder: Encoder, entries: Sequence[object], at: int, lines: list[bytes], commands: Mapping[int, tuple[int, Any]],

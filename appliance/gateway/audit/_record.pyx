@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_Fr
 from libc.string cimport memchr, memcpy
 
 import threading
+import time
 from hashlib import sha256
 
 import _hashlib
@@ -66,9 +67,14 @@ cdef enum:
     SECOND = 20                         # bytes of a time up to its decimal point
     PREV = 16
     SHORT = 100                         # microseconds: durations from here on are written without an exponent
+    BATCH_RECORDS = 4096
+    BATCH_BYTES = 8 * 1024 * 1024
+    KEPT_BACK = 1000
     LONG = 1000000000000000             # and before here, with less than 16 digits, have one decimal form alone
 
 cdef long long _YEAR_10000 = 253402300800000000         # microseconds since the epoch: no time of a record any more
+cdef double LINGER = 0.02                               # seconds
+cdef object _monotonic = time.monotonic
 cdef object _loads = orjson.loads
 cdef object _dumps = orjson.dumps
 cdef const char* _HEX = "0123456789abcdef"
@@ -276,6 +282,123 @@ def cost_of(entries):
 
 # ---- the writer's side
 
+cdef class Turns:
+    """As ``turns.Turns``."""
+
+    cdef public long long used, limit
+    cdef public object done, error
+    cdef Inbox _inbox
+    cdef _Log _log
+    cdef object _journal, _deliver
+    cdef list _lazy, _recorded
+    cdef double _since
+
+    def __init__(self, Inbox inbox not None, journal, deliver, long long limit):
+        self.used, self.limit, self.done, self.error = 0, limit, (), None
+        self._inbox, self._journal, self._deliver, self._since = inbox, journal, deliver, 0.0
+        self._lazy, self._recorded, self._log = [], [], _Log.__new__(_Log)
+
+    def run(self, double until, double look):
+        cdef double due, now
+        cdef list ready
+        cdef Py_ssize_t cost
+        while not self._inbox.closing:
+            due = until
+            if (self._lazy or self._recorded) and self._since + LINGER < due:
+                due = self._since + LINGER
+            due -= <double>_monotonic()
+            self.tell()
+            taken = self._inbox.take(due if due > 0 else 0.0)
+            now = _monotonic()
+            ready = self.ready(taken, now)
+            if now >= look or now >= until:
+                return ready
+            if not ready:
+                continue
+            cost = cost_of(ready)
+            if len(ready) > BATCH_RECORDS or cost > BATCH_BYTES or self.used + cost // 2 > self.limit:
+                return ready
+            was_clean = not self._journal.dirty
+            try:
+                if was_clean or not self._plain(ready):
+                    self._journal.commit(ready, 0)
+            except Exception as error:
+                self.error = error
+                return ready
+            self.used += cost // 2
+            self.done = ready
+            if was_clean:
+                break
+        return []
+
+    cdef bint _plain(self, list ready) except -1:
+        """Commit records that need nothing but their line. ``False``: there are others among them, and nothing was done."""
+        cdef _Log log = self._log
+        cdef list lines = []
+        cdef dict commands
+        journal = self._journal
+        file = journal.file
+        if file is None or file.appender is None:
+            return False
+        for entry in ready:
+            if type(entry) is Ticket and (<Ticket>entry).recording:
+                return False
+        encoder, commands = journal.encoder, journal.standing.commands
+        log.load(encoder)
+        first = log.size + 1
+        for entry in ready:
+            if type(entry) is not Ticket:
+                line = _told(log, encoder, entry, commands)
+            else:
+                line = _filled(log, <Ticket>entry, commands, None)
+            if line is None:
+                return False
+            log.append(line)
+            lines.append(line)
+            if type(entry) is Ticket:
+                (<Ticket>entry).place = log.size
+            else:
+                entry.value = log.size
+        file.appender.append(first, len(lines), b"\n".join(lines))
+        log.store(encoder)
+        for entry in follow_many(commands, ready):
+            journal.follow(entry)
+        return True
+
+    cpdef object tell(self):
+        done, self.done = self.done, ()
+        if done:
+            self._deliver(done)
+
+    cpdef list ready(self, entries, double now):
+        cdef list lazy, recorded, urgent, riding
+        cdef bint kept = bool(self._lazy) or bool(self._recorded)
+        cdef bint ending
+        lazy, recorded, urgent, ending = parted(entries)
+        if not lazy and not recorded and not kept:
+            return urgent
+        if not kept:
+            self._since = now
+        if ending or now >= self._since + LINGER or self.kept_back() + len(lazy) + len(recorded) > KEPT_BACK:
+            riding = self.all_lazy()
+            riding.extend(entries)
+            return riding
+        self._recorded.extend(recorded)
+        if not urgent:
+            self._lazy.extend(lazy)
+            return []
+        riding, self._lazy = self._lazy, []
+        riding.extend([entry for entry in entries if not entry.lazy or not entry.recording] if recorded else entries)
+        return riding
+
+    cpdef Py_ssize_t kept_back(self):
+        return len(self._lazy) + len(self._recorded)
+
+    cpdef list all_lazy(self):
+        riding, self._lazy, self._recorded = self._lazy + self._recorded, [], []
+        return riding
+
+
 def follow_many(dict commands not None, entries):
     cdef Ticket ticket
     cdef list others = []
@@ -309,7 +432,9 @@ cdef class _Log:
     cdef int load(self, encoder) except -1:
         cdef list peaks = encoder.tree.peaks
         cdef bytes prev = encoder.prev.encode()
-        self.head, self.second_of, self.second = encoder.head, encoder.second, -1
+        if self.head is not encoder.head:
+            self.head, self.second = encoder.head, -1
+        self.second_of = encoder.second
         self.size, self.last, self.count = encoder.tree.size, encoder.last, len(peaks)
         if self.count >= PEAKS or len(prev) != PREV:
             raise ValueError("the encoder does not stand where a log can")

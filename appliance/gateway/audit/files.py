@@ -150,7 +150,8 @@ class LogFile:
             self.connection.close(True)
             raise
         self._cursor = self.connection.cursor()
-        self._appender: Appender | None = None
+        self.appender: Appender | None = None
+        """What adds a plain batch, once there is something in the file."""
 
     def _configure(self) -> None:
         self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -183,9 +184,9 @@ class LogFile:
         """Commit one batch; on return it is on disk. Gives the bytes of the row."""
         data = b"\n".join(lines)
         if self._header is None and snapshot is None:
-            if self._appender is None:
-                self._appender = appender(self.connection, self._packer)
-            return self._appender.append(first, len(lines), data)
+            if self.appender is None:
+                self.appender = appender(self.connection, self._packer)
+            return self.appender.append(first, len(lines), data)
         body = self._packer.compress(data)
         row = (first, len(lines), body)
         self._cursor.execute("BEGIN IMMEDIATE")
@@ -237,9 +238,9 @@ class LogFile:
         self.connection.close(True)
 
     def _let_go(self) -> None:
-        if self._appender is not None:
-            self._appender.close()
-        self._appender = None
+        if self.appender is not None:
+            self.appender.close()
+        self.appender = None
 
 
 def read_header(connection: apsw.Connection) -> dict[str, bytes]:

@@ -202,9 +202,10 @@ class Journal:
             self._snapshot_at = self.encoder.tree.size
         self.dirty = bool(entries) or self.dirty and not sign
         for entry in follow_many(self.standing.commands, entries):
-            self._follow(entry)
+            self.follow(entry)
 
-    def _follow(self, entry: Queued) -> None:
+    def follow(self, entry: Queued) -> None:
+        """Take a committed entry into account."""
         if isinstance(entry, Ticket):
             self.standing.follow(entry.kind, entry.place, entry.time, entry.record()[1])
         elif not isinstance(entry.value, AuditUnavailable):

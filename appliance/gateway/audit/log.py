@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import secrets
@@ -132,8 +131,10 @@ class AuditLog:
         return future
 
     def _hand_over(self, entries: Sequence[Queued]) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop is gone, and with it everybody who waited
+        try:
             self._loop.call_soon_threadsafe(self._resolve, entries)
+        except RuntimeError:
+            return      # the event loop is gone, and with it everybody who waited
 
     def _resolve(self, entries: Sequence[Queued]) -> None:
         for entry in self._inbox.settle(entries):

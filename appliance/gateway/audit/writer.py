@@ -21,18 +21,16 @@ from typing import Any, Literal
 import apsw
 
 from gateway.audit.files import check_sqlite
-from gateway.audit.inbox import Entry, Inbox, Queued, cost_of, parted
+from gateway.audit.inbox import Entry, Inbox, Queued, cost_of
 from gateway.audit.journal import Journal, Place
 from gateway.audit.note import fingerprint
 from gateway.audit.record import FORMAT
 from gateway.audit.space import Reserve, used
+from gateway.audit.turns import BATCH_BYTES, BATCH_RECORDS, Turns
 from gateway.config.schema import AuditConfig
 from gateway.errors import AuditUnavailable, GatewayFault
 
 _log = logging.getLogger(__name__)
-LINGER = 0.02
-_KEPT_BACK = 1000
-_BATCH_RECORDS, _BATCH_BYTES = 4096, 8 * 2**20
 _PROBE_FIRST, _PROBE_LAST = 0.2, 5.0
 _UPKEEP, _MEASURE, _PRUNE = 0.5, 10.0, 3600.0
 _MISSED = 10_000
@@ -48,18 +46,15 @@ class Writer:
         self.state: State = "closed"
         self.reason = "not open"
         self._place, self._journal, self._config, self._clock = place, journal, config, clock
-        self._inbox, self._deliver = inbox, deliver
+        self._inbox = inbox
+        self._turns = Turns(inbox, journal, deliver, config.retention.size)
         self._reserve = Reserve(place.reserve, config.reserve)
-        self._lazy: list[Queued] = []
-        self._recorded: list[Queued] = []       # the lazy ones with a recording
-        self._done: Sequence[Queued] = ()
         self._missed: list[Queued] = []
         self._started = time.monotonic()
         self._opened_at = clock()
         self._sealed = self._beat = self._measured = self._pruned = self._started
-        self._lazy_since = self._probe_at = self._roll_at = self._upkeep_at = 0.0
+        self._probe_at = self._roll_at = self._upkeep_at = 0.0
         self._backoff = _PROBE_FIRST
-        self._used = 0
 
     # ---- the beginning and the end
 
@@ -82,7 +77,7 @@ class Writer:
         except BaseException:
             self._journal.abandon()
             raise
-        self._used = used(self._place.audit, self._place.recordings)
+        self._turns.used = used(self._place.audit, self._place.recordings)
         self._become("open", "")
 
     def _become(self, state: State, reason: str) -> None:
@@ -99,11 +94,9 @@ class Writer:
         """The thread. Ends after the inbox was closed and everything in it was written."""
         inbox = self._inbox
         while not inbox.closing:
-            due = self._until_due()
-            self._tell()
-            self._round(inbox.take(due))
-        self._round(inbox.take(0))
-        for batch in _split(self._all_lazy()):
+            self._round()
+        self._last_round(inbox.take(0))
+        for batch in _split(self._turns.all_lazy()):
             self._write(batch)
         if self.state == "open":
             self._write([Entry(None, [record], self._now()) for record in self._journal.standing.leftovers()])
@@ -123,27 +116,30 @@ class Writer:
 
     # ---- taking from the queue
 
-    def _until_due(self) -> float:
-        """Seconds until something has to be done even if no record comes."""
-        now = time.monotonic()
+    def _round(self) -> None:
+        """Write what comes until something else has to be done, and do that; at least sleep until it is due, or something comes."""
         if self.state != "open":
-            return max(0.0, self._probe_at - now)
-        due = max(self._beat + self._config.heartbeat, self._upkeep_at)
-        if self._journal.dirty:
-            due = min(due, self._sealed + self._config.checkpoint.every)
-        if self._kept_back():
-            due = min(due, self._lazy_since + LINGER)
-        return max(0.0, due - now)
-
-    def _round(self, entries: Sequence[Queued]) -> None:
-        now = time.monotonic()
-        if self.state != "open":
-            self._refuse(entries)
-            if now >= self._probe_at:
+            self._tell()
+            self._refuse(self._inbox.take(max(0.0, self._probe_at - time.monotonic())))
+            if time.monotonic() >= self._probe_at:
                 self._probe()
             return
-        ready = self._ready(entries, now)
-        sign = self._journal.dirty and now >= self._sealed + self._config.checkpoint.every
+        until, look = max(self._beat + self._config.heartbeat, self._upkeep_at), self._upkeep_at
+        if self._journal.dirty:
+            until, look = min(until, self._seal_at()), min(look, self._seal_at())
+        ready = self._turns.run(until, look)
+        error, self._turns.error = self._turns.error, None
+        if error is not None:
+            self._failed(error, ready)
+        else:
+            self._look(ready)
+
+    def _seal_at(self) -> float:
+        return self._sealed + self._config.checkpoint.every
+
+    def _look(self, ready: list[Queued]) -> None:
+        now = time.monotonic()
+        sign = self._journal.dirty and now >= self._seal_at()
         for batch in _split(ready) or [[]]:
             self._write(batch, sign=sign)
             sign = False
@@ -152,31 +148,11 @@ class Writer:
             self._upkeep_at = now + _UPKEEP
             self._upkeep(now)
 
-    def _ready(self, entries: Sequence[Queued], now: float) -> list[Queued]:
-        """What goes to disk now: what was kept back, then the rest as it came. A lazy entry rides with the next batch; one with a recording
-        waits for others up to ``LINGER``."""
-        lazy, recorded, urgent, ending = parted(entries)
-        if not lazy and not recorded and not self._kept_back():
-            return urgent
-        if not self._kept_back():
-            self._lazy_since = now
-        if ending or now >= self._lazy_since + LINGER or self._kept_back() + len(lazy) + len(recorded) > _KEPT_BACK:
-            return [*self._all_lazy(), *entries]
-        self._recorded += recorded
-        if not urgent:
-            self._lazy += lazy
-            return []
-        riding, self._lazy = self._lazy, []
-        riding += [entry for entry in entries if not entry.lazy or not entry.recording] if recorded else entries
-        return riding
-
-    def _kept_back(self) -> int:
-        return len(self._lazy) + len(self._recorded)
-
-    def _all_lazy(self) -> list[Queued]:
-        """Everything kept back, which is not any more."""
-        riding, self._lazy, self._recorded = self._lazy + self._recorded, [], []
-        return riding
+    def _last_round(self, entries: Sequence[Queued]) -> None:
+        if self.state == "open":
+            self._look(self._turns.ready(entries, time.monotonic()))
+        else:
+            self._refuse(entries)
 
     # ---- writing
 
@@ -195,23 +171,20 @@ class Writer:
             return
         if sign:
             self._sealed = time.monotonic()
-        self._done = entries
+        self._turns.done = entries
 
     def _tell(self) -> None:
-        """Hand the last batch over: the last thing before sleeping, so that the event loop does not wake only to wait for this thread."""
-        done, self._done = self._done, ()
-        if done:
-            self._deliver(done)
+        self._turns.tell()
 
     def _check_room(self, entries: Sequence[Queued]) -> None:
-        self._used += cost_of(entries) // 2
-        if self._used > self._config.retention.size:
-            self._used = used(self._place.audit, self._place.recordings)
-        if self._used > self._config.retention.size and self._journal.file is not None:
+        self._turns.used += cost_of(entries) // 2
+        if self._turns.used > self._config.retention.size:
+            self._turns.used = used(self._place.audit, self._place.recordings)
+        if self._turns.used > self._config.retention.size and self._journal.file is not None:
             with contextlib.suppress(apsw.BusyError):  # a reader holds the write-ahead log: it counts as it is
                 self._journal.file.settle()
-            self._used = used(self._place.audit, self._place.recordings)
-        if self._used > self._config.retention.size:
+            self._turns.used = used(self._place.audit, self._place.recordings)
+        if self._turns.used > self._config.retention.size:
             raise _SizeLimit
 
     def _upkeep(self, now: float) -> None:
@@ -223,7 +196,7 @@ class Writer:
                 self._beat = now
                 self._write([Entry(None, [("heartbeat", self._pulse(now))], self._now())])
             if now >= self._measured + _MEASURE:
-                self._measured, self._used = now, used(self._place.audit, self._place.recordings)
+                self._measured, self._turns.used = now, used(self._place.audit, self._place.recordings)
             if self._is_open() and now >= self._roll_at and self._file_is_over():
                 self._roll_at = now + _PROBE_LAST
                 self._journal.roll(self._now())
@@ -241,7 +214,7 @@ class Writer:
         room = os.statvfs(self._place.audit)
         standing = self._journal.standing
         return {"uptime": round(now - self._started), "sessions": len(standing.sessions), "commands": len(standing.commands),
-                "approvals": len(standing.approvals), "disk_free": room.f_bavail * room.f_frsize, "used": self._used,
+                "approvals": len(standing.approvals), "disk_free": room.f_bavail * room.f_frsize, "used": self._turns.used,
                 "clock_behind": max(0, self._journal.encoder.last - self._now()) / 1e6}
 
     def _prune(self) -> None:
@@ -265,7 +238,7 @@ class Writer:
             else:
                 entry.problem = _refusal(self.reason)
         self._tell()
-        self._done = entries
+        self._turns.done = entries
         self._tell()
 
     def _failed(self, error: Exception, entries: Sequence[Queued]) -> None:
@@ -275,7 +248,7 @@ class Writer:
         _log.critical("audit log %s: %s", self.state, self.reason)
         self._backoff = _PROBE_FIRST
         self._probe_at = time.monotonic() + self._backoff
-        waiting = [*self._all_lazy(), *entries]
+        waiting = [*self._turns.all_lazy(), *entries]
         self._refuse(waiting)
         if full:
             self._last_note()
@@ -341,14 +314,14 @@ def _record_of(entry: Queued) -> tuple[str, Mapping[str, Any]]:
 
 def _split(entries: list[Queued]) -> list[list[Queued]]:
     """Batches of bounded size, order kept."""
-    if 0 < len(entries) <= _BATCH_RECORDS and cost_of(entries) <= _BATCH_BYTES:
+    if 0 < len(entries) <= BATCH_RECORDS and cost_of(entries) <= BATCH_BYTES:
         return [entries]
     batches: list[list[Queued]] = []
     room = 0
     for entry in entries:
-        if not batches or entry.cost > room or len(batches[-1]) >= _BATCH_RECORDS:
+        if not batches or entry.cost > room or len(batches[-1]) >= BATCH_RECORDS:
             batches.append([])
-            room = _BATCH_BYTES
+            room = BATCH_BYTES
         batches[-1].append(entry)
         room -= entry.cost
     return batches
