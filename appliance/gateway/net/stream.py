@@ -65,11 +65,12 @@ class ByteStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._layer is None:
-            self._given(data)
+            self.given(data)
         else:
             self._opened(self._layer, data)
 
-    def _given(self, data: bytes) -> None:
+    def given(self, data: bytes) -> None:
+        """Bytes in clear, as if they had just come: the tap is asked first."""
         if self._tap is None or not self._tap(data):
             self.received(data)
 
@@ -83,7 +84,7 @@ class ByteStream(asyncio.Protocol):
             self._send(due)
             broken = broken or self._asks_and_does_not_read(len(due))
         if data:
-            self._given(data)
+            self.given(data)
         if broken:
             self.abort()
         elif over:

@@ -120,7 +120,7 @@ class Lane(Run):
             return
         asked, self.state, self.open = self.asked, IDLE, False
         self.forget()
-        self.relay.client.data_received(asked)
+        self.relay.client.given(asked)
 
     # handing over
 
@@ -133,7 +133,7 @@ class Lane(Run):
         self.forget()
         self.relay.frontend.adopt(entry, self._running(entry, ticket), bound_command(self.relay, entry, asked), asked, sent=sent)
         if raw:
-            self.relay.target.stream.data_received(raw)
+            self.relay.target.stream.given(raw)
 
     def _running(self, entry: Entry, ticket: Ticket) -> Running:
         recorded = asyncio.get_running_loop().create_future()
