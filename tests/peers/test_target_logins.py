@@ -220,6 +220,31 @@ def test_a_certificate_through_the_gateway(place: Place, tmp_path: Path) -> None
         assert body not in gateway.log and body not in gateway.run("audit", "export")
 
 
+def test_errors_of_what_comes_again_in_tls_on_both_sides(place: Place, tmp_path: Path) -> None:
+    """What went by the short way and ends in an error is handed over, in the middle of an answer too, and the session goes on."""
+    def change(appliance: Appliance) -> None:
+        shutil.copyfile(place.pair.ca, appliance.folder / "trust" / "targets.pem")
+        appliance.rewrite("policy/resources.yaml", {"tls: {mode: disable}": "tls: {mode: verify-full, ca: trust/targets.pem}"})
+        credential = {"kind": "password", "username": "scram", "password": PASSWORD}
+        (appliance.folder / "credentials" / "orders-db.yaml").write_text(json.dumps(credential))
+
+    place.server.execute("drop database if exists orders")
+    place.server.create_database("orders")
+    place.server.execute("create table public.orders (id int); insert into public.orders select generate_series(1, 3000)", "orders")
+    place.server.execute("grant select on public.orders to scram", "orders")
+    with running(tmp_path, place.server, change=change) as gateway, psycopg.connect(gateway.dsn(), autocommit=True) as session:
+        for _ in range(5):
+            assert session.execute("select count(*) from public.orders where id > 1000").fetchone() == (2000,)
+            for fails in ("select 1 / (id - id) from public.orders", "select 1 / (id - 2000) from public.orders order by id"):
+                with pytest.raises(psycopg.errors.DivisionByZero):
+                    session.execute(fails)
+        for number in range(20):
+            session.execute("select id from public.orders where id = %s", (number,), prepare=True)
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                session.execute("select 10 / %s::int from public.orders", (0,), prepare=True)
+        assert session.execute("select count(*) from public.orders").fetchone() == (3000,)
+
+
 # direct TLS towards targets
 
 
