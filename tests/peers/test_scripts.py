@@ -16,7 +16,8 @@ POLICY = """identities:
   - {name: mover, issuer: ci, match: {sub: "service:mover"}, owner: dana}
   - {name: veiled, issuer: ci, match: {sub: "service:veiled"}, owner: dana}
 masks:
-  - {name: veil, columns: {public.customers.ssn: redact, public.kin.ssn: redact, public.born.code: redact}}
+  - {name: veil, columns: {public.customers.ssn: redact, public.kin.ssn: redact, public.born.code: redact,
+                           public.shaped.ssn: redact}}
 grants:
   - name: moves
     to: [mover, veiled]
@@ -38,6 +39,7 @@ insert into customers values (1, 'Ann', '078-05-1120');
 create table kin (id int, ssn text); create table kin_a () inherits (kin); insert into kin_a values (1, '078-05-1120');
 create table born (id int, code text) partition by range (id); create table born_a partition of born for values from (0) to (9);
 insert into born values (1, '078-05-1120');
+create type shape as (id int, ssn text); create table shaped of shape;
 create table vault (v text); insert into vault values ('kept');
 create table asked (v text); create table counted (v int); insert into counted values (1), (2);
 create function noticed() returns trigger language plpgsql as 'begin return new; end';
@@ -181,6 +183,9 @@ MOVED = [
     "create trigger t before update on customers for each row execute function noticed()",
     "create trigger t before update on customers for each row execute function tsvector_update_trigger(v, 'pg_catalog.simple', ssn)",
     "create rule r as on update to customers do also insert into vault values (old.ssn)",
+    "alter index customers rename to others", "alter extension plpgsql add table customers",
+    "alter type shape rename attribute ssn to other cascade", "alter function lower(text) immutable",
+    "update pg_catalog.pg_attribute set attname = 'other' where attname = 'ssn'", "delete from pg_inherits",
 ]
 
 

@@ -103,6 +103,8 @@ def plan(statement: Statement, masks: MaskSet, catalog: Catalog, uses: Uses | No
         return CLEAR
     if statement.writes or statement.sinks or statement.inner is not None:
         refuse_laundering(statement, masks, catalog)
+    if statement.dml and (hides or masks.filters):
+        refuse_catalog_writes(statement)
     if masks.strict:
         refuse_use(statement, masks, uses)
     scrub = hides and not speaks_of_system_only(statement)
@@ -228,6 +230,16 @@ def refuse_laundering(statement: Statement, masks: MaskSet, catalog: Catalog) ->
     for sink in statement.sinks:
         if column_mask(sink.flow, masks) is not None:
             raise Refused(f"a masked value may not be given to {sink.what}", DENIED)
+
+
+_WRITES = frozenset({"insert", "update", "delete", "merge"})
+
+
+def refuse_catalog_writes(statement: Statement) -> None:
+    """Raises ``Refused`` for a change of the system catalogs themselves: by it any column gets another name, and any table other rows."""
+    for operation in statement.operations:
+        if operation.verb in _WRITES and any(name.startswith("pg_catalog.") for name in operation.objects):
+            raise Refused(f"{operation.objects[0]} may not be written to where columns or rows are hidden: masks go by names", DENIED)
 
 
 def _covers(target: MaskRule | None, mask: ColumnMask, write: Write, catalog: Catalog) -> bool:

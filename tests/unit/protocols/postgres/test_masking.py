@@ -296,6 +296,17 @@ def test_sinks(flow: Flow) -> None:
     assert not plan(Statement("set", (), sinks=(Sink("a setting", ID),)), MASKS, CATALOG).any
 
 
+@pytest.mark.parametrize("verb", ["insert", "update", "delete", "merge"])
+def test_t30_the_system_catalogs_are_not_written_to(verb: str) -> None:
+    made = Operation("postgres", verb, ("pg_catalog.pg_class",), {"relations": ("pg_catalog.pg_class",)})
+    statement = Statement(verb, (made,), dml=frozenset({verb}))
+    for masks in (MASKS, MaskSet(filters={"public.customers": ("id = 1",)})):
+        with pytest.raises(Refused, match="pg_class"):
+            plan(statement, masks, CATALOG)
+    assert not plan(statement, MaskSet(), CATALOG).any
+    assert not plan(statement, ONLY_LOOKING, CATALOG).any
+
+
 # detection
 
 
