@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.protocols.postgres import messages
 from tests.peers.gateway import Appliance, running
 from tests.peers.postgres import PostgresServer
 from tests.peers.wire import Frame, Wire, codes, errors, rows, status, tags
@@ -173,6 +174,20 @@ def test_t24_what_is_not_one_transaction_is_refused_before_anything_runs(text: s
         assert (codes(frames), status(frames)) == (["42501"], "I")
         assert "one by one" in errors(frames)[0]["H"]
     assert place.execute("select to_regclass('e1')") == [(None,)]
+
+
+@pytest.mark.parametrize(("before", "piped", "left"), [([], "begin", "E"), (["begin"], "commit", "I")])
+def test_t33_behind_a_pipeline_without_sync_it_stays_whole(before: list[str], piped: str, left: str, place: Place) -> None:
+    """The gateway's own COMMIT would end the caller's transaction, or its pieces would be in none."""
+    with place.through() as gated:
+        for text in before:
+            gated.query(text)
+        gated.send(messages.Parse("", piped), messages.Bind("", ""), messages.Execute(""),
+                   messages.Query("create table k1 (i int); insert into k1 values (1)"))
+        frames = gated.until("Z")
+        assert (codes(frames), tags(frames), status(frames)) == (["42501"], [piped.upper()], left)
+        gated.query("rollback")
+    assert place.execute("select to_regclass('k1')") == [(None,)]
 
 
 MOVED = [

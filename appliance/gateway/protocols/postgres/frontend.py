@@ -277,12 +277,13 @@ class Frontend:
     # simple query protocol
 
     async def _query(self, query: messages.Query, payload: bytes) -> None:
-        if self._pipeline:
+        behind = self._pipeline         # without its Sync: in which transaction it has left the session is not known
+        if behind:
             await self.settle()
             if self.relay.pending.skipping:
                 return
         try:
-            compiled = await self.deciding.understand(query.text, whole=False)
+            compiled = await self.deciding.understand(query.text, whole=behind)
         except Divided as found:
             await Script(self, found.pieces).run()
             return

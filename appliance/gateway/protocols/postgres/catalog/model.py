@@ -81,6 +81,8 @@ class Relation:
 
 _NAMES_OBJECTS = frozenset({24, 26, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
 """oid, and the types that name objects of the catalog (regproc … regcollation)."""
+_GIVEN_TYPE = frozenset({2276, 2277, 2283, 5077, 5078})
+"""any, anyarray, anyelement, anycompatible, anycompatiblearray."""
 _STRINGS = frozenset({19, 25, 1042, 1043, 2275})
 """name, text, char, varchar, cstring."""
 _RUN_TEXT = frozenset({"pgrouting", "postgis_raster", "postgis_topology"})
@@ -121,9 +123,9 @@ class Function:
     def computes(self) -> bool:
         """Whether its result is computed from its arguments and nothing else, and nothing of them is kept: compiled code of an extension
         that calls itself immutable, and is not given the name of something to look at, nor SQL to run as far as is known: a text that
-        becomes rows could be some."""
+        becomes rows could be some. What makes a value of the caller's own type runs what that type checks."""
         return (self.compiled and self.volatile == "i" and _NAMES_OBJECTS.isdisjoint(self.arg_types)
-                and self.extension not in _RUN_TEXT and "mapalgebra" not in self.name
+                and self.result not in _GIVEN_TYPE and self.extension not in _RUN_TEXT and "mapalgebra" not in self.name
                 and not (self.returns_set and not _STRINGS.isdisjoint(self.arg_types)))
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from gateway.model import Operation
 from gateway.protocols.postgres.catalog import FIRST_USER_OID, Function, Operator
 from gateway.protocols.postgres.catalog.builtin import effect, reveals
-from gateway.protocols.postgres.sql.casts import _could_be, user_casts, user_code, user_function
+from gateway.protocols.postgres.sql.casts import _could_be, _into_user_type, user_casts, user_code, user_function
 from gateway.protocols.postgres.sql.compiled import fast
-from gateway.protocols.postgres.sql.knowledge import PG_CATALOG, POLYMORPHIC, BuiltinFunction, free_call
+from gateway.protocols.postgres.sql.knowledge import PG_CATALOG, POLYMORPHIC, BuiltinFunction, free_call, populates
 from gateway.protocols.postgres.sql.values import BOOL, RECORD, TEXT, UNKNOWN, Value, combine
 from gateway.protocols.postgres.sql.walk import Walk, dotted
 from gateway.protocols.postgres.statement import SqlFault
@@ -161,6 +161,7 @@ def _chosen(
     for function in fitting:
         if function.oid < FIRST_USER_OID:
             value = _effects(walk, function, value)
+            value = _filled(walk, value, args) if populates(function) else value
     if walk.knowledge.casting:
         value = _implicit_casts(walk, value, args)
     return Called(value, fitting)
@@ -183,6 +184,14 @@ def _effects(walk: Walk, function: Function, value: Value) -> Value:
     if reveals(function):
         walk.uncertain(f"{name} may show other people's data")
         return Value(value.origins, False, True, False, value.type, None, value.literals)
+    return value
+
+
+def _filled(walk: Walk, value: Value, args: Sequence[Value]) -> Value:
+    """A row made of values, as a cast of them to its type would make it."""
+    for arg in args:
+        entry = walk.catalog.type_by_oid(arg.type) if arg.type else None
+        value = _into_user_type(walk, value, entry) if entry is not None else user_code(walk, "a row of unknown type", value, rule=False)
     return value
 
 

@@ -37,7 +37,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class BuiltinFunction:
-    """All functions of one name in pg_catalog. ``simple``: none of them is volatile, has an effect or reveals anything.
+    """All functions of one name in pg_catalog. ``simple``: none of them is volatile, has an effect, reveals anything or fills a row.
     ``result`` is the type that all of them give, 0 where that differs or depends on the arguments."""
 
     functions: tuple[Function, ...]
@@ -97,9 +97,14 @@ POLYMORPHIC = frozenset({2276, 2277, 2283, 2776, 3500, 3831, 4537, 4538, 5077, 5
 """any, anyarray, anyelement, anynonarray, anyenum, anyrange, anymultirange and the anycompatible family."""
 
 
+def populates(function: Function) -> bool:
+    """Whether it makes a row of the type of its first argument: what that type's domains check runs on the values."""
+    return "populate_record" in function.name
+
+
 def _builtin_function(found: list[Function]) -> BuiltinFunction:
     results = {function.result for function in found}
-    simple = not any(f.volatile == "v" or effect(f) or reveals(f) for f in found)
+    simple = not any(f.volatile == "v" or effect(f) or reveals(f) or populates(f) for f in found)
     result = results.pop() if len(results) == 1 else 0
     return BuiltinFunction(tuple(found), simple, 0 if result in POLYMORPHIC else result)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.protocols.postgres.catalog import Cast, Catalog, Function, Operator, Type
+from gateway.protocols.postgres.catalog import Cast, Catalog, Column, Function, Operator, Relation, Type
 from tests.unit.protocols.postgres.sql.shop import CATALOG, CONTEXT, TEXT, one, origins
 
 BAG = 17101
@@ -43,7 +43,7 @@ def test_what_only_computes_carries_its_arguments(text: str, wanted: set[str]) -
 
 @pytest.mark.parametrize("change", [
     {"volatile": "s"}, {"volatile": "v"}, {"language": "plpgsql"}, {"language": "sql"}, {"extension": ""}, {"kind": "a"},
-    {"language": "plpython3u"}, {"arg_types": (2205, TEXT)}, {"extension": "pgrouting"}, {"returns_set": True},
+    {"language": "plpython3u"}, {"arg_types": (2205, TEXT)}, {"extension": "pgrouting"}, {"returns_set": True}, {"result": 2283},
 ])
 def test_t30_everything_else_could_carry_anything(change: dict[str, object]) -> None:
     other = catalog(replace(LIKENESS, **change))  # type: ignore[arg-type]
@@ -63,3 +63,19 @@ def test_it_still_needs_a_rule() -> None:
         called = [op for op in one(text, CONTEXT, catalog()).operations if op.verb == "call" and not op.attributes.get("free")]
         assert name in {op.objects[0] for op in called}
         assert not one(text, CONTEXT, catalog()).early
+
+
+@pytest.mark.parametrize("text", [
+    "select jsonb_populate_record(null::kind, jsonb_build_object('a', ssn)) from customers",
+    "select jsonb_populate_record(from_json => jsonb_build_object('a', ssn), base => null::kind) from customers",
+    "select * from customers, json_populate_recordset(null::kind, json_build_array(json_build_object('a', ssn)))",
+])
+def test_t30_a_row_that_is_filled_runs_what_its_domains_check(text: str) -> None:
+    user = CATALOG.user
+    kind = Relation(20901, "public", "kind", "c", (Column("a", 1, 17005),))
+    other = replace(CATALOG, user=replace(user, relations=(*user.relations, kind),
+                                          types=(*user.types, Type(20902, "public", "kind", "c", "C", relation_oid=20901))))
+    made = one(text, catalog=other)
+    assert "public.looks_good" in {sink.what for sink in made.sinks}
+    assert "public.looks_good" in {op.objects[0] for op in made.operations if op.verb == "call"}
+    assert not one("select jsonb_populate_record(null::orders, notes) from customers").sinks
