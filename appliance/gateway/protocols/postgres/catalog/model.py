@@ -85,8 +85,13 @@ _GIVEN_TYPE = frozenset({2276, 2277, 2283, 5077, 5078})
 """any, anyarray, anyelement, anycompatible, anycompatiblearray."""
 _STRINGS = frozenset({19, 25, 1042, 1043, 2275})
 """name, text, char, varchar, cstring."""
-_RUN_TEXT = frozenset({"pgrouting", "postgis_raster", "postgis_topology"})
-"""Extensions with functions that call themselves immutable and run SQL they are given (``_pgr_dijkstra``, ``ST_MapAlgebra``)."""
+COMPUTING = frozenset({
+    "btree_gin", "btree_gist", "citext", "cube", "earthdistance", "fuzzystrmatch", "hstore", "intarray", "isn", "ltree", "pg_trgm",
+    "pgcrypto", "postgis", "seg", "unaccent", "uuid-ossp", "vector",
+})
+"""Extensions whose compiled immutable functions compute from their arguments alone, as far as their source says. Others have some that call
+themselves immutable and run SQL they are given (``_pgr_dijkstra`` of pgrouting, ``ST_MapAlgebra`` of postgis_raster): code of one that is
+not known here is unknown code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,8 @@ class Function:
 
     @property
     def compiled(self) -> bool:
-        """Whether it is an extension's own compiled code."""
-        return bool(self.extension) and self.language in ("c", "internal") and self.kind == "f"
+        """Whether it is the compiled code of an extension that is known."""
+        return self.extension in COMPUTING and self.language in ("c", "internal") and self.kind == "f"
 
     @property
     def computes(self) -> bool:
@@ -125,7 +130,7 @@ class Function:
         that calls itself immutable, and is not given the name of something to look at, nor SQL to run as far as is known: a text that
         becomes rows could be some. What makes a value of the caller's own type runs what that type checks."""
         return (self.compiled and self.volatile == "i" and _NAMES_OBJECTS.isdisjoint(self.arg_types)
-                and self.result not in _GIVEN_TYPE and self.extension not in _RUN_TEXT and "mapalgebra" not in self.name
+                and self.result not in _GIVEN_TYPE and "mapalgebra" not in self.name
                 and not (self.returns_set and not _STRINGS.isdisjoint(self.arg_types)))
 
 

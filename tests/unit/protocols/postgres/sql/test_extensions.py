@@ -43,7 +43,8 @@ def test_what_only_computes_carries_its_arguments(text: str, wanted: set[str]) -
 
 @pytest.mark.parametrize("change", [
     {"volatile": "s"}, {"volatile": "v"}, {"language": "plpgsql"}, {"language": "sql"}, {"extension": ""}, {"kind": "a"},
-    {"language": "plpython3u"}, {"arg_types": (2205, TEXT)}, {"extension": "pgrouting"}, {"returns_set": True}, {"result": 2283},
+    {"language": "plpython3u"}, {"arg_types": (2205, TEXT)}, {"extension": "pgrouting"},
+    {"extension": "of_our_own"}, {"returns_set": True}, {"result": 2283},
 ])
 def test_t30_everything_else_could_carry_anything(change: dict[str, object]) -> None:
     other = catalog(replace(LIKENESS, **change))  # type: ignore[arg-type]
