@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from gateway.protocols.postgres.session import Relay
 
 FLUSH_BYTES = 1 << 16
+AT_ONCE = 128
+"""Messages of one session that are handled before the others have their turn."""
+AHEAD = 4096
+"""Answers that the target may owe a session before more is passed on: each takes about 2 KiB here."""
 HEADER = 5
 """Bytes of a message before its payload: kind and length."""
 FLUSH = messages.Flush().encode()
@@ -72,13 +76,24 @@ class Frontend:
 
     async def run(self) -> None:
         """Until the client says goodbye or is gone."""
-        reader = FrameReader(self.relay.message_limit)
+        reader, handled = FrameReader(self.relay.message_limit), 0
         while data := await self._read(reader):
             reader.feed(data)
             for kind, payload in reader:
                 await self._message(kind, payload)
+                handled += 1
+                if handled % AT_ONCE == 0:
+                    await self._others_turn()
             await self.flush()
         raise Ended("the caller disconnected")
+
+    async def _others_turn(self) -> None:
+        """Thousands of messages may come in one read: the other sessions do not wait for all of them. Nor are they passed on faster than
+        the target answers: what it owes takes memory."""
+        owed = self.relay.pending.queue
+        if owed is not None and len(owed) > AHEAD and not self.relay.backend.copying_in():
+            await self.settle()
+        await asyncio.sleep(0)
 
     async def _read(self, reader: FrameReader) -> bytes:
         self.waiting = not reader.pending

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocols.postgres import messages
+from gateway.protocols.postgres import frontend, messages
 from gateway.protocols.postgres.messages import Bind, Describe, Execute, Parse, Query, Sync
 from gateway.testing import FailingAudit
 from gateway.testing.scripted import ScriptedTarget, done, failure, rows
@@ -164,3 +164,23 @@ async def test_an_audit_that_cannot_be_written(tmp_path: Path) -> None:
         answer = await talk.query("select 1 from orders")
         assert kinds(answer) == "CZ"
     assert DELETE not in talk.target.ran
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+async def test_what_the_target_owes_is_bounded(pipeline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that sends faster than the target answers waits: each answer that is owed takes memory."""
+    monkeypatch.setattr(frontend, "AHEAD", 300)
+    text = "select 1 from orders"
+    one = [Parse("", text), Bind("", ""), Execute("")] if pipeline else [Query(text)]
+    async with talking(make_room(tmp_path, grant(RULES)), ScriptedTarget()) as talk:
+        await talk.query(text)
+        talk.pump, talk.sent, talk.to_target = False, [], bytearray()
+        for _ in range(20):
+            await talk.say(*one * 50)
+        owed = talk.relay.pending.queue
+        assert owed is not None and 300 < len(owed) <= 300 + frontend.AT_ONCE + 50 * len(one)
+        talk.pump = True
+        talk.relay.target.stream.data_received(talk.target.feed(bytes(talk.to_target)))
+        await talk.run()
+        assert kinds(talk.sent).count("C") == 1000
+        assert errors(talk.sent) == []
