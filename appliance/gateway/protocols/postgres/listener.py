@@ -166,7 +166,7 @@ class PostgresListener:
         resource = gateway.policy.resources.get(startup.resource)
         no = gateway.policy.may_enter(identity, startup.resource, gateway.now())
         if not isinstance(resource, PostgresResource) or no is not None:
-            raise Refused(no or f"no grant lets {identity.name} reach {startup.resource[:64]!r}", "28000",
+            raise Refused(no or f"{startup.resource[:64]!r} is no PostgreSQL resource", "28000",
                           hint="lockgate access" if identity.person else f"lockgate access --identity {identity.name}")
         if startup.database is not None and startup.database not in resource.offered:
             raise Refused(f"{startup.resource} does not offer the database {startup.database[:64]!r}", "28000")

@@ -348,7 +348,7 @@ class Caller(asyncssh.SSHServer):
         resource = gateway.policy.resources.get(wanted.resource)
         no = gateway.policy.may_enter(identity, wanted.resource, gateway.now())
         if not isinstance(resource, SshResource) or no is not None:
-            raise Refused(no or f"no grant lets {identity.name} reach {wanted.resource[:64]!r}",
+            raise Refused(no or f"{wanted.resource[:64]!r} is no SSH resource",
                           hint="lockgate access" if identity.person else f"lockgate access --identity {identity.name}")
         session = Session(id=uuid.uuid4().hex, identity=identity, resource=resource.name, protocol="ssh", source=self._stream.peer,
                           started=gateway.now(), login=door.login_of(wanted, resource.logins))
