@@ -23,6 +23,12 @@ DEEPEST = 32
 Path = tuple[str | int, ...]
 Scalar = str | int | float | bool | None
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What the parser's words mean for who writes the file.
+_MEANS = {
+    "found character that cannot start any token": " (a tab? blanks indent; a value that begins with % @ ` needs quotes)",
+    "did not find expected alphabetic or numeric character": " (a value that begins with * or & needs quotes)",
+    "did not find expected key": " (another indentation than the line before, or entries below a key that has a value, such as [])",
+}
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,300}")
@@ -103,7 +109,7 @@ def _read(document: Document, text: str) -> None:
     except (yaml.YAMLError, ValueError, RecursionError) as wrong:
         mark = getattr(wrong, "problem_mark", None)
         what = getattr(wrong, "problem", None) or getattr(wrong, "reason", None) or "this is not YAML"
-        document.problems.append(Problem(document.file, mark.line + 1 if mark else 1, "", f"expected YAML: {what}"))
+        document.problems.append(Problem(document.file, mark.line + 1 if mark else 1, "", f"expected YAML: {what}{_MEANS.get(what, '')}"))
 
 
 def _line(event: yaml.Event) -> int:
