@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 READ_HIGH = 256 * 1024
 WRITE_HIGH = 256 * 1024
-_CLOSE_WAIT = 8  # tcpi_state of linux/tcp.h: the peer has sent its FIN
+_CLOSE, _CLOSE_WAIT = 7, 8  # tcpi_state of linux/tcp.h: the peer has reset the connection, or has sent its FIN
 
 
 class ByteStream(asyncio.Protocol):
@@ -285,7 +285,7 @@ class ByteStream(asyncio.Protocol):
             state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         except OSError:
             return True
-        return bool(state) and state[0] == _CLOSE_WAIT
+        return bool(state) and state[0] in (_CLOSE, _CLOSE_WAIT)
 
     # writing
 

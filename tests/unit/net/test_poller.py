@@ -205,6 +205,15 @@ def test_the_end_behind_what_is_not_read(run: Callable[[Test], None]) -> None:
     run(conversation)
 
 
+def test_a_reset_is_found_while_reading_is_paused(run: Callable[[Test], None]) -> None:
+    async def conversation(stream: ByteStream, far: socket.socket) -> None:
+        stream._pause()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.close()
+        await until(stream.has_gone)
+    run(conversation)
+
+
 async def _last(stream: ByteStream) -> bytes:
     stream._resume()
     return await stream.read()
