@@ -300,7 +300,7 @@ def test_sinks(flow: Flow) -> None:
 def test_t30_the_system_catalogs_are_not_written_to(verb: str) -> None:
     made = Operation("postgres", verb, ("pg_catalog.pg_class",), {"relations": ("pg_catalog.pg_class",)})
     statement = Statement(verb, (made,), dml=frozenset({verb}))
-    for masks in (MASKS, MaskSet(filters={"public.customers": ("id = 1",)})):
+    for masks in (MASKS, MaskSet(filters={"public.customers": frozenset({"id = 1"})})):
         with pytest.raises(Refused, match="pg_class"):
             plan(statement, masks, CATALOG)
     assert not plan(statement, MaskSet(), CATALOG).any
