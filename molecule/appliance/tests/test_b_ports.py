@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -57,7 +58,10 @@ def test_listening_sockets_are_what_lockgate_network_says(lab: Lab) -> None:
 def listeners(lab: Lab) -> Iterator[None]:
     """Something that would answer, so that silence means the firewall."""
     lab.host("rogue").check_output("systemd-run --quiet --unit=lab-listener --collect nc -lk 8443")
-    assert lab.reaches(lab.namespace("db"), "10.88.12.66", 8443)
+    give_up = time.monotonic() + 60
+    while not lab.reaches(lab.namespace("db"), "10.88.12.66", 8443):
+        assert time.monotonic() < give_up, "the listener does not answer"
+        time.sleep(0.5)
     yield
     lab.host("rogue").check_output("systemctl stop lab-listener")
 

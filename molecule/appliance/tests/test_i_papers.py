@@ -87,7 +87,7 @@ def test_over_ssh(segment: Segment, tmp_path: Path, command: str) -> None:
     proxy = f"ip netns exec {segment.lab.switch('management')} socat - TCP:%h:%p"
     (tmp_path / "config").write_text(
         f"Host gw-a-1\n  HostName {MANAGEMENT}\n  ProxyCommand {proxy}\n  IdentityFile {segment.world}/ops\n  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {segment.world}/known_hosts\n  StrictHostKeyChecking accept-new\n")
+        f"  UserKnownHostsFile {tmp_path}/known_hosts\n  StrictHostKeyChecking accept-new\n")
     (tmp_path / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/config "$@"\n')
     (tmp_path / "ssh").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
