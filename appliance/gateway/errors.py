@@ -48,3 +48,11 @@ class ConfigError(GatewayFault):
 
 class SessionOver(Fault):
     """The session outlived its scope (window, length, token, policy, revocation, ``sessions end``, shutdown) and ends now."""
+
+
+def place_of(error: BaseException) -> str:
+    """``FILE:LINE`` where it was raised: what a log may say of an error whose message could hold a value."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Byte streams with back-pressure, servers that own their connections' tasks, and TLS contexts."""
+"""Byte streams with back-pressure, in clear and in TLS, the sockets under them, and servers that own their connections' tasks."""

@@ -15,6 +15,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from gateway.errors import place_of
 from gateway.native import compiled
 
 if TYPE_CHECKING:
@@ -57,8 +58,4 @@ def _poller() -> Any:
 
 def _failed(error: BaseException) -> None:
     """A protocol raised. Its kind and place, never its message: it could hold a value."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
-    log.error("connection failed: %s at %s", type(error).__name__, where)
+    log.error("connection failed: %s at %s", type(error).__name__, place_of(error))

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
-from gateway.errors import ClientFault, Fault
+from gateway.errors import ClientFault, Fault, place_of
 from gateway.net.stream import ByteStream
 
 log = logging.getLogger("gateway.net")
@@ -64,11 +64,7 @@ async def _guarded(work: Awaitable[None]) -> None:
     except OSError as error:
         log.info("connection ended: %s", type(error).__name__)
     except Exception as error:
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
-        log.error("connection failed: %s at %s", type(error).__name__, where)
+        log.error("connection failed: %s at %s", type(error).__name__, place_of(error))
 
 
 class Server:
